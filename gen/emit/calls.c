@@ -1,0 +1,113 @@
+// calls.c: the calls of kernels that have a template of their own: which operands and extents each takes.
+#include "source.h"
+
+static long product(const Emit *emit, const Tensor *t, int from, int to)
+{
+	long n = 1;
+	for (int i = from; i < to; i++)
+		n *= local_extent(emit->plan, t, i);
+	return n;
+}
+
+// All micro-batches at once, outside of the micro-batch phases.
+static long elements(const Emit *emit, const Role *role, const Tensor *t)
+{
+	const Buffer *buffer = &role->buffers.at[find_buffer(emit->plan, role, t)];
+	return local_elements(emit->plan, t) * (buffer->whole ? buffer->slots : 1);
+}
+
+static const char *coordinate(const Emit *emit, Axis axis, const char *slot)
+{
+	return axis == AXIS_MICRO ? slot : arena_printf(emit->arena, "r->%s", axis_name(axis));
+}
+
+// "outer, extent, piece, inner" of the tensor that is whole on the axis.
+static void add_split(Text *call, const Emit *emit, const Tensor *whole, int dim, int size)
+{
+	long extent = local_extent(emit->plan, whole, dim);
+	text_add(call, ", %ld, %ld, %ld, %ld", product(emit, whole, 0, dim), extent, (extent + size - 1) / size,
+	         product(emit, whole, dim + 1, whole->dims));
+}
+
+static void add_rows(Text *call, const Emit *emit, const Tensor *t)
+{
+	text_add(call, ", %ld, %ld", product(emit, t, 0, t->dims - 1), local_extent(emit->plan, t, t->dims - 1));
+}
+
+static void add_sum(Text *call, const Emit *emit, const Node *node, const char *slot)
+{
+	const Tensor *x = node->in[0];
+	const Attributes *a = &node->attributes;
+	text_add(call, ", %ld, %ld, %ld, %s, ", product(emit, x, 0, a->from), product(emit, x, a->from, a->to), product(emit, x, a->to, x->dims),
+	         c_number(emit->arena, x->type, a->scale));
+	if (node->accumulate)
+		text_add(call, "%s > 0", slot);
+	else
+		text_add(call, "false");
+}
+
+static void add_extents(Text *call, const Emit *emit, const Role *role, const Node *node, const char *slot)
+{
+	const Attributes *a = &node->attributes;
+	int size = emit->plan->mesh[a->axis];
+	switch (node->op) {
+	case OP_SUM: add_sum(call, emit, node, slot); break;
+	case OP_SOFTMAX: case OP_SOFTMAX_GRAD: case OP_CROSS_ENTROPY: case OP_CROSS_ENTROPY_GRAD: case OP_CORRECT:
+		add_rows(call, emit, node->in[0]);
+		break;
+	case OP_COUNT_VALID: text_add(call, ", %ld", elements(emit, role, node->in[0])); break;
+	case OP_SLICE:
+		add_split(call, emit, node->in[0], a->dim, size);
+		text_add(call, ", %s", coordinate(emit, a->axis, slot));
+		break;
+	case OP_PACK:
+		add_split(call, emit, node->in[0], a->dim, size);
+		text_add(call, ", %d", size);
+		break;
+	case OP_UNPACK:
+		add_split(call, emit, node->out[0], a->dim, size);
+		text_add(call, ", %d", size);
+		break;
+	case OP_CLEAR_PADDING: {
+		const Tensor *t = node->in[0];
+		text_add(call, ", %ld, %ld, %ld, mp_shard_valid(%ld, %d, %s)", product(emit, t, 0, a->dim), local_extent(emit->plan, t, a->dim),
+		         product(emit, t, a->dim + 1, t->dims), t->shape[a->dim], size, coordinate(emit, a->axis, slot));
+		break;
+	}
+	case OP_KEEP_FIRST:
+		text_add(call, ", %ld, %s == 0", elements(emit, role, node->in[0]), coordinate(emit, a->axis, slot));
+		break;
+	case OP_ACCUMULATE: text_add(call, ", %ld, %s == 0", elements(emit, role, node->in[0]), slot); break;
+	default: assert(!"an op lowered to a kernel has its extents here");
+	}
+}
+
+static const char *sgd_call(const Emit *emit, const Role *role, const Node *node, const char *slot)
+{
+	const char *at[4] = {0};
+	for (int i = 0; i < node->ins; i++)
+		at[i] = place_of(emit, role, node->in[i], slot);
+	Type real = node->in[0]->type;
+	return arena_printf(emit->arena, "sgd(%s, %s, %s, %s, %ld, %s, %s", at[0], at[3] ? at[3] : "NULL", at[1], at[2],
+	                    local_elements(emit->plan, node->in[0]), c_number(emit->arena, real, node->attributes.momentum),
+	                    c_number(emit->arena, real, node->attributes.decay));
+}
+
+const char *kernel_call(Kernels *kernels, const Role *role, const Function *function, const Step *step, const char *slot)
+{
+	(void)function;
+	const Emit *emit = kernels->emit;
+	const Node *node = step->nodes.at[0];
+	Kernel kernel = {.name = op_table[node->op].expression, .template_name = op_table[node->op].expression};
+	const char *launcher = use_kernel(kernels, &kernel);
+	if (node->op == OP_SGD)
+		return sgd_call(emit, role, node, slot);
+	Text call = {.arena = emit->arena};
+	text_add(&call, "%s(", launcher);
+	for (int i = 0; i < node->outs; i++)
+		text_add(&call, "%s%s", i ? ", " : "", place_of(emit, role, node->out[i], slot));
+	for (int i = 0; i < node->ins && node->op != OP_CLEAR_PADDING; i++)
+		text_add(&call, ", %s", place_of(emit, role, node->in[i], slot));
+	add_extents(&call, emit, role, node, slot);
+	return call.at;
+}

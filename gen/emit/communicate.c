@@ -1,0 +1,76 @@
+// communicate.c: NCCL calls, inlined where the step runs.
+#include "source.h"
+
+static const char *stream_name(const Step *step)
+{
+	static const char *const names[] = {"compute", "dp_stream", "tp_stream", "pp_stream"};
+	return names[step->stream];
+}
+
+// Buckets are contiguous: one call from the first gradient to the end of the last.
+static long bucket_elements(const Emit *emit, const Role *role, const Step *step)
+{
+	const Buffer *first = &role->buffers.at[find_buffer(emit->plan, role, step->nodes.at[0]->in[0])], *last = first;
+	for (int i = 1; i < step->nodes.count; i++) {
+		const Buffer *next = &role->buffers.at[find_buffer(emit->plan, role, step->nodes.at[i]->in[0])];
+		assert(next->offset > last->offset);
+		last = next;
+	}
+	return (long)((last->offset + last->bytes - first->offset) / type_size(first->tensor->type));
+}
+
+static void emit_all_to_all(Text *out, const Emit *emit, const Role *role, const Node *node, const char *slot, const char *indent)
+{
+	int n = emit->plan->mesh[node->attributes.axis];
+	const char *axis = axis_name(node->attributes.axis), *type = nccl_type(node->in[0]->type);
+	long chunk = local_elements(emit->plan, node->in[0]) / n;
+	text_add(out, "%sNCCL(ncclGroupStart());\n%sfor (int peer = 0; peer < %d; peer++) {\n", indent, indent, n);
+	text_add(out, "%s\tNCCL(ncclSend(%s + peer * %ld, %ld, %s, peer, r->%s_comm, r->%s_stream));\n", indent,
+	         place_of(emit, role, node->in[0], slot), chunk, chunk, type, axis, axis);
+	text_add(out, "%s\tNCCL(ncclRecv(%s + peer * %ld, %ld, %s, peer, r->%s_comm, r->%s_stream));\n", indent,
+	         place_of(emit, role, node->out[0], slot), chunk, chunk, type, axis, axis);
+	text_add(out, "%s}\n%sNCCL(ncclGroupEnd());\n", indent, indent);
+}
+
+void emit_collective(Text *out, const Emit *emit, const Role *role, const Step *step, const char *slot, const char *indent)
+{
+	const Node *node = step->nodes.at[0];
+	const char *axis = axis_name(node->attributes.axis), *type = nccl_type(node->in[0]->type);
+	const char *from = place_of(emit, role, node->in[0], slot), *to = place_of(emit, role, node->out[0], slot);
+	switch (node->op) {
+	case OP_ALL_REDUCE:
+		text_add(out, "%sNCCL(ncclAllReduce(%s, %s, %ld, %s, ncclSum, r->%s_comm, r->%s));\n", indent, from, to,
+		         step->nodes.count > 1 ? bucket_elements(emit, role, step) : local_elements(emit->plan, node->in[0]), type, axis, stream_name(step));
+		break;
+	case OP_REDUCE_SCATTER:
+		text_add(out, "%sNCCL(ncclReduceScatter(%s, %s, %ld, %s, ncclSum, r->%s_comm, r->%s));\n", indent, from, to,
+		         local_elements(emit->plan, node->out[0]), type, axis, stream_name(step));
+		break;
+	case OP_ALL_GATHER:
+		text_add(out, "%sNCCL(ncclAllGather(%s, %s, %ld, %s, r->%s_comm, r->%s));\n", indent, from, to,
+		         local_elements(emit->plan, node->in[0]), type, axis, stream_name(step));
+		break;
+	case OP_ALL_TO_ALL: emit_all_to_all(out, emit, role, node, slot, indent); break;
+	default: assert(!"a collective has its call here");
+	}
+}
+
+// A message outside of the micro-batch phases carries every micro-batch.
+void emit_messages(Text *out, const Emit *emit, const Role *role, const Step *step, const char *const slots[2], const char *indent)
+{
+	bool group = step->messages.count > 1;
+	if (group)
+		text_add(out, "%sNCCL(ncclGroupStart());\n", indent);
+	for (int i = 0; i < step->messages.count; i++) {
+		const Message *message = &step->messages.at[i];
+		const Transfer *transfer = message->transfer;
+		const Buffer *buffer = &role->buffers.at[find_buffer(emit->plan, role, transfer->tensor)];
+		bool whole = buffer->whole && transfer->kind != TRANSFER_FORWARD && transfer->kind != TRANSFER_BACKWARD;
+		text_add(out, "%sNCCL(nccl%s(%s, %ld, %s, %d, r->pp_comm, r->pp_stream));\n", indent, message->send ? "Send" : "Recv",
+		         place_of(emit, role, transfer->tensor, slots[message->argument]),
+		         local_elements(emit->plan, transfer->tensor) * (whole ? buffer->slots : 1), nccl_type(transfer->tensor->type),
+		         message->send ? transfer->to : transfer->from);
+	}
+	if (group)
+		text_add(out, "%sNCCL(ncclGroupEnd());\n", indent);
+}

@@ -1,0 +1,250 @@
+// elementwise.c: a chain of element-wise nodes as one generated kernel.
+//
+// The result is seen as rows of `columns` elements, so that every operand is contiguous or constant along a row: its
+// index is then i, a row's or a column's, and no element costs a division. Without broadcasts the plain template is
+// used. Two steps with the same calls and operands share a kernel, named after its ops.
+#include <string.h>
+
+#include "source.h"
+
+// How an operand repeats under the result: element (o, k, c) of [outer, n, inner] reads (o, c) of [outer, inner].
+typedef struct {
+	const Tensor *tensor;
+	long outer, n, inner;
+} Operand;
+
+typedef struct {
+	Kernels *kernels;
+	const Role *role;
+	const Step *step;
+	LIST(Operand) inputs;   // each once
+	LIST(const Tensor *) outputs;
+	long elements, columns;
+	bool rows;              // some operand is broadcast
+} Chain;
+
+static long local_product(const Plan *plan, const Tensor *t, int from, int to)
+{
+	long n = 1;
+	for (int i = from; i < to; i++)
+		n *= local_extent(plan, t, i);
+	return n;
+}
+
+static bool made_inside(const Step *step, const Tensor *t)
+{
+	for (int i = 0; i < step->nodes.count; i++)
+		if (step->nodes.at[i]->out[0] == t)
+			return true;
+	return false;
+}
+
+static Operand describe(const Chain *chain, const Node *node, const Tensor *t)
+{
+	const Plan *plan = chain->kernels->emit->plan;
+	Operand operand = {t, 1, 1, 1};
+	if (node->op == OP_EXPAND) {
+		const Tensor *result = node->out[0];
+		const Attributes *a = &node->attributes;
+		operand.outer = local_product(plan, result, 0, a->from);
+		operand.n = local_product(plan, result, a->from, a->to);
+		operand.inner = local_product(plan, result, a->to, result->dims);
+	} else {
+		operand.inner = local_elements(plan, t);
+		operand.n = chain->elements / operand.inner;
+	}
+	if (operand.inner == 1 && operand.outer == 1)
+		operand.n = chain->elements;
+	return operand;
+}
+
+static int input_index(const Chain *chain, const Operand *operand)
+{
+	for (int i = 0; i < chain->inputs.count; i++) {
+		const Operand *known = &chain->inputs.at[i];
+		if (known->tensor == operand->tensor && known->n == operand->n && known->inner == operand->inner)
+			return i;
+	}
+	return -1;
+}
+
+static bool is_scalar(const Operand *o)
+{
+	return o->outer == 1 && o->inner == 1;
+}
+
+static void collect(Chain *chain)
+{
+	const Step *step = chain->step;
+	Arena *arena = chain->kernels->emit->arena;
+	for (int i = 0; i < step->nodes.count; i++) {
+		const Node *node = step->nodes.at[i];
+		for (int k = 0; k < node->ins; k++) {
+			Operand operand = describe(chain, node, node->in[k]);
+			if (!made_inside(step, node->in[k]) && input_index(chain, &operand) < 0)
+				list_add(arena, &chain->inputs, operand);
+		}
+		for (int k = 0; k < step->accesses.count; k++)
+			if (step->accesses.at[k].write && step->accesses.at[k].tensor == root_of(node->out[0]))
+				list_add(arena, &chain->outputs, node->out[0]);
+	}
+}
+
+// The longest row that every operand allows.
+static void choose_columns(Chain *chain)
+{
+	chain->columns = chain->elements;
+	for (int i = 0; i < chain->inputs.count; i++) {
+		const Operand *o = &chain->inputs.at[i];
+		if (o->n == 1 || is_scalar(o))
+			continue;
+		chain->rows = true;
+		long run = o->inner > 1 ? o->inner : o->n;
+		while (run && chain->columns % run != 0 && run % chain->columns != 0) { // greatest common divisor
+			long rest = chain->columns % run;
+			chain->columns = run;
+			run = rest;
+		}
+		chain->columns = run < chain->columns ? run : chain->columns;
+	}
+}
+
+static const char *index_of(const Chain *chain, const Operand *o)
+{
+	Arena *arena = chain->kernels->emit->arena;
+	long columns = chain->columns;
+	if (is_scalar(o) && o->n > 1)
+		return "0";
+	if (o->n == 1)
+		return "i";
+	if (o->inner == 1 && columns > 1) // constant along a row
+		return o->n == columns ? "row" : arena_printf(arena, "row / %ld", o->n / columns);
+	long within = o->inner / columns, period = o->n * within; // rows of the operand, and of its repetition
+	Text row = {.arena = arena};
+	if (o->outer > 1)
+		text_add(&row, "row / %ld", period);
+	if (o->outer > 1 && within > 1)
+		text_add(&row, " * %ld", within);
+	if (within > 1)
+		text_add(&row, "%srow %% %ld", row.length ? " + " : "", within);
+	if (!row.length)
+		return columns > 1 ? "column" : "0";
+	if (columns == 1)
+		return row.at;
+	return within > 1 && o->outer > 1 ? arena_printf(arena, "(%s) * %ld + column", row.at, columns)
+	                                  : arena_printf(arena, "%s * %ld + column", row.at, columns);
+}
+
+static const char *operand_text(const Chain *chain, const Node *node, const Tensor *t)
+{
+	Arena *arena = chain->kernels->emit->arena;
+	for (int i = 0; i < chain->step->nodes.count; i++)
+		if (chain->step->nodes.at[i]->out[0] == t)
+			return arena_printf(arena, "t%d", i);
+	Operand operand = describe(chain, node, t);
+	int index = input_index(chain, &operand);
+	return arena_printf(arena, "x%d[%s]", index, index_of(chain, &chain->inputs.at[index]));
+}
+
+static const char *body_text(const Chain *chain, const char *real)
+{
+	const Emit *emit = chain->kernels->emit;
+	Text body = {.arena = emit->arena};
+	for (int i = 0; i < chain->step->nodes.count; i++) {
+		const Node *node = chain->step->nodes.at[i];
+		text_add(&body, "%s%s t%d = %s(", i ? "\n" : "", real, i, op_table[node->op].expression);
+		for (int k = 0; k < node->ins; k++)
+			text_add(&body, "%s%s", k ? ", " : "", operand_text(chain, node, node->in[k]));
+		if (node->op == OP_SCALE || node->op == OP_CONSTANT)
+			text_add(&body, "%s%s", node->ins ? ", " : "", c_number(emit->arena, emit->plan->graph->real, node->attributes.scale));
+		text_add(&body, ");");
+		for (int k = 0; k < chain->outputs.count; k++)
+			if (chain->outputs.at[k] == node->out[0])
+				text_add(&body, "\ny%d[i] = t%d;", k, i);
+	}
+	return body.at;
+}
+
+static const char *parameter_text(const Chain *chain, const char *real, const char *restricted)
+{
+	Text text = {.arena = chain->kernels->emit->arena};
+	for (int i = 0; i < chain->outputs.count; i++)
+		text_add(&text, "%s *%sy%d, ", real, restricted, i);
+	for (int i = 0; i < chain->inputs.count; i++)
+		text_add(&text, "const %s *%sx%d, ", real, restricted, i);
+	text.at[text.length - 1] = 0;
+	return text.at;
+}
+
+static const char *argument_text(const Chain *chain)
+{
+	Text text = {.arena = chain->kernels->emit->arena};
+	for (int i = 0; i < chain->outputs.count; i++)
+		text_add(&text, "y%d, ", i);
+	for (int i = 0; i < chain->inputs.count; i++)
+		text_add(&text, "x%d, ", i);
+	text.at[text.length - 1] = 0;
+	return text.at;
+}
+
+static const char *chain_name(const Chain *chain)
+{
+	Text name = {.arena = chain->kernels->emit->arena};
+	for (int i = 0; i < chain->step->nodes.count; i++)
+		text_add(&name, "%s%s", i ? "_" : "", op_name(chain->step->nodes.at[i]->op));
+	if (chain->rows)
+		text_add(&name, "_rows");
+	return name.at;
+}
+
+// "y0: real[rows, columns] = relu(add(x0, x1))"
+static const char *formula(const Chain *chain, const Tensor *t)
+{
+	Arena *arena = chain->kernels->emit->arena;
+	const Node *node = t->producer;
+	if (!made_inside(chain->step, t)) {
+		for (int i = 0; i < chain->inputs.count; i++)
+			if (chain->inputs.at[i].tensor == t)
+				return arena_printf(arena, "x%d", i);
+	}
+	Text text = {.arena = arena};
+	text_add(&text, "%s(", op_name(node->op));
+	for (int i = 0; i < node->ins; i++)
+		text_add(&text, "%s%s", i ? ", " : "", formula(chain, node->in[i]));
+	if (node->op == OP_SCALE || node->op == OP_CONSTANT)
+		text_add(&text, "%s%.9g", node->ins ? ", " : "", node->attributes.scale);
+	text_add(&text, ")");
+	return text.at;
+}
+
+static const char *comment_text(const Chain *chain)
+{
+	Text text = {.arena = chain->kernels->emit->arena};
+	for (int i = 0; i < chain->outputs.count; i++)
+		text_add(&text, "%s// y%d = %s", i ? "\n" : "", i, formula(chain, chain->outputs.at[i]));
+	return text.at;
+}
+
+const char *elementwise_call(Kernels *kernels, const Role *role, const Step *step, const char *slot)
+{
+	const Emit *emit = kernels->emit;
+	Chain chain = {.kernels = kernels, .role = role, .step = step};
+	chain.elements = local_elements(emit->plan, step->nodes.at[0]->out[0]);
+	collect(&chain);
+	choose_columns(&chain);
+	const char *real = c_type(emit->plan->graph->real);
+	Kernel kernel = {.name = chain_name(&chain), .template_name = chain.rows ? "elementwise_rows" : "elementwise",
+	                 .parameters = parameter_text(&chain, real, ""), .arguments = argument_text(&chain),
+	                 .body = body_text(&chain, real), .comment = comment_text(&chain)};
+	Text call = {.arena = emit->arena};
+	text_add(&call, "%s(", use_kernel(kernels, &kernel));
+	for (int i = 0; i < chain.outputs.count; i++)
+		text_add(&call, "%s, ", place_of(emit, role, chain.outputs.at[i], slot));
+	for (int i = 0; i < chain.inputs.count; i++)
+		text_add(&call, "%s, ", place_of(emit, role, chain.inputs.at[i].tensor, slot));
+	if (chain.rows)
+		text_add(&call, "%ld, %ld", chain.elements / chain.columns, chain.columns);
+	else
+		text_add(&call, "%ld", chain.elements);
+	return call.at;
+}

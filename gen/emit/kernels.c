@@ -1,0 +1,63 @@
+// kernels.c: the kernels that the programs call, each instantiated once from its template.
+#include <string.h>
+
+#include "../embedded.h"
+#include "source.h"
+#include "template.h"
+
+static bool same_text(const char *a, const char *b)
+{
+	return a == b || (a && b && !strcmp(a, b));
+}
+
+const char *use_kernel(Kernels *kernels, const Kernel *kernel)
+{
+	int namesakes = 0;
+	for (int i = 0; i < kernels->kernels.count; i++) {
+		const Kernel *known = &kernels->kernels.at[i];
+		if (strncmp(known->name, kernel->name, strlen(kernel->name)))
+			continue;
+		if (same_text(known->body, kernel->body) && same_text(known->parameters, kernel->parameters) && known->template_name == kernel->template_name)
+			return known->name;
+		namesakes++;
+	}
+	Kernel fresh = *kernel;
+	while (true) { // "mul_add" may exist with other operands
+		bool taken = false;
+		for (int i = 0; i < kernels->kernels.count; i++)
+			taken |= !strcmp(kernels->kernels.at[i].name, fresh.name);
+		if (!taken)
+			break;
+		fresh.name = arena_printf(kernels->emit->arena, "%s_%d", kernel->name, ++namesakes);
+	}
+	list_add(kernels->emit->arena, &kernels->kernels, fresh);
+	return fresh.name;
+}
+
+static const char *restricted(Arena *arena, const char *parameters)
+{
+	Text out = {.arena = arena};
+	for (const char *c = parameters; *c; c++)
+		text_add(&out, *c == '*' ? "*__restrict__ " : "%c", *c);
+	return out.at;
+}
+
+void emit_kernels(Text *source, Text *header, const Kernels *kernels)
+{
+	const Emit *emit = kernels->emit;
+	emit_banner(source, emit);
+	text_add(source, "// Every kernel of the programs, instantiated from mpgen's templates.\n#include \"kernels.h\"\n#include \"mp_kernel.h\"\n");
+	emit_banner(header, emit);
+	text_add(header, "// Launchers of the kernels in kernels.cu.\n#ifndef KERNELS_H\n#define KERNELS_H\n#include <cuda_runtime_api.h>\n");
+	Binding params[] = {{"real", c_type(emit->plan->graph->real)}};
+	for (int i = 0; i < kernels->kernels.count; i++) {
+		const Kernel *kernel = &kernels->kernels.at[i];
+		const char *text = read_template(emit, arena_printf(emit->arena, "%s.cu", kernel->template_name));
+		Binding slots[] = {{"comment", kernel->comment}, {"parameters", kernel->parameters}, {"body", kernel->body}, {"arguments", kernel->arguments},
+		                   {"kernel_parameters", kernel->parameters ? restricted(emit->arena, kernel->parameters) : NULL}};
+		int slot_count = kernel->body ? 5 : 0, param_count = strstr(text, "//@ param") ? 1 : 0;
+		expand_template(source, kernel->template_name, text, kernel->name, params, param_count, slots, slot_count);
+		template_declaration(header, kernel->template_name, text, kernel->name, params, param_count, slots, slot_count);
+	}
+	text_add(header, "\n#endif\n");
+}

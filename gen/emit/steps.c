@@ -1,0 +1,239 @@
+// steps.c: the body of an emitted function: for each step its waits, a comment that names the model's node and shapes,
+// the call, and the events recorded behind it.
+#include <string.h>
+
+#include "source.h"
+
+static const char *stream_name(Stream stream)
+{
+	static const char *const names[] = {"compute", "dp_stream", "tp_stream", "pp_stream"};
+	return names[stream];
+}
+
+// The names of an emitted function's two micro-batches: f and b in functions that send or receive, mb elsewhere.
+typedef struct {
+	const char *slot[2];
+} Arguments;
+
+static const char *letter(const Function *function, int argument)
+{
+	for (int i = 0; i < function->steps.count; i++)
+		for (int k = 0; k < function->steps.at[i].messages.count; k++) {
+			const Message *message = &function->steps.at[i].messages.at[k];
+			if (message->argument == argument)
+				return message->transfer->kind == TRANSFER_BACKWARD ? "b" : "f";
+		}
+	return NULL;
+}
+
+static Arguments arguments_of(Arena *arena, const Function *function)
+{
+	Arguments arguments = {{"0", "0"}};
+	if (function->kind == FUNCTION_FORWARD || function->kind == FUNCTION_BACKWARD)
+		arguments.slot[0] = "mb";
+	if (function->kind != FUNCTION_TRANSFER)
+		return arguments;
+	const char *first = letter(function, 0), *second = letter(function, 1);
+	arguments.slot[0] = first ? first : "f";
+	if (second)
+		arguments.slot[1] = !strcmp(second, arguments.slot[0]) ? arena_printf(arena, "next_%s", second) : second;
+	return arguments;
+}
+
+static const char *local_shape(const Emit *emit, const Tensor *t)
+{
+	Text text = {.arena = emit->arena};
+	text_add(&text, "%s[", type_name(t->type));
+	for (int i = 0; i < t->dims; i++)
+		text_add(&text, "%s%ld", i ? "," : "", local_extent(emit->plan, t, i));
+	text_add(&text, "]");
+	return text.at;
+}
+
+static const char *name_and_shape(const Emit *emit, const Tensor *t)
+{
+	return arena_printf(emit->arena, "%s %s", c_comment(emit->arena, t->name), local_shape(emit, t));
+}
+
+// "fc1.relu: image f32[16,784] . fc1.weight f32[1000,784]^T + fc1.bias, relu -> f32[16,1000]"
+static void comment_gemm(Text *out, const Emit *emit, const Step *step)
+{
+	const Node *node = step->nodes.at[0];
+	Transpose transpose = node->attributes.transpose;
+	text_add(out, "%s%s%s %s %s%s", step->accumulate ? "+= " : "", name_and_shape(emit, node->in[0]), transpose == MATMUL_TN ? "^T" : "", ".",
+	         name_and_shape(emit, node->in[1]), transpose == MATMUL_NT ? "^T" : "");
+	for (int i = 1; i < step->nodes.count; i++) {
+		const Node *tail = step->nodes.at[i];
+		if (tail->op == OP_ADD)
+			text_add(out, " + %s", c_comment(emit->arena, tail->in[1]->name));
+		else
+			text_add(out, ", %s", op_name(tail->op));
+	}
+	text_add(out, " -> %s", local_shape(emit, step->nodes.at[step->nodes.count - 1]->out[0]));
+}
+
+static void comment_step(Text *out, const Emit *emit, const Step *step)
+{
+	if (step->kind != STEP_TRANSFER && step->kind != STEP_COPY)
+		text_add(out, "%s: ", c_comment(emit->arena, step->name));
+	switch (step->kind) {
+	case STEP_GEMM: comment_gemm(out, emit, step); break;
+	case STEP_COPY: {
+		const Node *copy = step->nodes.at[0];
+		bool in = copy->op == OP_INPUT;
+		text_add(out, "%s %s", name_and_shape(emit, in ? copy->out[0] : copy->in[0]), in ? "from the host" : "to the host");
+		break;
+	}
+	case STEP_TRANSFER:
+		for (int i = 0; i < step->messages.count; i++) {
+			const Message *m = &step->messages.at[i];
+			text_add(out, "%s%s %s stage %d", i ? ", " : "", name_and_shape(emit, m->transfer->tensor), m->send ? "to" : "from",
+			         m->send ? m->transfer->to : m->transfer->from);
+		}
+		break;
+	default:
+		for (int i = 0; i < step->nodes.count; i++) {
+			const Node *node = step->nodes.at[i];
+			bool bucket = step->kind == STEP_COLLECTIVE && step->nodes.count > 1;
+			text_add(out, "%s%s %s", i ? ", " : "", bucket ? c_comment(emit->arena, node->in[0]->name) : op_name(node->op),
+			         local_shape(emit, node->outs ? node->out[0] : node->in[0]));
+		}
+		if (step->kind == STEP_COLLECTIVE && step->nodes.count > 1)
+			text_add(out, ": one bucket");
+	}
+}
+
+static const char *event_expression(const Emit *emit, const Event *event, const char *slot)
+{
+	if (event->slots == 1)
+		return arena_printf(emit->arena, "r->event[%s]", event->name);
+	return arena_printf(emit->arena, "r->event[%s + %s %% %d]", event->name, slot, event->slots);
+}
+
+static void emit_gemm(Text *out, Kernels *kernels, const Role *role, const Step *step, const char *slot, const char *indent)
+{
+	const Emit *emit = kernels->emit;
+	const Node *matmul = step->nodes.at[0];
+	const char *bias = "NULL";
+	for (int i = 1; i < step->nodes.count; i++)
+		if (step->nodes.at[i]->op == OP_ADD)
+			bias = place_of(emit, role, step->nodes.at[i]->in[1], slot);
+	const char *accumulate = step->accumulate ? arena_printf(emit->arena, "%s > 0", slot) : "false";
+	text_add(out, "%smp_gemm(r, &gemms[%s], %s, %s, %s, %s, %s, r->%s);\n", indent, role->gemms.at[step->gemm].constant,
+	         place_of(emit, role, matmul->in[0], slot), place_of(emit, role, matmul->in[1], slot), bias,
+	         place_of(emit, role, step->nodes.at[step->nodes.count - 1]->out[0], slot), accumulate, stream_name(step->stream));
+}
+
+static int result_index(const Role *role, const Node *sink)
+{
+	int index = 0;
+	for (int i = 0; i < role->nodes[PHASE_EPILOGUE].count; i++) {
+		if (role->nodes[PHASE_EPILOGUE].at[i] == sink)
+			return index;
+		index += role->nodes[PHASE_EPILOGUE].at[i]->op == sink->op;
+	}
+	assert(!"a sink belongs to its role");
+	return 0;
+}
+
+static int input_index(const Role *role, const Node *input)
+{
+	int index = 0;
+	for (int i = 0; role->nodes[PHASE_PROLOGUE].at[i] != input; i++)
+		index += role->nodes[PHASE_PROLOGUE].at[i]->op == OP_INPUT && role->nodes[PHASE_PROLOGUE].at[i]->attributes.input->kind == INPUT_DATA;
+	return index;
+}
+
+static void emit_copy(Text *out, const Emit *emit, const Role *role, const Step *step, const char *indent)
+{
+	const Node *node = step->nodes.at[0];
+	const Tensor *t = node->op == OP_INPUT ? node->out[0] : node->in[0];
+	const Buffer *buffer = &role->buffers.at[find_buffer(emit->plan, role, t)];
+	const char *device = place_of(emit, role, t, "0"), *host;
+	if (node->op == OP_METRIC)
+		host = arena_printf(emit->arena, "(%s *)r->metrics + %d", c_type(t->type), result_index(role, node));
+	else if (node->op == OP_OUTPUT)
+		host = arena_printf(emit->arena, "r->output[%d]", result_index(role, node));
+	else if (node->attributes.input->kind == INPUT_LEARNING_RATE)
+		host = "r->learning_rate";
+	else
+		host = arena_printf(emit->arena, "r->input[%d]", input_index(role, node));
+	bool in = node->op == OP_INPUT;
+	text_add(out, "%sCUDA(cudaMemcpyAsync(%s, %s, %zu, %s, r->compute));\n", indent, in ? device : host, in ? host : device,
+	         buffer->bytes * (size_t)buffer->slots, in ? "cudaMemcpyHostToDevice" : "cudaMemcpyDeviceToHost");
+}
+
+static void emit_call(Text *out, Kernels *kernels, const Role *role, const Function *function, const Step *step, const Arguments *arguments,
+                      const char *indent)
+{
+	const char *slot = arguments->slot[0];
+	switch (step->kind) {
+	case STEP_GEMM: emit_gemm(out, kernels, role, step, slot, indent); break;
+	case STEP_ELEMENTWISE:
+		text_add(out, "%s%s, r->compute);\n", indent, elementwise_call(kernels, role, step, slot));
+		break;
+	case STEP_KERNEL:
+		text_add(out, "%s%s, r->compute);\n", indent, kernel_call(kernels, role, function, step, slot));
+		break;
+	case STEP_COPY: emit_copy(out, kernels->emit, role, step, indent); break;
+	case STEP_COLLECTIVE: emit_collective(out, kernels->emit, role, step, slot, indent); break;
+	case STEP_TRANSFER: emit_messages(out, kernels->emit, role, step, arguments->slot, indent); break;
+	}
+}
+
+static void emit_step(Text *out, Kernels *kernels, const Role *role, const Function *function, const Step *step, const Arguments *arguments)
+{
+	const Emit *emit = kernels->emit;
+	const char *indent = step->when == WHEN_ALWAYS ? "\t" : "\t\t";
+	if (step->when == WHEN_EVALUATING)
+		text_add(out, "\tif (r->evaluating) {\n");
+	if (step->when == WHEN_LAST)
+		text_add(out, "\tif (%s == %d) { // the last micro-batch: these gradients are complete\n", arguments->slot[0], emit->plan->mesh[AXIS_MICRO] - 1);
+	text_add(out, "%s// ", indent);
+	comment_step(out, emit, step);
+	text_add(out, "\n");
+	for (int i = 0; i < step->waits.count; i++)
+		text_add(out, "%sCUDA(cudaStreamWaitEvent(r->%s, %s, 0));\n", indent, stream_name(step->stream),
+		         event_expression(emit, &role->events.at[step->waits.at[i].event], arguments->slot[step->waits.at[i].argument]));
+	emit_call(out, kernels, role, function, step, arguments, indent);
+	for (int i = 0; i < step->records.count; i++) {
+		const Event *event = &role->events.at[step->records.at[i]];
+		text_add(out, "%sCUDA(cudaEventRecord(%s, r->%s));\n", indent, event_expression(emit, event, arguments->slot[event->argument]),
+		         stream_name(step->stream));
+	}
+	if (step->when != WHEN_ALWAYS)
+		text_add(out, "\t}\n");
+}
+
+// A step forks from the compute stream and joins into it again: steps do not overlap, and one can be captured whole.
+static void emit_fork_or_join(Text *out, const Role *role, bool fork)
+{
+	static const char *const done[] = {"", "DP_STREAM_DONE", "TP_STREAM_DONE", "PP_STREAM_DONE"};
+	bool recorded = false;
+	for (int s = STREAM_DP; s < STREAMS; s++) {
+		if (!role->uses[s])
+			continue;
+		if (fork && !recorded)
+			text_add(out, "\tCUDA(cudaEventRecord(r->event[STEP_BEGUN], r->compute));\n");
+		recorded = true;
+		if (fork) {
+			text_add(out, "\tCUDA(cudaStreamWaitEvent(r->%s, r->event[STEP_BEGUN], 0));\n", stream_name(s));
+		} else {
+			text_add(out, "\tCUDA(cudaEventRecord(r->event[%s], r->%s));\n", done[s], stream_name(s));
+			text_add(out, "\tCUDA(cudaStreamWaitEvent(r->compute, r->event[%s], 0));\n", done[s]);
+		}
+	}
+}
+
+void emit_steps(Text *out, Kernels *kernels, const Role *role, const Function *function)
+{
+	Arguments arguments = arguments_of(kernels->emit->arena, function);
+	bool first = strcmp(arguments.slot[0], "0"), second = strcmp(arguments.slot[1], "0"), edge = function->kind == FUNCTION_BEGIN || function->kind == FUNCTION_END;
+	text_add(out, "static void %s(struct mp_rank *r, int%s%s, int%s%s)\n{\n", function->name, first ? " " : "", first ? arguments.slot[0] : "",
+	         second ? " " : "", second ? arguments.slot[1] : "");
+	if (edge)
+		emit_fork_or_join(out, role, function->kind == FUNCTION_BEGIN);
+	for (int i = 0; i < function->steps.count; i++)
+		emit_step(out, kernels, role, function, &function->steps.at[i], &arguments);
+	text_add(out, "}\n\n");
+}

@@ -1,0 +1,142 @@
+// tables.c: the constant tables at the end of program_K.cu: state, inputs, outputs, metrics, and the program itself.
+#include "source.h"
+
+static void emit_shape(Text *out, int dims, const long *shape)
+{
+	text_add(out, "%d, {", dims);
+	for (int i = 0; i < dims; i++)
+		text_add(out, "%s%ld", i ? ", " : "", shape[i]);
+	text_add(out, "%s}", dims ? "" : "0");
+}
+
+static void emit_state(Text *out, const Emit *emit, const Role *role, const Node *node)
+{
+	const Tensor *t = node->out[0];
+	const Parameter *parameter = node->op == OP_PARAMETER ? node->attributes.parameter : NULL;
+	Init init = parameter ? parameter->init : (Init){.kind = INIT_CONSTANT};
+	static const char *const inits[] = {"mp_init::MP_CONSTANT", "mp_init::MP_UNIFORM", "mp_init::MP_NORMAL"};
+	text_add(out, "\t{%s, mp_state::%s, %s, ", c_string(emit->arena, t->name), parameter ? "MP_PARAMETER" : "MP_OPTIMIZER", mp_type(t->type));
+	emit_shape(out, t->dims, t->shape);
+	text_add(out, ", {");
+	for (int i = 0; i < t->dims || i == 0; i++) {
+		int axis = AXIS_MICRO;
+		for (int a = AXIS_DP; a < PLACED_AXES; a++)
+			if (t->place[a].kind == SHARD && t->place[a].dim == i)
+				axis = a;
+		text_add(out, "%s%s", i ? ", " : "", axis_constant(axis));
+	}
+	text_add(out, "}, %zu, {%s, %s, %s}, %s},\n", role->buffers.at[find_buffer(emit->plan, role, t)].offset, inits[init.kind],
+	         c_number(emit->arena, TYPE_F64, init.a), c_number(emit->arena, TYPE_F64, init.b), stage_of(emit->plan, node) == role->stage ? "true" : "false");
+}
+
+static int emit_states(Text *out, const Emit *emit, const Role *role)
+{
+	int count = 0;
+	for (int i = 0; i < role->nodes[PHASE_PROLOGUE].count; i++) {
+		const Node *node = role->nodes[PHASE_PROLOGUE].at[i];
+		if (node->op != OP_PARAMETER && node->op != OP_STATE)
+			continue;
+		if (!count++)
+			text_add(out, "// name, kind, type, dims, shape, axis of each dim, offset, initial values, owned\nstatic const struct mp_state states[] = {\n");
+		emit_state(out, emit, role, node);
+	}
+	if (count)
+		text_add(out, "};\n\n");
+	return count;
+}
+
+static void emit_input(Text *out, const Emit *emit, const Input *input)
+{
+	const Tensor *t = input->tensor;
+	text_add(out, "\t{%s, %s, ", c_string(emit->arena, input->name), mp_type(t->type));
+	emit_shape(out, t->dims - 1, t->shape + 1);
+	text_add(out, ", %ld},\n", input->limit);
+}
+
+static const Input *data_input(const Emit *emit, const Role *role, int i)
+{
+	const Graph *graph = emit->plan->graph;
+	const Input *input = NULL;
+	if (!role && i < graph->inputs.count)
+		input = graph->inputs.at[i];
+	else if (role && role->nodes[PHASE_PROLOGUE].at[i]->op == OP_INPUT)
+		input = role->nodes[PHASE_PROLOGUE].at[i]->attributes.input;
+	return input && input->kind == INPUT_DATA ? input : NULL;
+}
+
+int emit_inputs(Text *out, const Emit *emit, const Role *role)
+{
+	int count = 0, n = role ? role->nodes[PHASE_PROLOGUE].count : emit->plan->graph->inputs.count;
+	for (int i = 0; i < n; i++) {
+		const Input *input = data_input(emit, role, i);
+		if (!input)
+			continue;
+		if (!count++)
+			text_add(out, "// name, type, dims and shape of a sample, limit of labels\nstatic const struct mp_input inputs[] = {\n");
+		emit_input(out, emit, input);
+	}
+	if (count)
+		text_add(out, "};\n\n");
+	return count;
+}
+
+static int emit_outputs(Text *out, const Emit *emit, const Role *role)
+{
+	int count = 0;
+	for (int i = 0; i < role->nodes[PHASE_EPILOGUE].count; i++) {
+		const Node *node = role->nodes[PHASE_EPILOGUE].at[i];
+		if (node->op != OP_OUTPUT)
+			continue;
+		if (!count++)
+			text_add(out, "// name, type, dims and shape of a sample\nstatic const struct mp_output outputs[] = {\n");
+		text_add(out, "\t{%s, %s, ", c_string(emit->arena, node->attributes.result->name), mp_type(node->in[0]->type));
+		emit_shape(out, node->in[0]->dims - 1, node->in[0]->shape + 1);
+		text_add(out, "},\n");
+	}
+	if (count)
+		text_add(out, "};\n\n");
+	return count;
+}
+
+// A metric that has a count comes right before it.
+static int emit_metrics(Text *out, const Emit *emit, const Role *role)
+{
+	int count = 0;
+	const char *suffix = "";
+	for (int i = 0; i < role->nodes[PHASE_EPILOGUE].count; i++) {
+		const Node *node = role->nodes[PHASE_EPILOGUE].at[i];
+		if (node->op != OP_METRIC)
+			continue;
+		const char *name = arena_printf(emit->arena, "%s%s", node->attributes.result->name, suffix);
+		suffix = node->attributes.counted ? ".count" : "";
+		if (!count++)
+			text_add(out, "// name, index of its count, only while evaluating\nstatic const struct mp_metric metrics[] = {\n");
+		text_add(out, "\t{%s, %d, %s},\n", c_string(emit->arena, name), node->attributes.counted ? count : -1,
+		         node->evaluation ? "true" : "false");
+	}
+	if (count)
+		text_add(out, "};\n\n");
+	return count;
+}
+
+static const char *table(const Emit *emit, const char *name, int count)
+{
+	return count ? arena_printf(emit->arena, "%s, %d", name, count) : "NULL, 0";
+}
+
+static const char *schedule(const Emit *emit, const char *name, const Actions *actions)
+{
+	return actions->count ? arena_printf(emit->arena, "{%s_actions, %d}", name, actions->count) : "{NULL, 0}";
+}
+
+void emit_tables(Text *out, const Emit *emit, const Role *role)
+{
+	int states = emit_states(out, emit, role), inputs = emit_inputs(out, emit, role);
+	int outputs = emit_outputs(out, emit, role), metrics = emit_metrics(out, emit, role);
+	text_add(out, "extern const struct mp_program program_%d = {\n\t\"program_%d\",\n", role->stage, role->stage);
+	text_add(out, "\t%zu, // bytes of the arena\n\t%zu, %zu, // workspace: offset, bytes\n", role->arena, role->workspace_offset, role->bytes[CLASS_WORKSPACE]);
+	text_add(out, "\t%s,\n\t%s,\n\t%s,\n\t%s,\n\t%s,\n\t%d, // events\n", table(emit, "states", states), table(emit, "inputs", inputs),
+	         table(emit, "outputs", outputs), table(emit, "metrics", metrics), table(emit, "gemms", role->gemms.count), role->event_instances);
+	text_add(out, "\t%s,\n\t%s,\n\t%s,\n};\n", schedule(emit, "train", &role->train), schedule(emit, "evaluate", &role->evaluate),
+	         schedule(emit, "infer", &role->infer));
+}

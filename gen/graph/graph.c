@@ -1,0 +1,200 @@
+// graph.c: building the graph.
+//
+// Every node is made by add_node, which checks its operands and makes its outputs by the shape rule of the op
+// table, so a graph that exists is well formed. Names are unique because emitted identifiers come from them.
+#include "graph.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "ops.h"
+
+#define gradient_none NULL
+#define cost_none NULL
+const OpInfo op_table[OPS] = {
+#define OP(name, text, shape, gradient, placement, cost, lowering, expression) \
+	[OP_##name] = {text, shape_##shape, gradient_##gradient, placement_##placement, cost_##cost, LOWER_##lowering, expression},
+#include "ops.def"
+#undef OP
+};
+
+const char *op_name(Op op)
+{
+	return op_table[op].name;
+}
+
+const char *type_name(Type type)
+{
+	static const char *const names[] = {[TYPE_F32] = "f32", [TYPE_F64] = "f64", [TYPE_I32] = "i32"};
+	return names[type];
+}
+
+size_t type_size(Type type)
+{
+	return type == TYPE_F64 ? 8 : 4;
+}
+
+long tensor_elements(const Tensor *t)
+{
+	long n = 1;
+	for (int i = 0; i < t->dims; i++)
+		n *= t->shape[i];
+	return n;
+}
+
+const char *shape_text(Arena *arena, const Tensor *t)
+{
+	Text text = {.arena = arena};
+	text_add(&text, "%s[", type_name(t->type));
+	for (int i = 0; i < t->dims; i++)
+		text_add(&text, "%s%ld", i ? "," : "", t->shape[i]);
+	text_add(&text, "]");
+	return text.at;
+}
+
+Graph *graph_new(Arena *arena, Type real, long batch)
+{
+	Graph *graph = arena_alloc(arena, sizeof *graph);
+	*graph = (Graph){.arena = arena, .real = real, .batch = batch, .training = true};
+	return graph;
+}
+
+static bool name_taken(const Graph *graph, const char *name)
+{
+	for (int i = 0; i < graph->tensors.count; i++)
+		if (!strcmp(graph->tensors.at[i]->name, name))
+			return true;
+	return false;
+}
+
+static const char *unique_name(Graph *graph, const char *name)
+{
+	if (!name_taken(graph, name))
+		return arena_strdup(graph->arena, name);
+	for (int i = 2;; i++) {
+		char *candidate = arena_printf(graph->arena, "%s_%d", name, i);
+		if (!name_taken(graph, candidate))
+			return candidate;
+	}
+}
+
+// The first output has the node's name; further ones add what they are.
+Tensor *add_output(Graph *graph, Node *node, Type type, int dims, const long *shape)
+{
+	assert(node->outs < MAX_OUTPUTS && dims <= MAX_DIMS);
+	Tensor *t = arena_alloc(graph->arena, sizeof *t);
+	static const char *const further[MAX_OUTPUTS] = {"", ".statistics", ".rest"};
+	t->id = graph->tensors.count;
+	t->name = node->outs == 0 ? node->name : arena_printf(graph->arena, "%s%s", node->name, further[node->outs]);
+	t->type = type;
+	t->dims = dims;
+	for (int i = 0; i < dims; i++)
+		t->shape[i] = shape[i];
+	t->producer = node;
+	list_add(graph->arena, &graph->tensors, t);
+	node->out[node->outs++] = t;
+	return t;
+}
+
+static int current_block(const Graph *graph)
+{
+	return graph->blocks.count ? graph->blocks.count - 1 : 0;
+}
+
+Node *add_node(Graph *graph, Op op, const char *name, const Location *location, Phase phase,
+               Tensor *const *in, int ins, const Attributes *attributes)
+{
+	assert(ins <= MAX_INPUTS);
+	Node *node = arena_alloc(graph->arena, sizeof *node);
+	node->op = op;
+	node->name = unique_name(graph, name);
+	node->location = location;
+	node->phase = phase;
+	node->block = current_block(graph);
+	for (int i = 0; i < ins; i++)
+		node->in[i] = in[i];
+	node->ins = ins;
+	if (attributes)
+		node->attributes = *attributes;
+	op_table[op].shape(graph, node);
+	node->id = graph->nodes.count;
+	list_add(graph->arena, &graph->nodes, node);
+	return node;
+}
+
+Parameter *add_parameter(Graph *graph, const char *name, const Location *location, int dims, const long *shape, Init init)
+{
+	Node *node = add_node(graph, OP_PARAMETER, name, location, PHASE_PROLOGUE, NULL, 0, NULL);
+	Parameter *parameter = arena_alloc(graph->arena, sizeof *parameter);
+	*parameter = (Parameter){.name = node->name, .init = init, .decay = true, .block = -1};
+	parameter->tensor = add_output(graph, node, graph->real, dims, shape);
+	node->attributes.parameter = parameter;
+	list_add(graph->arena, &graph->parameters, parameter);
+	return parameter;
+}
+
+// An input's samples lie outermost: it is sharded over micro-batches and replicas.
+Input *add_input(Graph *graph, const char *name, const Location *location, Type type, int dims, const long *shape)
+{
+	Node *node = add_node(graph, OP_INPUT, name, location, PHASE_PROLOGUE, NULL, 0, NULL);
+	Input *input = arena_alloc(graph->arena, sizeof *input);
+	*input = (Input){.name = node->name};
+	input->tensor = add_output(graph, node, type, dims, shape);
+	node->attributes.input = input;
+	input->tensor->place[AXIS_MICRO] = input->tensor->place[AXIS_DP] = (Placement){SHARD, 0};
+	for (int axis = 0; axis < PLACED_AXES; axis++)
+		input->tensor->pinned[axis] = true;
+	list_add(graph->arena, &graph->inputs, input);
+	return input;
+}
+
+// Number of labels >= 0 of the whole batch: one count for each label tensor and block.
+static Tensor *count_valid(Graph *graph, const Location *location, Tensor *label)
+{
+	for (int i = 0; i < graph->nodes.count; i++) {
+		Node *node = graph->nodes.at[i];
+		if (node->op == OP_COUNT_VALID && node->in[0] == label && node->block == current_block(graph))
+			return node->out[0];
+	}
+	const char *name = arena_printf(graph->arena, "%s.count", label->name);
+	return add_node(graph, OP_COUNT_VALID, name, location, PHASE_PROLOGUE, (Tensor *[]){label}, 1, NULL)->out[0];
+}
+
+// The mean over valid labels of a value for each row.
+static Tensor *mean_of_valid(Graph *graph, const char *name, const Location *location, Tensor *rows, Tensor *count)
+{
+	Attributes all = {.scale = 1, .from = 0, .to = rows->dims};
+	const char *sum_name = arena_printf(graph->arena, "%s.sum", name);
+	Tensor *sum = add_node(graph, OP_SUM, sum_name, location, PHASE_FORWARD, &rows, 1, &all)->out[0];
+	return add_node(graph, OP_DIV, name, location, PHASE_FORWARD, (Tensor *[]){sum, count}, 2, NULL)->out[0];
+}
+
+static void check_label(const Location *location, const char *what, const Tensor *logits, Tensor *label)
+{
+	if (label->producer->op == OP_INPUT && label->type == TYPE_I32) {
+		Input *input = label->producer->attributes.input;
+		long classes = logits->dims ? logits->shape[logits->dims - 1] : 0;
+		if (input->limit && input->limit != classes)
+			fail_at(location, "%s: the label '%s' is compared with %ld classes here and with %ld before\n"
+			        "use one label tensor for each set of classes", what, label->name, classes, input->limit);
+		input->limit = classes;
+	}
+}
+
+Tensor *add_cross_entropy(Graph *graph, const char *name, const Location *location, Tensor *logits, Tensor *label, Tensor **count)
+{
+	const char *rows_name = arena_printf(graph->arena, "%s.rows", name);
+	Tensor *rows = add_node(graph, OP_CROSS_ENTROPY, rows_name, location, PHASE_FORWARD, (Tensor *[]){logits, label}, 2, NULL)->out[0];
+	check_label(location, "cross_entropy", logits, label);
+	*count = count_valid(graph, location, label);
+	return mean_of_valid(graph, name, location, rows, *count);
+}
+
+Tensor *add_accuracy(Graph *graph, const char *name, const Location *location, Tensor *logits, Tensor *label, Tensor **count)
+{
+	const char *rows_name = arena_printf(graph->arena, "%s.rows", name);
+	Tensor *rows = add_node(graph, OP_CORRECT, rows_name, location, PHASE_FORWARD, (Tensor *[]){logits, label}, 2, NULL)->out[0];
+	check_label(location, "accuracy", logits, label);
+	*count = count_valid(graph, location, label);
+	return mean_of_valid(graph, name, location, rows, *count);
+}

@@ -1,0 +1,194 @@
+// graph.h: the logical graph of a training step: global shapes, no devices.
+//
+// Shapes are those of the whole batch. Micro-batching is a mesh axis in time: a tensor that belongs to samples is
+// Shard(0) on it, a parameter is Replicate, and a sum over the batch is Partial until every micro-batch has run.
+// Nodes live in three phases: the prologue and the epilogue run once a step, the micro-batch phase once for each
+// micro-batch. gen/spec makes the forward nodes, differentiate() the rest; gen/plan places them on devices.
+#ifndef GRAPH_H
+#define GRAPH_H
+
+#include "../common.h"
+
+enum { MAX_DIMS = 6, MAX_INPUTS = 8, MAX_OUTPUTS = 3 };
+
+typedef enum { TYPE_F32, TYPE_F64, TYPE_I32 } Type;
+
+// Mesh axes that placements speak of. AXIS_MICRO is the axis in time.
+typedef enum { AXIS_MICRO, AXIS_DP, AXIS_TP, PLACED_AXES, AXIS_PP = PLACED_AXES, ALL_AXES } Axis;
+
+// How a tensor lies on one axis (the terms of DTensor and GSPMD).
+typedef struct {
+	enum { REPLICATE, SHARD, PARTIAL } kind;
+	int dim;                // SHARD: the sharded dim
+} Placement;
+
+typedef enum {
+#define OP(name, ...) OP_##name,
+#include "ops.def"
+#undef OP
+	OPS
+} Op;
+
+typedef enum { PHASE_PROLOGUE, PHASE_FORWARD, PHASE_BACKWARD, PHASE_EPILOGUE } Phase;
+
+typedef struct Node Node;
+typedef struct Tensor Tensor;
+typedef struct Graph Graph;
+
+struct Tensor {
+	int id;
+	const char *name;       // from the spec's path: "fc1.weight", "fc1.relu", "fc1.relu.grad"; unique
+	Type type;
+	int dims;               // 0: a scalar
+	long shape[MAX_DIMS];   // global, outermost first
+	Node *producer;
+	Tensor *primal;         // of a final cotangent: the tensor that it is the gradient of
+	bool pinned[PLACED_AXES]; // place[] was fixed by the spec (shard = …, mp.constrain) or by what the tensor is
+	Placement place[PLACED_AXES]; // filled by place_tensors, pinned ones before
+};
+
+// C = A B, A B^T, A^T B over the last two dims of A and B (A may have leading dims; B is a matrix except in TN).
+typedef enum { MATMUL_NN, MATMUL_NT, MATMUL_TN } Transpose;
+
+typedef struct Init {
+	enum { INIT_CONSTANT, INIT_UNIFORM, INIT_NORMAL } kind;
+	double a, b;            // CONSTANT: a; UNIFORM: [a, b); NORMAL: mean a, standard deviation b
+} Init;
+
+// A trained tensor. `tensor` is produced by an OP_PARAMETER node.
+typedef struct {
+	const char *name;
+	Tensor *tensor;
+	Init init;
+	bool decay;             // weight decay applies
+	int block;              // of its first use: the owner
+	Tensor *gradient;       // epilogue: the sum over its uses, reduced
+} Parameter;
+
+// An input of the spec, or the learning rate. `tensor` is produced by an OP_INPUT node in the prologue.
+typedef struct {
+	const char *name;
+	Tensor *tensor;
+	enum { INPUT_DATA, INPUT_LEARNING_RATE } kind;
+	long limit;             // labels: classes of the tensor they are compared with; 0: not a label
+} Input;
+
+// Optimizer state: one tensor beside a parameter ("fc1.weight.momentum"), produced by an OP_STATE node.
+typedef struct {
+	const char *name;
+	Tensor *tensor;
+	Parameter *parameter;
+} State;
+
+// Something the program hands to its user: a metric (scalar) or an output of inference.
+typedef struct {
+	enum { RESULT_METRIC, RESULT_OUTPUT } kind;
+	const char *name;       // "loss", "accuracy"; outputs: the name in the spec
+	Tensor *tensor;
+	Tensor *count;          // metric: number of valid labels that the mean divides by, or NULL
+	bool evaluation;        // needed only while evaluating
+} Result;
+
+typedef struct {
+	double scale;           // OP_SCALE, OP_SUM (mean: 1/n), OP_CONSTANT: the value
+	Transpose transpose;    // OP_MATMUL
+	int from, to;           // OP_SUM, OP_EXPAND: dims [from, to) are summed away or inserted
+	Axis axis;              // collectives and slices
+	int dim;                // collectives and slices: the sharded dim
+	int dims;               // OP_RESHAPE: the new shape; OP_EXPAND: the extents of the inserted dims
+	long shape[MAX_DIMS];
+	double momentum, decay; // OP_SGD
+	Tensor *converts;       // conversions: the tensor that this one is in another placement
+	bool in_place;          // collectives: the output is the input's bytes
+	Parameter *parameter;
+	Input *input;
+	State *state;
+	Result *result;
+	bool counted;           // OP_METRIC: the next metric is its count
+} Attributes;
+
+struct Node {
+	int id;
+	Op op;
+	const char *name;       // path of the spec; outputs are named after it
+	const Location *location;
+	Tensor *in[MAX_INPUTS];
+	int ins;
+	Tensor *out[MAX_OUTPUTS];
+	int outs;
+	Attributes attributes;
+	Phase phase;
+	int block;              // index into Graph.blocks
+	bool evaluation;        // runs only while evaluating
+	bool accumulate;        // the output sums over micro-batches in place: the first writes, the others add
+};
+
+// A stretch of the forward graph that a stage boundary does not split. A block begins at each mp.block, at each
+// mp.cut, and, outside of mp.block, at each layer that owns parameters.
+typedef struct {
+	const char *name;
+	const Location *location;
+	bool cut;               // mp.cut stands before it: a preferred stage boundary
+} Block;
+
+typedef struct {
+	enum { OPTIMIZER_SGD } kind;
+	double rate, momentum, weight_decay;
+	enum { RATE_CONSTANT, RATE_LINEAR } schedule;
+	int warmup;             // steps
+	const Location *location;
+} Optimizer;
+
+struct Graph {
+	Arena *arena;
+	Type real;              // type of activations and parameters
+	bool training;
+	LIST(Node *) nodes;     // in execution order within each phase
+	LIST(Tensor *) tensors;
+	LIST(Block) blocks;
+	LIST(Parameter *) parameters; // in order of creation
+	LIST(Input *) inputs;
+	LIST(State *) states;
+	LIST(Result *) results;
+	Optimizer optimizer;
+	long batch;
+};
+
+// ---- building (graph.c)
+
+Graph *graph_new(Arena *arena, Type real, long batch);
+
+// A new node at the end of the graph: checks operands and makes its outputs by the op's shape rule. name is the
+// node's path; it is made unique. On a mistake of the user (shapes that do not fit) ends through fail_at.
+// The block is the last one of graph->blocks. Attributes may be NULL.
+Node *add_node(Graph *graph, Op op, const char *name, const Location *location, Phase phase,
+               Tensor *const *in, int ins, const Attributes *attributes);
+
+// Leaves. shape: dims extents. placements may be pinned on the result afterwards.
+Parameter *add_parameter(Graph *graph, const char *name, const Location *location, int dims, const long *shape, Init init);
+Input *add_input(Graph *graph, const char *name, const Location *location, Type type, int dims, const long *shape);
+
+// Composite operations that the spec room offers as one: they make several nodes. loss/accuracy divide by the
+// number of labels >= 0 of the whole batch, counted in the prologue; *count receives that scalar.
+Tensor *add_cross_entropy(Graph *graph, const char *name, const Location *location, Tensor *logits, Tensor *label, Tensor **count);
+Tensor *add_accuracy(Graph *graph, const char *name, const Location *location, Tensor *logits, Tensor *label, Tensor **count);
+
+const char *op_name(Op op);
+const char *type_name(Type type);                       // "f32"
+const char *shape_text(Arena *arena, const Tensor *t);  // "f32[64,784]"
+long tensor_elements(const Tensor *t);
+size_t type_size(Type type);
+
+// ---- passes
+
+// Needs: forward nodes and results. Gives: backward nodes, gradient sums and the optimizer's updates
+// (training), or only what the outputs need (inference). (differentiate.c)
+void differentiate(Graph *graph);
+
+// Needs: any graph. Gives: the same without nodes that nothing needs. (simplify.c)
+void remove_dead_nodes(Graph *graph);
+
+// The graph as text, a line a node. (dump.c)
+void dump_graph(const Graph *graph, Text *out);
+
+#endif

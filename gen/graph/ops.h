@@ -1,0 +1,78 @@
+// ops.h: what a row of the op table holds. The table is ops.def; rows are read through op_table.
+#ifndef OPS_H
+#define OPS_H
+
+#include "graph.h"
+
+// How an op becomes steps of the emitted program.
+typedef enum {
+	LOWER_NOTHING,          // storage only
+	LOWER_ALIAS,            // its output is its input's bytes
+	LOWER_ELEMENTWISE,      // joins a generated kernel
+	LOWER_GEMM,
+	LOWER_KERNEL,           // a template of its own
+	LOWER_COPY,             // between host and device
+	LOWER_COLLECTIVE
+} Lowering;
+
+// One way to place an op on one axis: with inputs so, the outputs are so.
+typedef struct {
+	Placement in[MAX_INPUTS], out[MAX_OUTPUTS];
+} Rule;
+
+enum { MAX_RULES = 2 * MAX_DIMS + 4 };
+
+typedef struct {
+	Rule at[MAX_RULES];
+	int count;
+} Rules;
+
+// Appends backward nodes for `node`, given the cotangents of its outputs (NULL: none), and sets din[i] for the
+// inputs with wanted[i]. Contribution nodes are named names[i].
+typedef struct {
+	Graph *graph;
+	Node *node;
+	Tensor *dout[MAX_OUTPUTS];
+	bool wanted[MAX_INPUTS];
+	const char *names[MAX_INPUTS];
+	Tensor *din[MAX_INPUTS];
+} Gradient;
+
+typedef struct {
+	const char *name;
+	void (*shape)(Graph *graph, Node *node);
+	void (*gradient)(Gradient *g);
+	void (*placement)(const Node *node, Rules *rules);
+	double (*flops)(const Node *node);      // of the whole tensor
+	Lowering lowering;
+	const char *expression;                 // device function or template
+} OpInfo;
+
+extern const OpInfo op_table[OPS];
+
+// Makes the next output of node.
+Tensor *add_output(Graph *graph, Node *node, Type type, int dims, const long *shape);
+
+// The rules of the table's placement column.
+#define PLACEMENTS(X) X(given) X(replicated) X(matmul) X(reshape) X(sum) X(expand) X(rows) X(sum_all) X(linear) \
+	X(broadcast) X(divide) X(scale) X(elementwise) X(update) X(sink)
+#define SHAPES(X) X(given) X(scalar) X(matmul) X(reshape) X(sum) X(expand) X(softmax) X(cross_entropy) \
+	X(cross_entropy_grad) X(correct) X(count) X(broadcast) X(same) X(update) X(sink)
+#define GRADIENTS(X) X(matmul) X(reshape) X(sum) X(expand) X(softmax) X(cross_entropy) X(add) X(sub) X(mul) X(div) \
+	X(scale) X(relu) X(gelu_erf) X(gelu_tanh)
+#define COSTS(X) X(matmul) X(elements) X(rows) X(update)
+
+#define DECLARE(name) void placement_##name(const Node *node, Rules *rules);
+PLACEMENTS(DECLARE)
+#undef DECLARE
+#define DECLARE(name) void shape_##name(Graph *graph, Node *node);
+SHAPES(DECLARE)
+#undef DECLARE
+#define DECLARE(name) void gradient_##name(Gradient *g);
+GRADIENTS(DECLARE)
+#undef DECLARE
+#define DECLARE(name) double cost_##name(const Node *node);
+COSTS(DECLARE)
+#undef DECLARE
+
+#endif

@@ -1,0 +1,203 @@
+// placements.c: the placement rules of the op table.
+//
+// For one mesh axis a rule says: with the inputs placed so, the op computes its outputs placed so, on each device
+// alone. gen/plan chooses among an op's rules by the bytes that converting the inputs would move; ties go to the
+// earlier rule. Replicated comes first, so that what nothing shards stays replicated. Partial passes only
+// where the op is linear in that operand and adds nothing of its own.
+#include "ops.h"
+
+static const Placement R = {REPLICATE, 0}, P = {PARTIAL, 0};
+
+static Placement S(int dim)
+{
+	return (Placement){SHARD, dim};
+}
+
+// A new rule: everything replicated until said otherwise.
+static Rule *add_rule(Rules *rules)
+{
+	assert(rules->count < MAX_RULES);
+	Rule *rule = &rules->at[rules->count++];
+	*rule = (Rule){0};
+	return rule;
+}
+
+void placement_given(const Node *node, Rules *rules)
+{
+	(void)node, (void)rules; // whoever made the node placed its output
+}
+
+void placement_replicated(const Node *node, Rules *rules)
+{
+	(void)node;
+	add_rule(rules);
+}
+
+// Operand i of shape b under a result of shape a: dim d of the result is dim d - (a.dims - b.dims) of the operand.
+static Placement operand_shard(const Tensor *result, const Tensor *operand, int dim)
+{
+	int d = dim - (result->dims - operand->dims);
+	return d < 0 || operand->shape[d] != result->shape[dim] ? R : S(d);
+}
+
+void placement_elementwise(const Node *node, Rules *rules)
+{
+	const Tensor *result = node->out[0];
+	add_rule(rules);
+	for (int d = 0; d < result->dims; d++) {
+		Rule *rule = add_rule(rules);
+		for (int i = 0; i < node->ins; i++)
+			rule->in[i] = operand_shard(result, node->in[i], d);
+		rule->out[0] = S(d);
+	}
+}
+
+void placement_linear(const Node *node, Rules *rules)
+{
+	placement_elementwise(node, rules);
+	Rule *rule = add_rule(rules);
+	rule->in[0] = rule->in[1] = rule->out[0] = P;
+}
+
+void placement_scale(const Node *node, Rules *rules)
+{
+	placement_elementwise(node, rules);
+	Rule *rule = add_rule(rules);
+	rule->in[0] = rule->out[0] = P;
+}
+
+// A product is linear in each factor, but only scalars pass on partial: bigger ones are cheaper to reduce at once.
+void placement_broadcast(const Node *node, Rules *rules)
+{
+	placement_elementwise(node, rules);
+	for (int i = 0; i < node->ins && node->out[0]->dims == 0; i++) {
+		Rule *rule = add_rule(rules);
+		rule->in[i] = rule->out[0] = P;
+	}
+}
+
+void placement_divide(const Node *node, Rules *rules)
+{
+	placement_elementwise(node, rules);
+	if (node->out[0]->dims == 0) {
+		Rule *rule = add_rule(rules);
+		rule->in[0] = rule->out[0] = P;
+	}
+}
+
+void placement_matmul(const Node *node, Rules *rules)
+{
+	int last = node->in[0]->dims - 1;
+	add_rule(rules);
+	if (node->attributes.transpose == MATMUL_TN) { // [rows…,M] [rows…,N] -> [M,N]
+		Rule *rule = add_rule(rules);
+		rule->in[0] = S(last), rule->out[0] = S(0);
+		rule = add_rule(rules);
+		rule->in[1] = S(last), rule->out[0] = S(1);
+		for (int d = 0; d < last; d++) {
+			rule = add_rule(rules);
+			rule->in[0] = rule->in[1] = S(d), rule->out[0] = P;
+		}
+		return;
+	}
+	int summed = node->attributes.transpose == MATMUL_NN ? 0 : 1;
+	for (int d = 0; d < last; d++) {
+		Rule *rule = add_rule(rules);
+		rule->in[0] = rule->out[0] = S(d);
+	}
+	Rule *rule = add_rule(rules);
+	rule->in[1] = S(!summed), rule->out[0] = S(last);
+	rule = add_rule(rules);
+	rule->in[0] = S(last), rule->in[1] = S(summed), rule->out[0] = P;
+}
+
+// A dim keeps its shards where it leads a group of dims with equal extents on both sides: [B,C,H] -> [B,C*H] keeps
+// B and C, [B*T,d] -> [B,T,d] keeps B.
+void placement_reshape(const Node *node, Rules *rules)
+{
+	const Tensor *x = node->in[0], *y = node->out[0];
+	add_rule(rules);
+	int i = 0, j = 0;
+	while (i < x->dims && j < y->dims) {
+		Rule *rule = add_rule(rules);
+		rule->in[0] = S(i), rule->out[0] = S(j);
+		long left = x->shape[i++], right = y->shape[j++];
+		while (left != right) {
+			if (left < right)
+				left *= x->shape[i++];
+			else
+				right *= y->shape[j++];
+		}
+	}
+	Rule *rule = add_rule(rules);
+	rule->in[0] = rule->out[0] = P;
+}
+
+void placement_sum(const Node *node, Rules *rules)
+{
+	const Attributes *a = &node->attributes;
+	add_rule(rules);
+	for (int d = 0; d < node->in[0]->dims; d++) {
+		Rule *rule = add_rule(rules);
+		rule->in[0] = S(d);
+		rule->out[0] = d < a->from ? S(d) : d < a->to ? P : S(d - (a->to - a->from));
+	}
+	Rule *rule = add_rule(rules);
+	rule->in[0] = rule->out[0] = P;
+}
+
+void placement_expand(const Node *node, Rules *rules)
+{
+	const Attributes *a = &node->attributes;
+	add_rule(rules);
+	for (int d = 0; d < node->out[0]->dims; d++) {
+		Rule *rule = add_rule(rules);
+		rule->in[0] = d < a->from ? S(d) : d < a->to ? R : S(d - (a->to - a->from));
+		rule->out[0] = S(d);
+	}
+	Rule *rule = add_rule(rules);
+	rule->in[0] = rule->out[0] = P;
+}
+
+// Ops on rows: the last dim of the widest operand is whole, the dims before it may be sharded.
+void placement_rows(const Node *node, Rules *rules)
+{
+	add_rule(rules);
+	for (int d = 0; d < node->in[0]->dims - 1; d++) {
+		Rule *rule = add_rule(rules);
+		for (int i = 0; i < node->ins; i++)
+			rule->in[i] = S(d);
+		for (int i = 0; i < node->outs; i++)
+			rule->out[i] = S(d);
+	}
+}
+
+void placement_sum_all(const Node *node, Rules *rules)
+{
+	add_rule(rules);
+	for (int d = 0; d < node->in[0]->dims; d++) {
+		Rule *rule = add_rule(rules);
+		rule->in[0] = S(d), rule->out[0] = P;
+	}
+}
+
+// An update runs where the parameter is stored: gradient and state follow the parameter, the rate is a scalar.
+void placement_update(const Node *node, Rules *rules)
+{
+	add_rule(rules);
+	for (int d = 0; d < node->in[0]->dims; d++) {
+		Rule *rule = add_rule(rules);
+		for (int i = 0; i < node->ins; i++)
+			rule->in[i] = node->in[i]->dims ? S(d) : R;
+	}
+}
+
+// What the user receives is whole, but for the samples of a replica.
+void placement_sink(const Node *node, Rules *rules)
+{
+	add_rule(rules);
+	if (node->op == OP_OUTPUT) {
+		Rule *rule = add_rule(rules);
+		rule->in[0] = S(0);
+	}
+}

@@ -1,0 +1,198 @@
+// shapes.c: the shape rules of the op table. A rule checks the operands of a node that the user wrote, says what
+// does not fit with both shapes, and makes the outputs.
+#include <string.h>
+
+#include "ops.h"
+
+static const char *text(Graph *graph, const Tensor *t)
+{
+	return arena_printf(graph->arena, "%s %s", t->name, shape_text(graph->arena, t));
+}
+
+static void want_real(Graph *graph, const Node *node, int i)
+{
+	if (node->in[i]->type != graph->real)
+		fail_at(node->location, "%s: operand %d is %s, but %s is needed\nlabels (i32) can only be compared: "
+		        "mp.cross_entropy, mp.accuracy", op_name(node->op), i + 1, text(graph, node->in[i]), type_name(graph->real));
+}
+
+static void want_reals(Graph *graph, const Node *node)
+{
+	for (int i = 0; i < node->ins; i++)
+		want_real(graph, node, i);
+}
+
+static bool same_shape(const Tensor *a, const Tensor *b)
+{
+	return a->dims == b->dims && !memcmp(a->shape, b->shape, a->dims * sizeof *a->shape);
+}
+
+// b's dims are the last dims of a.
+static bool is_suffix(const Tensor *a, const Tensor *b)
+{
+	return b->dims <= a->dims && !memcmp(a->shape + a->dims - b->dims, b->shape, b->dims * sizeof *b->shape);
+}
+
+void shape_given(Graph *graph, Node *node)
+{
+	(void)graph, (void)node; // the maker adds the outputs
+}
+
+void shape_scalar(Graph *graph, Node *node)
+{
+	add_output(graph, node, graph->real, 0, NULL);
+}
+
+void shape_same(Graph *graph, Node *node)
+{
+	if (node->phase == PHASE_FORWARD)
+		want_reals(graph, node);
+	for (int i = 1; i < node->ins; i++)
+		assert(same_shape(node->in[0], node->in[i]));
+	add_output(graph, node, node->in[0]->type, node->in[0]->dims, node->in[0]->shape);
+}
+
+void shape_matmul(Graph *graph, Node *node)
+{
+	want_reals(graph, node);
+	const Tensor *a = node->in[0], *b = node->in[1];
+	Transpose transpose = node->attributes.transpose;
+	bool dims_fit = a->dims >= 2 && (transpose == MATMUL_TN ? b->dims == a->dims : b->dims == 2);
+	if (!dims_fit)
+		fail_at(node->location, "matmul: %s times %s: the first operand needs two or more dims, the second two",
+		        text(graph, a), text(graph, b));
+	long shape[MAX_DIMS];
+	int last = a->dims - 1;
+	if (transpose == MATMUL_TN) {
+		assert(!memcmp(a->shape, b->shape, last * sizeof *a->shape));
+		add_output(graph, node, a->type, 2, (long[]){a->shape[last], b->shape[last]});
+		return;
+	}
+	int summed = transpose == MATMUL_NN ? 0 : 1;
+	if (a->shape[last] != b->shape[summed])
+		fail_at(node->location, "matmul: %s times %s%s: the last dim of the first is %ld, the %s dim of the second is %ld",
+		        text(graph, a), text(graph, b), summed ? " transposed" : "", a->shape[last],
+		        summed ? "last" : "first", b->shape[summed]);
+	memcpy(shape, a->shape, sizeof shape);
+	shape[last] = b->shape[!summed];
+	add_output(graph, node, a->type, a->dims, shape);
+}
+
+void shape_reshape(Graph *graph, Node *node)
+{
+	const Attributes *to = &node->attributes;
+	Tensor target = {.type = node->in[0]->type, .dims = to->dims};
+	memcpy(target.shape, to->shape, sizeof target.shape);
+	if (tensor_elements(&target) != tensor_elements(node->in[0]))
+		fail_at(node->location, "reshape: %s has %ld elements, %s has %ld", text(graph, node->in[0]),
+		        tensor_elements(node->in[0]), shape_text(graph->arena, &target), tensor_elements(&target));
+	add_output(graph, node, target.type, target.dims, target.shape);
+}
+
+void shape_sum(Graph *graph, Node *node)
+{
+	want_reals(graph, node);
+	const Tensor *x = node->in[0];
+	int from = node->attributes.from, to = node->attributes.to, dims = 0;
+	if (from < 0 || to > x->dims || from > to)
+		fail_at(node->location, "sum: %s has no dims %d to %d", text(graph, x), from + 1, to);
+	long shape[MAX_DIMS];
+	for (int i = 0; i < x->dims; i++)
+		if (i < from || i >= to)
+			shape[dims++] = x->shape[i];
+	add_output(graph, node, x->type, dims, shape);
+}
+
+void shape_expand(Graph *graph, Node *node)
+{
+	const Tensor *x = node->in[0];
+	const Attributes *a = &node->attributes;
+	int inserted = a->to - a->from;
+	assert(a->from >= 0 && a->from <= x->dims && x->dims + inserted <= MAX_DIMS);
+	long shape[MAX_DIMS];
+	for (int i = 0; i < x->dims + inserted; i++)
+		shape[i] = i < a->from ? x->shape[i] : i < a->to ? a->shape[i - a->from] : x->shape[i - inserted];
+	add_output(graph, node, x->type, x->dims + inserted, shape);
+}
+
+void shape_softmax(Graph *graph, Node *node)
+{
+	want_reals(graph, node);
+	if (node->in[0]->dims < 1)
+		fail_at(node->location, "softmax: %s has no dim to sum over", text(graph, node->in[0]));
+	add_output(graph, node, node->in[0]->type, node->in[0]->dims, node->in[0]->shape);
+}
+
+// logits [rows…, classes] and label i32 [rows…].
+static void check_rows(Graph *graph, const Node *node)
+{
+	const Tensor *logits = node->in[0], *label = node->in[1];
+	want_real(graph, node, 0);
+	if (label->type != TYPE_I32)
+		fail_at(node->location, "%s: the label %s must be i32 (class numbers), not %s\ndeclare it as { \"i32\" } in the data",
+		        op_name(node->op), text(graph, label), type_name(label->type));
+	if (logits->dims != label->dims + 1 || memcmp(logits->shape, label->shape, label->dims * sizeof *label->shape))
+		fail_at(node->location, "%s: the logits %s need a label for each row, but the label is %s",
+		        op_name(node->op), text(graph, logits), text(graph, label));
+}
+
+void shape_cross_entropy(Graph *graph, Node *node)
+{
+	check_rows(graph, node);
+	const Tensor *label = node->in[1];
+	add_output(graph, node, graph->real, label->dims, label->shape); // the loss of each row
+	add_output(graph, node, graph->real, label->dims, label->shape); // log of its sum of exponentials
+}
+
+void shape_cross_entropy_grad(Graph *graph, Node *node)
+{
+	add_output(graph, node, graph->real, node->in[0]->dims, node->in[0]->shape);
+}
+
+void shape_correct(Graph *graph, Node *node)
+{
+	check_rows(graph, node);
+	add_output(graph, node, graph->real, node->in[1]->dims, node->in[1]->shape);
+}
+
+void shape_count(Graph *graph, Node *node)
+{
+	add_output(graph, node, graph->real, 0, NULL);
+}
+
+// Both have one shape, or the second's is the end of the first's (a bias, a scalar). Where the first is the
+// smaller one, a commutative op swaps them and the others expand it.
+void shape_broadcast(Graph *graph, Node *node)
+{
+	want_reals(graph, node);
+	Tensor *a = node->in[0], *b = node->in[1];
+	if (!is_suffix(a, b) && is_suffix(b, a)) {
+		if (node->op == OP_SUB || node->op == OP_DIV) {
+			Attributes more = {.from = 0, .to = b->dims - a->dims};
+			memcpy(more.shape, b->shape, (size_t)more.to * sizeof *b->shape);
+			const char *name = arena_printf(graph->arena, "%s.expand", node->name);
+			a = add_node(graph, OP_EXPAND, name, node->location, node->phase, &a, 1, &more)->out[0];
+			node->in[0] = a;
+		} else {
+			node->in[0] = b;
+			node->in[1] = a;
+			a = node->in[0], b = node->in[1];
+		}
+	}
+	if (!is_suffix(a, b))
+		fail_at(node->location, "%s: %s and %s do not fit\nthe shapes must be equal, or one must be the end of the other",
+		        op_name(node->op), text(graph, a), text(graph, b));
+	add_output(graph, node, a->type, a->dims, a->shape);
+}
+
+void shape_update(Graph *graph, Node *node)
+{
+	(void)graph;
+	assert(same_shape(node->in[0], node->in[1]));
+}
+
+void shape_sink(Graph *graph, Node *node)
+{
+	(void)graph;
+	assert(node->ins == 1);
+}

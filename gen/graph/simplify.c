@@ -1,0 +1,56 @@
+// simplify.c: removes nodes that nothing needs and marks those that only evaluation needs.
+//
+// What is needed starts at the nodes with effects (updates, metrics, outputs) and follows operands. A node that only
+// an evaluation metric reaches runs only while evaluating.
+#include "ops.h"
+
+static bool has_effect(const Node *node)
+{
+	return node->op == OP_SGD || node->op == OP_METRIC || node->op == OP_OUTPUT;
+}
+
+static void mark(const Node *node, bool *needed)
+{
+	if (needed[node->id])
+		return;
+	needed[node->id] = true;
+	for (int i = 0; i < node->ins; i++)
+		mark(node->in[i]->producer, needed);
+}
+
+static void renumber(Graph *graph)
+{
+	for (int i = 0; i < graph->nodes.count; i++)
+		graph->nodes.at[i]->id = i;
+}
+
+void remove_dead_nodes(Graph *graph)
+{
+	renumber(graph);
+	size_t bytes = (size_t)graph->nodes.count * sizeof(bool);
+	bool *needed = arena_alloc(graph->arena, bytes + 1), *always = arena_alloc(graph->arena, bytes + 1);
+	for (int i = 0; i < graph->nodes.count; i++) {
+		const Node *node = graph->nodes.at[i];
+		if (!has_effect(node))
+			continue;
+		mark(node, needed);
+		if (node->op != OP_METRIC || !node->attributes.result->evaluation)
+			mark(node, always);
+	}
+	int tensors = 0;
+	for (int i = 0; i < graph->tensors.count; i++)
+		if (needed[graph->tensors.at[i]->producer->id])
+			graph->tensors.at[tensors++] = graph->tensors.at[i];
+	int kept = 0;
+	for (int i = 0; i < graph->nodes.count; i++) {
+		Node *node = graph->nodes.at[i];
+		node->evaluation = !always[i];
+		if (needed[i])
+			graph->nodes.at[kept++] = node;
+	}
+	graph->nodes.count = kept;
+	renumber(graph);
+	graph->tensors.count = tensors;
+	for (int i = 0; i < tensors; i++)
+		graph->tensors.at[i]->id = i;
+}

@@ -1,0 +1,78 @@
+// buckets.c: gradient all-reduces behind the backward pass.
+//
+// The epilogue's all-reduces over dp whose operand a backward step of the same stage completes are taken in the order
+// in which the last micro-batch completes them, and joined into buckets of at least BUCKET_BYTES. A bucket is one
+// all-reduce right behind the step that completes it: gradients of a bucket lie side by side in memory.
+#include "fuse.h"
+
+enum { BUCKET_BYTES = 1 << 20 };
+
+static void remove_step(Function *function, int index)
+{
+	for (int i = index; i + 1 < function->steps.count; i++)
+		function->steps.at[i] = function->steps.at[i + 1];
+	function->steps.count--;
+}
+
+// The epilogue's all-reduce of t, taken out of its function; NULL when there is none that can move.
+static Node *take_reduction(Role *role, const Tensor *t)
+{
+	Function *update = function_of(role, FUNCTION_UPDATE);
+	for (int i = 0; i < update->steps.count; i++) {
+		Step *step = &update->steps.at[i];
+		if (step->kind != STEP_COLLECTIVE)
+			continue;
+		Node *node = step->nodes.at[0];
+		if (node->op == OP_ALL_REDUCE && node->attributes.axis == AXIS_DP && node->attributes.in_place && node->in[0] == t) {
+			remove_step(update, i);
+			return node;
+		}
+	}
+	return NULL;
+}
+
+static Step new_bucket(const Plan *plan)
+{
+	return (Step){.kind = STEP_COLLECTIVE, .stream = STREAM_DP, .gemm = -1,
+	              .when = plan->mesh[AXIS_MICRO] > 1 ? WHEN_LAST : WHEN_ALWAYS};
+}
+
+static void insert_step(const Plan *plan, Function *function, int index, Step step)
+{
+	list_add(plan->arena, &function->steps, step);
+	for (int i = function->steps.count - 1; i > index; i--)
+		function->steps.at[i] = function->steps.at[i - 1];
+	function->steps.at[index] = step;
+}
+
+void make_buckets(Plan *plan, Role *role)
+{
+	Function *backward = function_of(role, FUNCTION_BACKWARD);
+	Step bucket = new_bucket(plan);
+	size_t bytes = 0;
+	int last = 0;
+	for (int i = 0; i <= backward->steps.count; i++) {
+		bool end = i == backward->steps.count;
+		if (bucket.nodes.count && (end || bytes >= BUCKET_BYTES)) {
+			bucket.name = bucket.nodes.at[0]->name;
+			insert_step(plan, backward, last + 1, bucket);
+			bucket = new_bucket(plan);
+			bytes = 0;
+			i++;
+			if (end)
+				return;
+		}
+		if (end)
+			return;
+		for (int k = 0; k < backward->steps.at[i].accesses.count; k++) {
+			const Access access = backward->steps.at[i].accesses.at[k];
+			Node *node = access.write ? take_reduction(role, access.tensor) : NULL;
+			if (!node)
+				continue;
+			list_add(plan->arena, &bucket.nodes, node);
+			add_access(plan, &bucket, access.tensor, true, 0);
+			bytes += local_bytes(plan, access.tensor);
+			last = i;
+		}
+	}
+}

@@ -1,0 +1,62 @@
+// cost.c: how long a step takes on a device: the longer of its arithmetic and its traffic, never less than the time
+// between two launches. Collectives and messages: bytes over the link after the latency.
+#include "cost.h"
+
+double node_flops(const Plan *plan, const Node *node)
+{
+	if (!op_table[node->op].flops)
+		return 0;
+	double flops = op_table[node->op].flops(node);
+	for (int axis = 0; axis < PLACED_AXES; axis++) {
+		bool splits = false;
+		for (int i = 0; i < node->ins; i++)
+			splits |= node->in[i]->place[axis].kind == SHARD;
+		for (int i = 0; i < node->outs; i++)
+			splits |= node->out[i]->place[axis].kind == SHARD;
+		if (splits)
+			flops /= plan->mesh[axis];
+	}
+	return flops;
+}
+
+double node_bytes(const Plan *plan, const Node *node)
+{
+	double bytes = 0;
+	for (int i = 0; i < node->ins; i++)
+		bytes += (double)local_bytes(plan, node->in[i]);
+	for (int i = 0; i < node->outs; i++)
+		bytes += (double)local_bytes(plan, node->out[i]);
+	if (node->op == OP_SGD) // the parameter and its state are written too
+		bytes += (double)local_bytes(plan, node->in[0]) * (node->ins - 2);
+	return bytes;
+}
+
+// Bytes that each device sends in a collective over n devices. t: the operand; all extents are those of one device.
+double collective_bytes(const Plan *plan, const Node *node)
+{
+	double n = plan->mesh[node->attributes.axis], bytes = (double)local_bytes(plan, node->in[0]);
+	switch (node->op) {
+	case OP_ALL_REDUCE: return 2 * bytes * (n - 1) / n;
+	case OP_ALL_GATHER: return bytes * (n - 1);
+	default: return bytes * (n - 1) / n; // reduce-scatter, all-to-all
+	}
+}
+
+double seconds(const Plan *plan, Lowering lowering, double flops, double bytes)
+{
+	const Device *device = plan->device;
+	if (lowering == LOWER_COLLECTIVE)
+		return device->latency + bytes / device->link;
+	double arithmetic = flops / device->flops[plan->tf32 && lowering == LOWER_GEMM], traffic = bytes / device->memory;
+	double busy = arithmetic > traffic ? arithmetic : traffic;
+	return busy > device->launch ? busy : device->launch;
+}
+
+double node_seconds(const Plan *plan, const Node *node)
+{
+	Lowering lowering = op_table[node->op].lowering;
+	if (lowering == LOWER_NOTHING || lowering == LOWER_ALIAS)
+		return 0;
+	double bytes = lowering == LOWER_COLLECTIVE ? collective_bytes(plan, node) : node_bytes(plan, node);
+	return seconds(plan, lowering, node_flops(plan, node), bytes);
+}

@@ -1,0 +1,57 @@
+// device.c: what devices can do, for predictions. The numbers of h100 were measured (copy bandwidth, GEMM rates); the
+// others are the vendors' datasheets with the same derating. A JSON file with the same fields describes any other device.
+#include <jansson.h>
+#include <string.h>
+
+#include "plan.h"
+
+// name, FLOP/s (f32 or f64, tf32), bytes/s, link bytes/s, latency, launch, capacity, overhead
+static const Device devices[] = {
+	{"h100", {51e12, 400e12}, 3.0e12, 300e9, 10e-6, 2.5e-6, 79ull << 30, 1ull << 30},
+	{"h200", {51e12, 400e12}, 4.3e12, 300e9, 10e-6, 2.5e-6, 139ull << 30, 1ull << 30},
+	{"a100-80g", {17e12, 120e12}, 1.8e12, 200e9, 12e-6, 3e-6, 79ull << 30, 1ull << 30},
+	{"cpu", {60e9, 60e9}, 10e9, 5e9, 5e-6, 0.5e-6, 64ull << 30, 0},
+};
+
+static double field(const char *file, const json_t *object, const char *name)
+{
+	const json_t *value = json_object_get(object, name);
+	if (!json_is_number(value) || json_number_value(value) < 0)
+		fail(EXIT_USAGE, "%s: a device description needs the number \"%s\"\nfields: flops, flops_tf32, memory_bandwidth, link_bandwidth, "
+		     "link_latency, launch, capacity, overhead (SI units)", file, name);
+	return json_number_value(value);
+}
+
+static const Device *read_device(Arena *arena, const char *file)
+{
+	json_error_t error;
+	json_t *object = json_load_file(file, JSON_REJECT_DUPLICATES, &error);
+	if (!object)
+		fail(EXIT_USAGE, "%s: line %d: %s", file, error.line, error.text);
+	Device *device = arena_alloc(arena, sizeof *device);
+	*device = (Device){.name = arena_strdup(arena, file),
+		.flops = {field(file, object, "flops"), field(file, object, "flops_tf32")}, .memory = field(file, object, "memory_bandwidth"),
+		.link = field(file, object, "link_bandwidth"), .latency = field(file, object, "link_latency"), .launch = field(file, object, "launch"),
+		.capacity = (size_t)field(file, object, "capacity"), .overhead = (size_t)field(file, object, "overhead")};
+	json_decref(object);
+	if (device->flops[0] <= 0 || device->flops[1] <= 0 || device->memory <= 0 || device->link <= 0)
+		fail(EXIT_USAGE, "%s: rates and bandwidths must be more than 0", file);
+	return device;
+}
+
+const Device *find_device(Arena *arena, const char *name)
+{
+	const char *known[sizeof devices / sizeof *devices];
+	int count = sizeof devices / sizeof *devices;
+	for (int i = 0; i < count; i++) {
+		known[i] = devices[i].name;
+		if (!strcmp(devices[i].name, name))
+			return &devices[i];
+	}
+	size_t length = strlen(name);
+	if (length > 5 && !strcmp(name + length - 5, ".json"))
+		return read_device(arena, name);
+	const char *near = nearest_name(name, known, count);
+	fail(EXIT_USAGE, "unknown device '%s'%s%s%s\nknown: h100, h200, a100-80g, cpu, or a JSON file", name, near ? ": did you mean '" : "",
+	     near ? near : "", near ? "'?" : "");
+}

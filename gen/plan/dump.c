@@ -1,0 +1,58 @@
+// dump.c: the plan as text, for tests and for --dump: buffers, functions with their steps, streams and events, action
+// lists. What a pass has not made yet is left out.
+#include "plan.h"
+
+static const char *const stream_names[] = {"compute", "dp", "tp", "pp"};
+static const char *const class_names[] = {"parameters", "gradients", "optimizer", "activations", "communication", "scratch", "workspace"};
+
+static void dump_step(const Role *role, const Step *step, Text *out)
+{
+	static const char *const kinds[] = {"elementwise", "gemm", "kernel", "copy", "collective", "transfer"};
+	static const char *const when[] = {"", " last", " evaluating"};
+	text_add(out, "    %s %s on %s%s%s:", kinds[step->kind], step->name, stream_names[step->stream], when[step->when],
+	         step->accumulate ? " accumulate" : "");
+	for (int i = 0; i < step->nodes.count; i++)
+		text_add(out, " %s", op_name(step->nodes.at[i]->op));
+	for (int i = 0; i < step->messages.count; i++) {
+		const Message *m = &step->messages.at[i];
+		text_add(out, " %s %s %d[%d]", m->transfer->tensor->name, m->send ? "to" : "from", m->send ? m->transfer->to : m->transfer->from, m->argument);
+	}
+	for (int i = 0; i < step->waits.count; i++)
+		text_add(out, " wait %s[%d]", role->events.at[step->waits.at[i].event].name, step->waits.at[i].argument);
+	for (int i = 0; i < step->records.count; i++)
+		text_add(out, " record %s", role->events.at[step->records.at[i]].name);
+	text_add(out, "\n");
+}
+
+static void dump_actions(const char *name, const Actions *actions, Text *out)
+{
+	if (!actions->count)
+		return;
+	text_add(out, "  %s:", name);
+	for (int i = 0; i < actions->count; i++)
+		text_add(out, " %s", actions->at[i].name);
+	text_add(out, "\n");
+}
+
+void dump_plan(const Plan *plan, Text *out)
+{
+	for (int s = 0; s < plan->stages; s++) {
+		const Role *role = &plan->roles[s];
+		text_add(out, "stage %d\n", s);
+		for (int i = 0; i < role->buffers.count; i++) {
+			const Buffer *b = &role->buffers.at[i];
+			text_add(out, "  buffer %s %s %zu bytes x %d at %zu\n", b->name, class_names[b->class], b->bytes, b->slots, b->offset);
+		}
+		for (int f = 0; f < role->functions.count; f++) {
+			const Function *function = &role->functions.at[f];
+			if (!function->steps.count)
+				continue;
+			text_add(out, "  %s\n", function->name);
+			for (int i = 0; i < function->steps.count; i++)
+				dump_step(role, &function->steps.at[i], out);
+		}
+		dump_actions("train", &role->train, out);
+		dump_actions("evaluate", &role->evaluate, out);
+		dump_actions("infer", &role->infer, out);
+	}
+}

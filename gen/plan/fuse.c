@@ -1,0 +1,196 @@
+// fuse.c: from the nodes of a role to steps: what the emitted program enqueues one after another.
+//
+// Element-wise nodes that follow one another and share a shape become one kernel; a bias and a ReLU right behind a
+// matrix product join its GEMM. Nothing is fused across a block boundary, where some plan may cut: then every plan
+// computes with the same kernels, and pipelining changes no bit.
+#include <string.h>
+
+#include "fuse.h"
+
+typedef struct {
+	Plan *plan;
+	int *uses;              // by tensor id: nodes that read it
+} Fusing;
+
+Function *function_of(Role *role, FunctionKind kind)
+{
+	return &role->functions.at[kind];
+}
+
+static bool same_layout(const Tensor *a, const Tensor *b)
+{
+	return a->dims == b->dims && !memcmp(a->shape, b->shape, a->dims * sizeof *a->shape)
+	    && !memcmp(a->place, b->place, sizeof a->place);
+}
+
+bool makes(const Step *step, const Tensor *t)
+{
+	for (int i = 0; i < step->nodes.count; i++)
+		for (int k = 0; k < step->nodes.at[i]->outs; k++)
+			if (step->nodes.at[i]->out[k] == t)
+				return true;
+	return false;
+}
+
+static bool joins_elementwise(const Step *step, const Node *node)
+{
+	bool connected = false;
+	const Node *last = step->nodes.at[step->nodes.count - 1];
+	if (step->kind != STEP_ELEMENTWISE || last->block != node->block || last->evaluation != node->evaluation
+	    || !same_layout(last->out[0], node->out[0]))
+		return false;
+	for (int i = 0; i < node->ins; i++) {
+		bool inside = makes(step, node->in[i]);
+		connected |= inside;
+		if (inside && !same_layout(node->in[i], node->out[0]))
+			return false;
+	}
+	return connected;
+}
+
+static bool joins_gemm(const Fusing *f, const Step *step, const Node *node)
+{
+	if (step->kind != STEP_GEMM || step->accumulate)
+		return false;
+	const Node *last = step->nodes.at[step->nodes.count - 1];
+	bool follows = node->in[0] == last->out[0] && f->uses[last->out[0]->id] == 1 && last->block == node->block
+	    && last->evaluation == node->evaluation && same_layout(last->out[0], node->out[0]);
+	for (int axis = 0; axis < PLACED_AXES; axis++)
+		follows &= last->out[0]->place[axis].kind != PARTIAL;
+	if (!follows || last->op == OP_RELU)
+		return false;
+	return node->op == OP_RELU || (node->op == OP_ADD && last->op == OP_MATMUL && node->in[1]->dims == 1);
+}
+
+static Stream stream_of(const Node *node)
+{
+	if (op_table[node->op].lowering != LOWER_COLLECTIVE)
+		return STREAM_COMPUTE;
+	return node->attributes.axis == AXIS_DP ? STREAM_DP : STREAM_TP;
+}
+
+static StepKind kind_of(const Node *node)
+{
+	static const StepKind kinds[] = {[LOWER_ELEMENTWISE] = STEP_ELEMENTWISE, [LOWER_GEMM] = STEP_GEMM,
+		[LOWER_KERNEL] = STEP_KERNEL, [LOWER_COPY] = STEP_COPY, [LOWER_COLLECTIVE] = STEP_COLLECTIVE};
+	return kinds[op_table[node->op].lowering];
+}
+
+void add_step(const Plan *plan, Function *function, Node *node)
+{
+	Step step = {.kind = kind_of(node), .name = node->name, .stream = stream_of(node), .accumulate = node->accumulate,
+	             .when = node->evaluation ? WHEN_EVALUATING : WHEN_ALWAYS, .gemm = -1};
+	list_add(plan->arena, &step.nodes, node);
+	list_add(plan->arena, &function->steps, step);
+}
+
+static void append_node(const Fusing *f, Function *function, Node *node)
+{
+	Lowering lowering = op_table[node->op].lowering;
+	if (lowering == LOWER_NOTHING || lowering == LOWER_ALIAS)
+		return;
+	Step *last = function->steps.count ? &function->steps.at[function->steps.count - 1] : NULL;
+	if (last && last->nodes.count && ((lowering == LOWER_ELEMENTWISE && joins_elementwise(last, node)) || joins_gemm(f, last, node))) {
+		list_add(f->plan->arena, &last->nodes, node);
+		last->name = node->name;
+		return;
+	}
+	add_step(f->plan, function, node);
+}
+
+// ---- what steps read and write
+
+void add_access(const Plan *plan, Step *step, Tensor *t, bool write, int argument)
+{
+	Access access = {.tensor = root_of(t), .write = write, .argument = argument, .buffer = -1};
+	for (int i = 0; i < step->accesses.count; i++) {
+		Access *known = &step->accesses.at[i];
+		if (known->tensor == access.tensor && known->argument == argument) {
+			known->write |= write;
+			return;
+		}
+	}
+	list_add(plan->arena, &step->accesses, access);
+}
+
+static bool read_outside(const Fusing *f, const Step *step, const Tensor *t)
+{
+	int inside = 0;
+	for (int i = 0; i < step->nodes.count; i++)
+		for (int k = 0; k < step->nodes.at[i]->ins; k++)
+			inside += step->nodes.at[i]->in[k] == t;
+	return f->uses[t->id] > inside;
+}
+
+static void find_accesses(const Fusing *f, Step *step)
+{
+	for (int i = 0; i < step->nodes.count; i++) {
+		Node *node = step->nodes.at[i];
+		bool updates = node->op == OP_SGD;
+		for (int k = 0; k < node->ins; k++)
+			if (!makes(step, node->in[k]))
+				add_access(f->plan, step, node->in[k], (updates && k != 1 && k != 2) || node->op == OP_CLEAR_PADDING, 0);
+		for (int k = 0; k < node->outs; k++)
+			if (step->nodes.count == 1 || read_outside(f, step, node->out[k]))
+				add_access(f->plan, step, node->out[k], true, 0);
+	}
+	for (int i = 0; i < step->messages.count; i++)
+		add_access(f->plan, step, step->messages.at[i].transfer->tensor, !step->messages.at[i].send, step->messages.at[i].argument);
+}
+
+// ---- collectives in place
+
+// An all-reduce whose operand nobody else reads replaces it.
+static void reduce_in_place(const Fusing *f)
+{
+	for (int i = 0; i < f->plan->graph->nodes.count; i++) {
+		Node *node = f->plan->graph->nodes.at[i];
+		const Node *producer = node->ins ? node->in[0]->producer : NULL;
+		if (node->op == OP_ALL_REDUCE && f->uses[node->in[0]->id] == 1 && op_table[producer->op].lowering != LOWER_NOTHING
+		    && op_table[producer->op].lowering != LOWER_ALIAS)
+			node->attributes.in_place = true;
+	}
+}
+
+static int *count_uses(const Plan *plan)
+{
+	int *uses = arena_alloc(plan->arena, (size_t)plan->graph->tensors.count * sizeof *uses);
+	for (int i = 0; i < plan->graph->nodes.count; i++)
+		for (int k = 0; k < plan->graph->nodes.at[i]->ins; k++)
+			uses[plan->graph->nodes.at[i]->in[k]->id]++;
+	return uses;
+}
+
+static void make_functions(Plan *plan, Role *role)
+{
+	static const char *const names[] = {"begin_step", "prologue", "forward", "backward", "results", "update", "end_step"};
+	for (int kind = FUNCTION_BEGIN; kind <= FUNCTION_END; kind++) {
+		Function function = {.kind = kind, .name = names[kind]};
+		list_add(plan->arena, &role->functions, function);
+	}
+}
+
+void fuse_steps(Plan *plan)
+{
+	Fusing f = {plan, count_uses(plan)};
+	reduce_in_place(&f);
+	for (int s = 0; s < plan->stages; s++) {
+		Role *role = &plan->roles[s];
+		make_functions(plan, role);
+		for (int phase = PHASE_FORWARD; phase <= PHASE_BACKWARD; phase++) {
+			Function *function = function_of(role, phase == PHASE_FORWARD ? FUNCTION_FORWARD : FUNCTION_BACKWARD);
+			for (int i = 0; i < role->nodes[phase].count; i++)
+				append_node(&f, function, role->nodes[phase].at[i]);
+		}
+	}
+	sequence_prologue(plan);
+	sequence_epilogue(plan);
+	for (int s = 0; s < plan->stages; s++) {
+		for (int i = 0; i < plan->roles[s].functions.count; i++) {
+			Function *function = &plan->roles[s].functions.at[i];
+			for (int k = 0; k < function->steps.count; k++)
+				find_accesses(&f, &function->steps.at[k]);
+		}
+		make_buckets(plan, &plan->roles[s]);
+	}
+}

@@ -1,0 +1,21 @@
+// fuse.h: pieces of the pass fuse_steps, and helpers on steps that later passes use.
+#ifndef FUSE_H
+#define FUSE_H
+
+#include "plan.h"
+
+Function *function_of(Role *role, FunctionKind kind);   // one of the fixed functions
+void add_step(const Plan *plan, Function *function, Node *node);
+void add_access(const Plan *plan, Step *step, Tensor *t, bool write, int argument);
+bool makes(const Step *step, const Tensor *t);          // t is an output of one of its nodes
+
+// The functions that run once a step, on all stages at once: their nodes and messages in one order that every
+// stage keeps, so that no two stages wait for each other. (sequence.c)
+void sequence_prologue(Plan *plan);
+void sequence_epilogue(Plan *plan);
+
+// Moves the all-reduces of gradients from the epilogue into the backward pass of the last micro-batch, some
+// gradients at a time. (buckets.c)
+void make_buckets(Plan *plan, Role *role);
+
+#endif

@@ -1,0 +1,63 @@
+// local.c: what one device holds of a tensor, and where nodes live.
+#include "plan.h"
+
+static long ceil_div(long a, long b)
+{
+	return (a + b - 1) / b;
+}
+
+long local_extent(const Plan *plan, const Tensor *t, int dim)
+{
+	long extent = t->shape[dim];
+	for (int axis = 0; axis < PLACED_AXES; axis++)
+		if (t->place[axis].kind == SHARD && t->place[axis].dim == dim)
+			extent = ceil_div(extent, plan->mesh[axis]);
+	return extent;
+}
+
+long local_elements(const Plan *plan, const Tensor *t)
+{
+	long n = 1;
+	for (int i = 0; i < t->dims; i++)
+		n *= local_extent(plan, t, i);
+	return n;
+}
+
+size_t local_bytes(const Plan *plan, const Tensor *t)
+{
+	return (size_t)local_elements(plan, t) * type_size(t->type);
+}
+
+bool is_padded(const Plan *plan, const Tensor *t, int *dim, Axis *axis)
+{
+	for (int a = 0; a < PLACED_AXES; a++)
+		if (t->place[a].kind == SHARD && t->shape[t->place[a].dim] % plan->mesh[a]) {
+			*dim = t->place[a].dim;
+			*axis = a;
+			return true;
+		}
+	return false;
+}
+
+// A reshape is its input's bytes, a collective in place its operand's.
+Tensor *root_of(Tensor *t)
+{
+	for (;;) {
+		const Node *node = t->producer;
+		if (op_table[node->op].lowering == LOWER_ALIAS || node->op == OP_CLEAR_PADDING || node->attributes.in_place)
+			t = node->in[0];
+		else
+			return t;
+	}
+}
+
+int stage_of(const Plan *plan, const Node *node)
+{
+	return plan->stage_of[node->block];
+}
+
+int find_buffer(const Plan *plan, const Role *role, const Tensor *t)
+{
+	(void)plan;
+	return role->buffer_of[root_of((Tensor *)t)->id];
+}

@@ -1,0 +1,341 @@
+// memory.c: an address for everything, in one arena a device.
+//
+// What a tensor's bytes are for follows from where it is used. Weights and optimizer state stay for ever. What a
+// micro-batch's forward leaves for its backward (or for a message) has slots: as many as micro-batches are in flight
+// in the action lists, and one more where another stream fills or empties it, so that communication and computation
+// overlap. Everything else is scratch of one function, placed by liveness; functions share the scratch.
+#include <stdlib.h>
+#include <string.h>
+
+#include "fuse.h"
+
+enum { ALIGNMENT = 256, WORKSPACE_BYTES = 32 << 20 };
+
+static size_t aligned(size_t bytes)
+{
+	return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
+// Where a tensor is used in a role.
+typedef struct {
+	bool used, in_micro, once, in_forward, in_backward, in_transfer;
+	int functions;          // how many functions use it
+	int function, first, last; // the last such function, and its steps
+} Usage;
+
+static bool is_micro(const Function *function)
+{
+	return function->kind == FUNCTION_FORWARD || function->kind == FUNCTION_BACKWARD || function->kind == FUNCTION_TRANSFER;
+}
+
+static Usage *find_usage(const Plan *plan, const Role *role)
+{
+	Usage *usage = arena_alloc(plan->arena, (size_t)plan->graph->tensors.count * sizeof *usage);
+	for (int f = 0; f < role->functions.count; f++) {
+		const Function *function = &role->functions.at[f];
+		for (int i = 0; i < function->steps.count; i++)
+			for (int k = 0; k < function->steps.at[i].accesses.count; k++) {
+				Usage *u = &usage[function->steps.at[i].accesses.at[k].tensor->id];
+				if (!u->used || u->function != f) {
+					u->functions++;
+					u->first = i;
+				}
+				u->used = true;
+				u->function = f;
+				u->last = i;
+				*(is_micro(function) ? &u->in_micro : &u->once) = true;
+				u->in_forward |= function->kind == FUNCTION_FORWARD;
+				u->in_backward |= function->kind == FUNCTION_BACKWARD;
+				u->in_transfer |= function->kind == FUNCTION_TRANSFER;
+			}
+	}
+	return usage;
+}
+
+// ---- slots
+
+typedef struct {
+	int first, last;        // positions in an action list, -1: not used
+	bool received, sent;    // its first use is a receive, its last a send
+} Life;
+
+static bool uses_tensor(const Function *function, const Tensor *t, int argument)
+{
+	for (int i = 0; i < function->steps.count; i++)
+		for (int k = 0; k < function->steps.at[i].accesses.count; k++)
+			if (function->steps.at[i].accesses.at[k].tensor == t && function->steps.at[i].accesses.at[k].argument == argument)
+				return true;
+	return false;
+}
+
+static Life *lives_in(const Plan *plan, const Role *role, const Actions *list, const Tensor *t)
+{
+	int m = plan->mesh[AXIS_MICRO];
+	Life *lives = arena_alloc(plan->arena, (size_t)m * sizeof *lives);
+	for (int k = 0; k < m; k++)
+		lives[k].first = -1;
+	for (int i = 0; i < list->count; i++) {
+		const Action *action = &list->at[i];
+		const Function *function = &role->functions.at[action->function];
+		for (int argument = 0; argument < 2 && is_micro(function); argument++) {
+			int k = argument ? action->second : action->first;
+			if (k == EVERY_MICROBATCH || !uses_tensor(function, t, argument))
+				continue;
+			if (lives[k].first < 0) {
+				lives[k].first = i;
+				lives[k].received = function->kind == FUNCTION_TRANSFER;
+			}
+			lives[k].last = i;
+			lives[k].sent = function->kind == FUNCTION_TRANSFER;
+		}
+	}
+	return lives;
+}
+
+// The fewest slots with which no micro-batch of this list takes a slot before its last owner is done, and one more where
+// a message fills or empties it.
+static int slots_in(const Plan *plan, const Role *role, const Actions *list, const Tensor *t)
+{
+	int m = plan->mesh[AXIS_MICRO], slots = 1;
+	const Life *lives = lives_in(plan, role, list, t);
+	bool message = false;
+	for (int k = 0; k < m; k++) {
+		if (lives[k].first < 0)
+			continue;
+		message |= lives[k].received || lives[k].sent;
+		for (int j = k + slots; j < m; j++)
+			if (lives[j].first >= 0 && lives[j].first <= lives[k].last)
+				slots = j - k + 1;
+	}
+	return slots + message;
+}
+
+static int slots_for(const Plan *plan, const Role *role, const Tensor *t)
+{
+	const Actions *lists[] = {&role->train, &role->evaluate, &role->infer};
+	int m = plan->mesh[AXIS_MICRO], slots = 1;
+	for (int l = 0; l < 3; l++) {
+		int needed = slots_in(plan, role, lists[l], t);
+		slots = needed > slots ? needed : slots;
+	}
+	return slots < m ? slots : m;
+}
+
+// ---- buffers
+
+static const char *identifier(const Plan *plan, const Role *role, const char *name)
+{
+	static const char *const taken[] = {"begin_step", "prologue", "forward", "backward", "results", "update", "end_step", "train",
+		"evaluate", "infer", "gemms", "states", "inputs", "outputs", "metrics", "main", "int", "float", "double", "char", "void", "for",
+		"if", "do", "while", "long", "short", "return", "static", "const", "struct", "enum", "class", "new", "delete", "this", "r"};
+	char *id = arena_strdup(plan->arena, name);
+	for (char *c = id; *c; c++)
+		if (!(*c >= 'a' && *c <= 'z') && !(*c >= 'A' && *c <= 'Z') && !(*c >= '0' && *c <= '9'))
+			*c = '_';
+	if (*id >= '0' && *id <= '9')
+		id = arena_printf(plan->arena, "n%s", id);
+	for (size_t i = 0; i < sizeof taken / sizeof *taken; i++)
+		if (!strcmp(id, taken[i]))
+			id = arena_printf(plan->arena, "%s_buffer", id);
+	for (int i = 0; i < role->buffers.count; i++)
+		if (!strcmp(role->buffers.at[i].name, id))
+			return identifier(plan, role, arena_printf(plan->arena, "%s_also", id));
+	return id;
+}
+
+static Buffer *add_buffer(const Plan *plan, Role *role, Tensor *t, Class class, int slots)
+{
+	Buffer buffer = {.name = identifier(plan, role, t->name), .tensor = t, .class = class, .bytes = local_bytes(plan, t),
+	                 .slots = slots, .function = -1};
+	list_add(plan->arena, &role->buffers, buffer);
+	role->buffer_of[t->id] = role->buffers.count - 1;
+	return &role->buffers.at[role->buffers.count - 1];
+}
+
+static void make_buffer(const Plan *plan, Role *role, Tensor *t, const Usage *u)
+{
+	const Node *producer = t->producer;
+	bool whole = t->place[AXIS_MICRO].kind == SHARD;
+	int every = whole ? plan->mesh[AXIS_MICRO] : 1;
+	if (producer->op == OP_PARAMETER)
+		add_buffer(plan, role, t, CLASS_PARAMETERS, 1);
+	else if (producer->op == OP_STATE)
+		add_buffer(plan, role, t, CLASS_OPTIMIZER, 1);
+	else if (u->once && u->in_micro)
+		add_buffer(plan, role, t, u->in_backward && !whole ? CLASS_GRADIENTS : CLASS_ACTIVATIONS, every)->whole = whole;
+	else if (producer->op == OP_INPUT || (u->once && u->functions > 1))
+		add_buffer(plan, role, t, CLASS_ACTIVATIONS, every)->whole = whole;
+	else if (u->functions == 1 && !u->in_transfer) {
+		Buffer *buffer = add_buffer(plan, role, t, CLASS_SCRATCH, u->once ? every : 1);
+		buffer->whole = u->once && whole;
+		buffer->function = u->function;
+		buffer->first = u->first;
+		buffer->last = u->last;
+	} else
+		add_buffer(plan, role, t, u->in_forward && u->in_backward ? CLASS_ACTIVATIONS : CLASS_COMMUNICATION, slots_for(plan, role, t));
+}
+
+// Buffers in the order in which steps first use them; gradients of a bucket one behind the other.
+static void make_buffers(const Plan *plan, Role *role)
+{
+	const Usage *usage = find_usage(plan, role);
+	for (int bucket = 1; bucket >= 0; bucket--)
+		for (int f = 0; f < role->functions.count; f++)
+			for (int i = 0; i < role->functions.at[f].steps.count; i++) {
+				const Step *step = &role->functions.at[f].steps.at[i];
+				bool is_bucket = step->kind == STEP_COLLECTIVE && role->functions.at[f].kind == FUNCTION_BACKWARD && step->stream == STREAM_DP;
+				if (bucket && !is_bucket)
+					continue;
+				for (int k = 0; k < step->accesses.count; k++) {
+					Tensor *t = step->accesses.at[k].tensor;
+					if (role->buffer_of[t->id] < 0)
+						make_buffer(plan, role, t, &usage[t->id]);
+				}
+			}
+}
+
+// ---- addresses
+
+static void place_class(Role *role, Class class, size_t *at)
+{
+	size_t start = *at;
+	for (int i = 0; i < role->buffers.count; i++) {
+		Buffer *buffer = &role->buffers.at[i];
+		if (buffer->class != class || (buffer->slots != 1 && !buffer->whole))
+			continue;
+		buffer->offset = *at;
+		buffer->stride = buffer->bytes;
+		*at += aligned(buffer->bytes * (size_t)buffer->slots);
+	}
+	role->bytes[class] += *at - start;
+}
+
+// Buffers with equally many slots form one record; micro-batch k's record is k % slots.
+static void place_records(Role *role, Class class, size_t *at)
+{
+	size_t start = *at;
+	for (int slots = 2;; slots++) {
+		size_t stride = 0;
+		bool larger = false;
+		for (int i = 0; i < role->buffers.count; i++) {
+			Buffer *buffer = &role->buffers.at[i];
+			larger |= buffer->class == class && buffer->slots > slots && !buffer->whole;
+			if (buffer->class != class || buffer->slots != slots || buffer->whole)
+				continue;
+			buffer->offset = *at + stride;
+			stride += aligned(buffer->bytes);
+		}
+		for (int i = 0; i < role->buffers.count; i++)
+			if (role->buffers.at[i].class == class && role->buffers.at[i].slots == slots && !role->buffers.at[i].whole)
+				role->buffers.at[i].stride = stride;
+		*at += stride * slots;
+		if (!larger)
+			break;
+	}
+	role->bytes[class] += *at - start;
+}
+
+static bool live_together(const Buffer *a, const Buffer *b)
+{
+	return a->function == b->function && a->first <= b->last && b->first <= a->last;
+}
+
+static size_t scratch_size(const Buffer *buffer)
+{
+	return aligned(buffer->bytes * (size_t)buffer->slots);
+}
+
+// Largest first, each at the lowest offset where nothing that lives at the same time lies.
+static void place_scratch(const Plan *plan, Role *role, size_t *at)
+{
+	int n = role->buffers.count, placed = 0;
+	Buffer **order = arena_alloc(plan->arena, (size_t)(n + 1) * sizeof *order);
+	for (;;) {
+		Buffer *largest = NULL;
+		for (int i = 0; i < n; i++) {
+			Buffer *buffer = &role->buffers.at[i];
+			bool done = buffer->class != CLASS_SCRATCH;
+			for (int k = 0; k < placed; k++)
+				done |= order[k] == buffer;
+			if (!done && (!largest || scratch_size(buffer) > scratch_size(largest)))
+				largest = buffer;
+		}
+		if (!largest)
+			break;
+		size_t offset = 0;
+		for (bool moved = true; moved;) {
+			moved = false;
+			for (int k = 0; k < placed; k++)
+				if (live_together(order[k], largest) && offset < order[k]->offset + scratch_size(order[k])
+				    && order[k]->offset < offset + scratch_size(largest)) {
+					offset = order[k]->offset + scratch_size(order[k]);
+					moved = true;
+				}
+		}
+		largest->offset = offset;
+		largest->stride = largest->bytes;
+		order[placed++] = largest;
+	}
+	size_t size = 0;
+	for (int k = 0; k < placed; k++) {
+		size_t end = order[k]->offset + scratch_size(order[k]);
+		size = end > size ? end : size;
+		order[k]->offset += *at;
+	}
+	role->bytes[CLASS_SCRATCH] = size;
+	*at += size;
+}
+
+static void resolve_accesses(Role *role)
+{
+	for (int f = 0; f < role->functions.count; f++)
+		for (int i = 0; i < role->functions.at[f].steps.count; i++)
+			for (int k = 0; k < role->functions.at[f].steps.at[i].accesses.count; k++) {
+				Access *access = &role->functions.at[f].steps.at[i].accesses.at[k];
+				access->buffer = role->buffer_of[access->tensor->id];
+			}
+}
+
+static void add_workspace(const Plan *plan, Role *role, size_t *at)
+{
+	bool gemm = false;
+	for (int f = 0; f < role->functions.count; f++)
+		for (int i = 0; i < role->functions.at[f].steps.count; i++)
+			gemm |= role->functions.at[f].steps.at[i].kind == STEP_GEMM;
+	role->workspace_offset = *at;
+	role->bytes[CLASS_WORKSPACE] = gemm && plan->graph->real != TYPE_F64 ? WORKSPACE_BYTES : 0;
+	*at += role->bytes[CLASS_WORKSPACE];
+}
+
+static void check_capacity(const Plan *plan)
+{
+	for (int s = 0; s < plan->stages; s++) {
+		const Role *role = &plan->roles[s];
+		if (role->arena + plan->device->overhead > plan->device->capacity)
+			fail(EXIT_DOES_NOT_FIT, "stage %d needs %.2f GiB on each device (%zu bytes in its arena and about %.2f GiB for the context and "
+			     "libraries), but %s has %.2f GiB\nmore devices (tp, pp), more micro-batches or a smaller batch need less; --explain shows what takes it",
+			     s, (double)(role->arena + plan->device->overhead) / 0x1p30, role->arena, (double)plan->device->overhead / 0x1p30,
+			     plan->device->name, (double)plan->device->capacity / 0x1p30);
+	}
+}
+
+void plan_memory(Plan *plan)
+{
+	for (int s = 0; s < plan->stages; s++) {
+		Role *role = &plan->roles[s];
+		role->buffer_of = arena_alloc(plan->arena, (size_t)plan->graph->tensors.count * sizeof *role->buffer_of);
+		for (int i = 0; i < plan->graph->tensors.count; i++)
+			role->buffer_of[i] = -1;
+		make_buffers(plan, role);
+		size_t at = 0;
+		for (Class class = CLASS_PARAMETERS; class <= CLASS_COMMUNICATION; class++) {
+			place_class(role, class, &at);
+			place_records(role, class, &at);
+		}
+		add_workspace(plan, role, &at);
+		place_scratch(plan, role, &at);
+		role->arena = at;
+		resolve_accesses(role);
+	}
+	check_capacity(plan);
+}

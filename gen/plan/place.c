@@ -1,0 +1,493 @@
+// place.c: gives every tensor a placement on every mesh axis and inserts the conversions.
+//
+// Nodes are visited in execution order. For each axis the op's rules are compared by the bytes that converting the
+// inputs (and the result, where the spec or the primal fixes its placement) would move; the cheapest wins, ties go to
+// fewer conversions and then to the earlier rule. Axes are independent of each other. A cotangent takes its primal's
+// placement, so backward communication is the mirror image of the forward one.
+//
+// Micro-batches are an axis in time: nothing moves along it, so a sum over the batch stays Partial until the
+// epilogue, where an accumulator makes it whole.
+#include <float.h>
+#include <string.h>
+
+#include "plan.h"
+
+typedef LIST(Node *) Nodes;
+
+typedef struct {
+	Plan *plan;
+	Graph *graph;
+	Nodes phases[4];        // the new node lists
+	Tensor **latest;        // by tensor id: what consumers read instead (after a conversion of the result)
+	int latest_count;
+	LIST(Node *) conversions; // made so far, to be used again
+} Placing;
+
+static const char *const axis_text[] = {"microbatches", "dp", "tp"};
+
+static bool same(Placement a, Placement b)
+{
+	return a.kind == b.kind && (a.kind != SHARD || a.dim == b.dim);
+}
+
+static bool once_a_step(const Node *node)
+{
+	return node->phase == PHASE_PROLOGUE || node->phase == PHASE_EPILOGUE;
+}
+
+// ---- cost of conversions
+
+// Bytes of t on one device if it were whole on `axis`.
+static double whole_bytes(const Placing *p, const Tensor *t, Axis axis)
+{
+	Tensor whole = *t;
+	whole.place[axis] = (Placement){REPLICATE, 0};
+	return (double)local_bytes(p->plan, &whole);
+}
+
+// Bytes that each device sends; DBL_MAX when there is no such conversion.
+static double conversion_cost(const Placing *p, const Tensor *t, Axis axis, Placement to)
+{
+	Placement from = t->place[axis];
+	double n = p->plan->mesh[axis];
+	if (same(from, to) || from.kind == REPLICATE)
+		return to.kind == PARTIAL && from.kind == REPLICATE && axis != AXIS_MICRO ? DBL_MAX : 0;
+	if (axis == AXIS_MICRO || to.kind == PARTIAL)
+		return DBL_MAX;
+	double share = whole_bytes(p, t, axis) * (n - 1) / n;
+	if (from.kind == SHARD)
+		return to.kind == SHARD ? share / n : share;
+	return to.kind == REPLICATE ? 2 * share : share;
+}
+
+// A sum is scattered only where another operand already lies so: otherwise it would have to be gathered again.
+static bool scatter_is_wanted(const Node *node, const Rule *rule, Axis axis, int operand, bool result_is_fixed)
+{
+	if (result_is_fixed || node->in[operand]->place[axis].kind != PARTIAL || rule->in[operand].kind != SHARD)
+		return true;
+	for (int i = 0; i < node->ins; i++)
+		if (i != operand && rule->in[i].kind == SHARD && same(node->in[i]->place[axis], rule->in[i]))
+			return true;
+	return false;
+}
+
+// Where the result has to lie; false: anywhere.
+static bool fixed_result(const Node *node, Axis axis, Placement *to)
+{
+	if (!node->outs)
+		return false;
+	const Tensor *t = node->out[0];
+	if (t->pinned[axis])
+		*to = t->place[axis];
+	else if (t->primal && (axis != AXIS_MICRO || t->primal->place[axis].kind == SHARD))
+		*to = t->primal->place[axis].kind == PARTIAL ? (Placement){REPLICATE, 0} : t->primal->place[axis];
+	else
+		return false;
+	return true;
+}
+
+// A reshape keeps shards only where both sides divide.
+static bool divides(const Placing *p, const Node *node, const Rule *rule, Axis axis)
+{
+	if (node->op != OP_RESHAPE || rule->in[0].kind != SHARD)
+		return true;
+	long x = node->in[0]->shape[rule->in[0].dim], y = node->out[0]->shape[rule->out[0].dim];
+	return x == y || (x % p->plan->mesh[axis] == 0 && y % p->plan->mesh[axis] == 0);
+}
+
+typedef struct {
+	double bytes;
+	int conversions;
+} Price;
+
+static bool price_rule(const Placing *p, const Node *node, const Rule *rule, Axis axis, Price *price)
+{
+	Placement to;
+	bool fixed = fixed_result(node, axis, &to);
+	*price = (Price){0};
+	for (int i = 0; i < node->ins; i++) {
+		double cost = conversion_cost(p, node->in[i], axis, rule->in[i]);
+		if (cost == DBL_MAX || !scatter_is_wanted(node, rule, axis, i, fixed))
+			return false;
+		price->bytes += cost;
+		price->conversions += !same(node->in[i]->place[axis], rule->in[i]);
+	}
+	if (!divides(p, node, rule, axis))
+		return false;
+	if (fixed) {
+		Tensor result = *node->out[0];
+		result.place[axis] = rule->out[0];
+		double cost = conversion_cost(p, &result, axis, to);
+		if (cost == DBL_MAX)
+			return false;
+		price->bytes += cost;
+		price->conversions += !same(rule->out[0], to);
+	}
+	return true;
+}
+
+static const Rule *choose_rule(const Placing *p, const Node *node, const Rules *rules, Axis axis)
+{
+	const Rule *best = NULL;
+	Price least = {0}, price;
+	for (int i = 0; i < rules->count; i++) {
+		if (!price_rule(p, node, &rules->at[i], axis, &price))
+			continue;
+		if (!best || price.bytes < least.bytes || (price.bytes == least.bytes && price.conversions < least.conversions)) {
+			best = &rules->at[i];
+			least = price;
+		}
+	}
+	return best;
+}
+
+// ---- inserting conversions
+
+static Tensor *append(Placing *p, Op op, const char *what, Tensor *t, Axis axis, int dim, const Node *consumer, Phase phase)
+{
+	Graph *graph = p->graph;
+	Attributes attributes = {.axis = axis, .dim = dim};
+	Node *node = add_node(graph, op, arena_printf(graph->arena, "%s.%s", t->name, what), consumer->location, phase, &t, 1, &attributes);
+	graph->nodes.count--; // it belongs to the new lists
+	node->block = consumer->block;
+	node->evaluation = consumer->evaluation;
+	memcpy(node->out[0]->place, t->place, sizeof t->place);
+	list_add(graph->arena, &p->phases[phase], node);
+	return node->out[0];
+}
+
+// What NCCL moves is a plain run of elements: its shape is already that of one device.
+static void make_raw(Tensor *t, long elements)
+{
+	t->dims = 1;
+	t->shape[0] = elements;
+	memset(t->place, 0, sizeof t->place);
+}
+
+static long packed_elements(const Placing *p, const Tensor *t, int dim, int n)
+{
+	long elements = 1;
+	for (int i = 0; i < t->dims; i++) {
+		long extent = local_extent(p->plan, t, i);
+		elements *= i == dim ? (extent + n - 1) / n * n : extent;
+	}
+	return elements;
+}
+
+// NCCL splits and joins the outermost dim; a shard of an inner or padded one has to be packed first.
+static bool is_outermost(const Placing *p, const Tensor *t, int dim, int n)
+{
+	for (int i = 0; i < dim; i++)
+		if (local_extent(p->plan, t, i) != 1)
+			return false;
+	return t->shape[dim] % n == 0;
+}
+
+static Tensor *pack(Placing *p, Tensor *t, Axis axis, int dim, const Node *consumer, Phase phase)
+{
+	Tensor *packed = append(p, OP_PACK, "pack", t, axis, dim, consumer, phase);
+	make_raw(packed, packed_elements(p, t, dim, p->plan->mesh[axis]));
+	return packed;
+}
+
+// `packed` holds a piece of each device's shard of dim; shape is that of the logical tensor.
+static Tensor *unpack(Placing *p, Tensor *packed, const Tensor *shape, Placement to, Axis axis, int dim, const Node *consumer, Phase phase)
+{
+	Tensor *whole = append(p, OP_UNPACK, "unpack", packed, axis, dim, consumer, phase);
+	whole->dims = shape->dims;
+	memcpy(whole->shape, shape->shape, sizeof whole->shape);
+	memcpy(whole->place, shape->place, sizeof whole->place);
+	whole->place[axis] = to;
+	return whole;
+}
+
+static Tensor *gather(Placing *p, Tensor *t, Axis axis, const Node *consumer, Phase phase)
+{
+	int dim = t->place[axis].dim, n = p->plan->mesh[axis];
+	Tensor *all = append(p, OP_ALL_GATHER, "all_gather", t, axis, dim, consumer, phase);
+	if (is_outermost(p, t, dim, n)) {
+		all->place[axis] = (Placement){REPLICATE, 0};
+		return all;
+	}
+	make_raw(all, local_elements(p->plan, t) * n);
+	return unpack(p, all, t, (Placement){REPLICATE, 0}, axis, dim, consumer, phase);
+}
+
+static Tensor *scatter(Placing *p, Tensor *t, Axis axis, int dim, const Node *consumer, Phase phase)
+{
+	Tensor shape = *t;
+	if (!is_outermost(p, t, dim, p->plan->mesh[axis]))
+		t = pack(p, t, axis, dim, consumer, phase);
+	Tensor *piece = append(p, OP_REDUCE_SCATTER, "reduce_scatter", t, axis, dim, consumer, phase);
+	piece->dims = shape.dims;
+	memcpy(piece->shape, shape.shape, sizeof piece->shape);
+	memcpy(piece->place, shape.place, sizeof piece->place);
+	piece->place[axis] = (Placement){SHARD, dim};
+	return piece;
+}
+
+static Tensor *exchange(Placing *p, Tensor *t, Axis axis, int dim, const Node *consumer, Phase phase)
+{
+	Tensor *packed = pack(p, t, axis, dim, consumer, phase);
+	Tensor *pieces = append(p, OP_ALL_TO_ALL, "all_to_all", packed, axis, dim, consumer, phase);
+	return unpack(p, pieces, t, (Placement){SHARD, dim}, axis, t->place[axis].dim, consumer, phase);
+}
+
+static Tensor *convert(Placing *p, Tensor *t, Axis axis, Placement to, const Node *consumer, Phase phase)
+{
+	Placement from = t->place[axis];
+	if (from.kind == PARTIAL && to.kind == SHARD)
+		return scatter(p, t, axis, to.dim, consumer, phase);
+	if (from.kind == SHARD && to.kind == REPLICATE)
+		return gather(p, t, axis, consumer, phase);
+	if (from.kind == SHARD)
+		return exchange(p, t, axis, to.dim, consumer, phase);
+	Tensor *result;
+	if (from.kind == PARTIAL)
+		result = append(p, OP_ALL_REDUCE, "all_reduce", t, axis, 0, consumer, phase);
+	else if (to.kind == SHARD)
+		result = append(p, OP_SLICE, "slice", t, axis, to.dim, consumer, phase);
+	else
+		result = append(p, OP_KEEP_FIRST, "keep_first", t, axis, 0, consumer, phase);
+	result->place[axis] = to;
+	return result;
+}
+
+// Whether a consumer can read what `node` makes without sending it against the direction of its phase.
+static bool can_read(const Node *node, const Node *consumer)
+{
+	if (node->phase == PHASE_FORWARD && !once_a_step(consumer))
+		return node->block <= consumer->block;
+	if (node->phase == PHASE_BACKWARD && !once_a_step(consumer))
+		return node->block >= consumer->block;
+	return node->block == consumer->block;
+}
+
+// The conversion's result, when the same was done before where this consumer can read it.
+static Tensor *converted_before(const Placing *p, const Tensor *t, Axis axis, Placement to, const Node *consumer)
+{
+	for (int i = 0; i < p->conversions.count; i++) {
+		Node *node = p->conversions.at[i];
+		Tensor *result = node->out[0];
+		if (node->attributes.converts == t && node->attributes.axis == axis && same(result->place[axis], to) && can_read(node, consumer)) {
+			node->evaluation &= consumer->evaluation;
+			return result;
+		}
+	}
+	return NULL;
+}
+
+static Tensor *convert_once(Placing *p, Tensor *t, Axis axis, Placement to, const Node *consumer)
+{
+	if (same(t->place[axis], to))
+		return t;
+	Tensor *before = converted_before(p, t, axis, to, consumer);
+	if (before)
+		return before;
+	bool early = t->producer->phase == PHASE_PROLOGUE && t->place[AXIS_MICRO].kind == REPLICATE && axis != AXIS_MICRO;
+	Tensor *result = convert(p, t, axis, to, consumer, early ? PHASE_PROLOGUE : consumer->phase);
+	result->producer->attributes.converts = t;
+	list_add(p->graph->arena, &p->conversions, result->producer);
+	return result;
+}
+
+// ---- accumulators
+
+// Reads of t within the micro-batch phases, whose nodes are all placed when the epilogue asks.
+static int uses(const Placing *p, const Tensor *t)
+{
+	int n = 0;
+	for (int phase = PHASE_FORWARD; phase <= PHASE_BACKWARD; phase++)
+		for (int i = 0; i < p->phases[phase].count; i++)
+			for (int k = 0; k < p->phases[phase].at[i]->ins; k++)
+				n += p->phases[phase].at[i]->in[k] == t;
+	return n;
+}
+
+static void insert_after(Placing *p, Nodes *nodes, const Node *before, Node *node)
+{
+	list_add(p->graph->arena, nodes, node);
+	int i = nodes->count - 1;
+	for (; nodes->at[i - 1] != before; i--)
+		nodes->at[i] = nodes->at[i - 1];
+	nodes->at[i] = node;
+}
+
+// A tensor of the micro-batch phases as the epilogue reads it: summed over the micro-batches where it is Partial.
+static Tensor *accumulated(Placing *p, Tensor *t)
+{
+	Node *producer = t->producer;
+	if (once_a_step(producer) || t->place[AXIS_MICRO].kind != PARTIAL)
+		return t;
+	for (int i = 0; i < p->conversions.count; i++)
+		if (p->conversions.at[i]->op == OP_ACCUMULATE && p->conversions.at[i]->in[0] == t)
+			return p->conversions.at[i]->out[0];
+	bool sums_itself = op_table[producer->op].lowering == LOWER_GEMM || producer->op == OP_SUM;
+	if (sums_itself && !uses(p, t)) {
+		producer->accumulate = true;
+		t->place[AXIS_MICRO] = (Placement){REPLICATE, 0};
+		return t;
+	}
+	Tensor *total = append(p, OP_ACCUMULATE, "total", t, AXIS_MICRO, 0, producer, producer->phase);
+	Nodes *nodes = &p->phases[producer->phase];
+	nodes->count--;
+	insert_after(p, nodes, producer, total->producer);
+	total->place[AXIS_MICRO] = (Placement){REPLICATE, 0};
+	total->producer->accumulate = true;
+	list_add(p->graph->arena, &p->conversions, total->producer);
+	return total;
+}
+
+// ---- padding
+
+// Whether the op gives zero where its operands' padding is zero.
+static bool keeps_zero(const Node *node, int dim)
+{
+	switch (node->op) {
+	case OP_DIV: case OP_EXPAND: case OP_CONSTANT: case OP_SOFTMAX: case OP_CROSS_ENTROPY: case OP_CORRECT:
+		return false;
+	case OP_ADD: case OP_SUB:
+		for (int i = 0; i < node->ins; i++)
+			if (dim < node->out[0]->dims - node->in[i]->dims)
+				return false; // an operand without that dim is added everywhere
+		return true;
+	default:
+		return true;
+	}
+}
+
+static void clear_padding(Placing *p, Node *node)
+{
+	int dim;
+	Axis axis;
+	for (int i = 0; i < node->outs; i++) {
+		Tensor *t = node->out[i];
+		if (op_table[node->op].lowering == LOWER_NOTHING || op_table[node->op].lowering == LOWER_COLLECTIVE
+		    || !is_padded(p->plan, t, &dim, &axis) || keeps_zero(node, dim))
+			continue;
+		Tensor *clear = append(p, OP_CLEAR_PADDING, "clear_padding", t, axis, dim, node, node->phase);
+		p->latest[t->id] = clear;
+	}
+}
+
+// ---- one node
+
+_Noreturn static void no_rule(const Placing *p, const Node *node, Axis axis)
+{
+	if (axis == AXIS_MICRO)
+		fail_at(node->location, "%s needs a sum over the batch that is not known before every micro-batch has run\n"
+		        "use microbatches = 1, or keep the loss linear in its sums over the batch", op_name(node->op));
+	fail_at(node->location, "%s cannot be placed on %s=%d as the spec asks", op_name(node->op), axis_text[axis], p->plan->mesh[axis]);
+}
+
+static void place_node(Placing *p, Node *node)
+{
+	for (int i = 0; i < node->ins; i++) {
+		Tensor *latest = node->in[i];
+		while (latest->id < p->latest_count && p->latest[latest->id])
+			latest = p->latest[latest->id];
+		node->in[i] = node->phase == PHASE_EPILOGUE ? accumulated(p, latest) : latest;
+	}
+	Placement result[PLACED_AXES] = {0};
+	bool has_rules = false;
+	for (int axis = 0; axis < PLACED_AXES; axis++) {
+		Rules rules = {0};
+		op_table[node->op].placement(node, &rules);
+		has_rules |= rules.count > 0;
+		if (!rules.count || p->plan->mesh[axis] == 1 || (axis == AXIS_MICRO && once_a_step(node)))
+			continue;
+		const Rule *rule = choose_rule(p, node, &rules, axis);
+		if (!rule)
+			no_rule(p, node, axis);
+		for (int i = 0; i < node->ins; i++)
+			node->in[i] = convert_once(p, node->in[i], axis, rule->in[i], node);
+		result[axis] = rule->out[0];
+	}
+	list_add(p->graph->arena, &p->phases[node->phase], node);
+	if (!has_rules || !node->outs)
+		return;
+	Placement fixed[PLACED_AXES];
+	bool is_fixed[PLACED_AXES];
+	for (int axis = 0; axis < PLACED_AXES; axis++)
+		is_fixed[axis] = p->plan->mesh[axis] > 1 && fixed_result(node, axis, &fixed[axis]);
+	for (int i = 0; i < node->outs; i++)
+		memcpy(node->out[i]->place, result, sizeof result);
+	Tensor *t = node->out[0];
+	for (int axis = 0; axis < PLACED_AXES; axis++)
+		if (is_fixed[axis])
+			t = convert_once(p, t, axis, fixed[axis], node);
+	if (t != node->out[0])
+		p->latest[node->out[0]->id] = t;
+	clear_padding(p, node);
+}
+
+// ---- checks of the mesh against the graph
+
+static void check_batch(const Plan *plan)
+{
+	long batch = plan->graph->batch;
+	int m = plan->mesh[AXIS_MICRO], dp = plan->mesh[AXIS_DP];
+	if (batch % ((long)m * dp) == 0)
+		return;
+	Text works = {.arena = plan->arena};
+	for (int k = 1; k <= batch && works.length < 60; k++)
+		if (batch % ((long)k * dp) == 0)
+			text_add(&works, "%s%d", works.length ? ", " : "", k);
+	if (!works.length)
+		fail(EXIT_SPEC, "a batch of %ld samples does not divide over dp=%d: use a batch that is a multiple of %d", batch, dp, dp);
+	fail(EXIT_SPEC, "a batch of %ld samples does not divide into dp=%d times microbatches=%d\nmicrobatches that work with this batch and dp: %s",
+	     batch, dp, m, works.at);
+}
+
+static void check_axes(const Plan *plan)
+{
+	for (int axis = AXIS_DP; axis < PLACED_AXES; axis++) {
+		bool shards = plan->mesh[axis] == 1;
+		for (int i = 0; i < plan->graph->nodes.count; i++) {
+			const Node *node = plan->graph->nodes.at[i];
+			for (int k = 0; k < node->outs; k++)
+				shards |= node->out[k]->place[axis].kind == SHARD;
+		}
+		if (!shards)
+			fail(EXIT_SPEC, "%s=%d shards nothing in this model: every device of the axis would do the same work\n%s",
+			     axis_text[axis], plan->mesh[axis],
+			     axis == AXIS_TP ? "annotate layers, for example nn.linear(name, x, n, { shard = \"column\" }), or use tp=1"
+			                     : "the spec has no input with samples; use dp=1");
+	}
+}
+
+// Parameters and inputs come placed; on axes of size 1 everything is replicated.
+static void place_leaves(Plan *plan)
+{
+	for (int i = 0; i < plan->graph->tensors.count; i++)
+		for (int axis = 0; axis < PLACED_AXES; axis++) {
+			Tensor *t = plan->graph->tensors.at[i];
+			if (plan->mesh[axis] == 1)
+				t->place[axis] = (Placement){REPLICATE, 0};
+			else if (t->place[axis].kind == SHARD)
+				assert(t->place[axis].dim < t->dims);
+		}
+}
+
+void place_tensors(Plan *plan)
+{
+	Graph *graph = plan->graph;
+	Placing p = {.plan = plan, .graph = graph, .latest_count = graph->tensors.count};
+	p.latest = arena_alloc(plan->arena, (size_t)(graph->tensors.count + 1) * sizeof *p.latest);
+	check_batch(plan);
+	place_leaves(plan);
+	Nodes nodes = {0};
+	for (int i = 0; i < graph->nodes.count; i++)
+		list_add(plan->arena, &nodes, graph->nodes.at[i]);
+	for (int phase = 0; phase < 4; phase++)
+		for (int i = 0; i < nodes.count; i++)
+			if ((int)nodes.at[i]->phase == phase)
+				place_node(&p, nodes.at[i]);
+	graph->nodes.count = 0;
+	for (int phase = 0; phase < 4; phase++)
+		for (int i = 0; i < p.phases[phase].count; i++) {
+			p.phases[phase].at[i]->id = graph->nodes.count;
+			list_add(plan->arena, &graph->nodes, p.phases[phase].at[i]);
+		}
+	check_axes(plan);
+}

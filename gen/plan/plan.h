@@ -1,0 +1,230 @@
+// plan.h: what every device does: the graph placed on a mesh, cut into stages, scheduled, with addresses, streams and events.
+//
+// A role is what one pipeline stage runs; all ranks of the stage share it (coordinates on dp and tp are data). A role
+// has functions (one for each kind of action), a function has steps, a step is one kernel, library call, copy or group
+// of NCCL calls. Schedules are lists of actions: a function with a micro-batch.
+#ifndef PLAN_H
+#define PLAN_H
+
+#include "../graph/graph.h"
+#include "../graph/ops.h"
+
+enum { MAX_STAGES = 64, EVERY_MICROBATCH = -1 };
+
+// ---- memory
+
+typedef enum {
+	CLASS_PARAMETERS, CLASS_GRADIENTS, CLASS_OPTIMIZER, CLASS_ACTIVATIONS, CLASS_COMMUNICATION, CLASS_SCRATCH,
+	CLASS_WORKSPACE, CLASSES
+} Class;
+
+// Bytes of one device that hold a tensor. Micro-batch k uses slot k % slots, at offset + (k % slots) * stride.
+typedef struct {
+	const char *name;       // identifier in emitted code
+	const Tensor *tensor;   // NULL: the workspace
+	Class class;
+	size_t bytes;           // of one slot
+	int slots;
+	bool whole;             // the slots are all micro-batches of a step, one behind the other without gaps
+	size_t offset, stride;  // from the arena's start
+	int function;           // scratch: the function it lives in, else -1
+	int first, last;        // scratch: its first and last step there
+} Buffer;
+
+// ---- steps
+
+typedef enum { STREAM_COMPUTE, STREAM_DP, STREAM_TP, STREAM_PP, STREAMS } Stream;
+typedef enum { WHEN_ALWAYS, WHEN_LAST, WHEN_EVALUATING } When;
+
+typedef enum {
+	STEP_ELEMENTWISE,       // nodes: a chain that one generated kernel computes
+	STEP_GEMM,              // nodes[0] the matmul, then what its epilogue does
+	STEP_KERNEL,            // nodes[0], a template
+	STEP_COPY,              // nodes[0]: between host and device
+	STEP_COLLECTIVE,        // nodes: all-reduces of one bucket, or one conversion
+	STEP_TRANSFER           // transfers: sends and receives of one NCCL group
+} StepKind;
+
+// One message between two stages.
+typedef struct {
+	Tensor *tensor;
+	int from, to;           // stages
+	enum { TRANSFER_FORWARD, TRANSFER_BACKWARD, TRANSFER_PROLOGUE, TRANSFER_EPILOGUE } kind;
+	bool evaluation;
+} Transfer;
+
+// A send or receive of this role inside a step; micro-batch is the first or second argument of the function.
+typedef struct {
+	const Transfer *transfer;
+	bool send;
+	int argument;           // 0 or 1
+} Message;
+
+// What a step reads or writes: the slot of the function's micro-batch, or every slot outside of the micro-batch phases.
+typedef struct {
+	Tensor *tensor;         // a root
+	bool write;             // a write may read too
+	int argument;           // which of the function's micro-batches: 0 or 1
+	int buffer;             // index into Role.buffers, from plan_memory on
+} Access;
+
+// An event with `slots` instances, recorded behind a step: micro-batch k records instance k % slots. A wait names the
+// event and the instance of its own micro-batch; it sees the latest record of that instance.
+typedef struct {
+	const char *name;       // identifier in emitted code
+	int function, step;     // the step that records it
+	int argument;           // which of the recording function's micro-batches counts
+	int slots;
+	int first;              // index of its first instance among the role's events
+} Event;
+
+typedef struct {
+	int event;              // index into Role.events
+	int argument;           // which of the waiting function's micro-batches counts
+} Wait;
+
+typedef struct {
+	StepKind kind;
+	const char *name;       // the model's node
+	LIST(Node *) nodes;
+	LIST(Message) messages;
+	LIST(Access) accesses;
+	LIST(Wait) waits;
+	LIST(int) records;      // events
+	Stream stream;
+	When when;
+	bool accumulate;        // the output is summed over micro-batches in place
+	int gemm;               // STEP_GEMM: index into Role.gemms
+	double flops, bytes;    // of one device
+} Step;
+
+typedef enum {
+	FUNCTION_BEGIN, FUNCTION_PROLOGUE, FUNCTION_FORWARD, FUNCTION_BACKWARD, FUNCTION_RESULTS, FUNCTION_UPDATE,
+	FUNCTION_END,           // up to here one of each, at these indices
+	FUNCTION_TRANSFER
+} FunctionKind;
+
+typedef struct {
+	FunctionKind kind;
+	const char *name;       // identifier in emitted code
+	LIST(Step) steps;
+} Function;
+
+// ---- schedules
+
+typedef struct {
+	int function;           // of the role
+	int first, second;      // micro-batches, or EVERY_MICROBATCH
+	const char *name;       // "0F2", "1SEND_F2+1RECV_B0"
+} Action;
+
+typedef LIST(Action) Actions;
+
+// ---- roles
+
+typedef struct {
+	const char *name;       // the node
+	const char *constant;   // its name in the enum of emitted code
+	int m, n, k;
+	Transpose transpose;
+	bool bias, relu;
+} Gemm;
+
+typedef struct {
+	int stage;
+	LIST(Node *) nodes[4];  // by phase, in order
+	LIST(Buffer) buffers;
+	int *buffer_of;         // by tensor id: index into buffers, or -1 (aliases share their root's)
+	LIST(Function) functions;
+	LIST(Event) events;
+	int event_instances;
+	LIST(Gemm) gemms;
+	Actions train, evaluate, infer;
+	bool uses[STREAMS];
+	int saved_slots;        // micro-batches in flight between forward and backward
+	size_t bytes[CLASSES], arena, workspace_offset;
+	bool holds_metrics;
+} Role;
+
+typedef enum { SCHEDULE_GPIPE, SCHEDULE_1F1B } ScheduleKind;
+
+// One compute action of the simulated timeline, in seconds from the step's start.
+typedef struct {
+	int stage, microbatch;
+	bool backward;
+	double start, finish;
+} TimelineEntry;
+
+// What devices can do; see devices.c.
+typedef struct {
+	const char *name;
+	double flops[2];        // a second, dense: f32 (f64 on cpu), tf32
+	double memory;          // bytes a second
+	double link;            // bytes a second between two devices, each way
+	double latency;         // seconds of a message
+	double launch;          // seconds between two steps of one stream at the least
+	size_t capacity;        // bytes of memory
+	size_t overhead;        // bytes that the CUDA context and libraries take (measured)
+} Device;
+
+typedef struct {
+	Arena *arena;
+	Graph *graph;
+	int mesh[ALL_AXES];
+	int stages;
+	int *stage_of;          // by block
+	bool cut_by_cost;       // the spec's own cuts did not give the wanted number of stages
+	ScheduleKind schedule;
+	bool tf32;
+	const Device *device;
+	LIST(Transfer *) transfers;
+	Role *roles;            // one for each stage
+	LIST(TimelineEntry) timeline;
+	double step_time, bubble;  // seconds; share of the devices' time in which they wait
+} Plan;
+
+// ---- helpers (local.c)
+
+// Extents of t on one device in one micro-batch (padded to equal shards). Tensors of the prologue and epilogue that
+// belong to samples hold every micro-batch and have as many slots.
+long local_extent(const Plan *plan, const Tensor *t, int dim);
+long local_elements(const Plan *plan, const Tensor *t);
+size_t local_bytes(const Plan *plan, const Tensor *t);
+bool is_padded(const Plan *plan, const Tensor *t, int *dim, Axis *axis);   // a sharded dim that does not divide
+Tensor *root_of(Tensor *t);             // through aliases, to the tensor whose bytes it is
+int stage_of(const Plan *plan, const Node *node);
+int find_buffer(const Plan *plan, const Role *role, const Tensor *t);
+
+// ---- passes, in order
+
+// Needs: a differentiated graph, mesh sizes. Gives: a placement for every tensor, conversion nodes where producers and
+// consumers differ. Ends with an error on the user's line where no placement works. (place.c)
+void place_tensors(Plan *plan);
+
+// Needs: placements. Gives: stage of each block; refuses a pp that the blocks cannot give. (stages.c)
+void cut_stages(Plan *plan);
+
+// Needs: stages. Gives: roles with their nodes, transfers between stages. (roles.c)
+void make_roles(Plan *plan);
+
+// Needs: roles. Gives: functions with steps, element-wise chains and GEMM epilogues fused, gradient buckets. (fuse.c)
+void fuse_steps(Plan *plan);
+
+// Needs: steps with costs, transfers. Gives: action lists of every role with communication, timeline. (schedule.c)
+void make_schedules(Plan *plan);
+
+// Needs: action lists. Gives: buffers with offsets, bytes by class. (memory.c)
+void plan_memory(Plan *plan);
+
+// Needs: streams, buffers, action lists. Gives: events, waits and records: every conflicting pair of steps is
+// ordered, and no wait can be removed. (synchronise.c)
+void synchronise(Plan *plan);
+
+// ---- reports (explain.c, dump.c)
+void explain_plan(const Plan *plan, Text *out);
+void explain_json(const Plan *plan, Text *out);
+void dump_plan(const Plan *plan, Text *out);
+
+const Device *find_device(Arena *arena, const char *name); // exits with EXIT_USAGE and the known names
+
+#endif

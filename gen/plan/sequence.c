@@ -1,0 +1,105 @@
+// sequence.c: prologue and epilogue of all stages, in one global order.
+//
+// Each stage's list is the global list restricted to what concerns it. A message stands before the first node that
+// needs it, in both its stages; so every stage meets its messages in the same order and none can wait in a circle.
+#include "fuse.h"
+
+static void add_message(Plan *plan, int stage, FunctionKind kind, const Transfer *transfer)
+{
+	Function *function = function_of(&plan->roles[stage], kind);
+	bool send = transfer->from == stage;
+	Step step = {.kind = STEP_TRANSFER, .stream = STREAM_PP, .gemm = -1, .name = transfer->tensor->name,
+	             .when = transfer->evaluation ? WHEN_EVALUATING : WHEN_ALWAYS};
+	Message message = {.transfer = transfer, .send = send};
+	list_add(plan->arena, &step.messages, message);
+	list_add(plan->arena, &function->steps, step);
+}
+
+static void deliver(Plan *plan, FunctionKind kind, const Transfer *transfer)
+{
+	add_message(plan, transfer->from, kind, transfer);
+	add_message(plan, transfer->to, kind, transfer);
+}
+
+// Messages of `kind` that node needs and that were not delivered yet.
+static void deliver_operands(Plan *plan, FunctionKind function, const Node *node, int kind, bool *delivered)
+{
+	for (int k = 0; k < node->ins; k++)
+		for (int i = 0; i < plan->transfers.count; i++) {
+			const Transfer *transfer = plan->transfers.at[i];
+			if ((int)transfer->kind == kind && transfer->tensor == node->in[k] && transfer->to == stage_of(plan, node) && !delivered[i]) {
+				deliver(plan, function, transfer);
+				delivered[i] = true;
+			}
+		}
+}
+
+// Updated weights leave as soon as they are there.
+static void deliver_result(Plan *plan, FunctionKind function, const Node *update, bool *delivered)
+{
+	for (int i = 0; update->op == OP_SGD && i < plan->transfers.count; i++) {
+		const Transfer *transfer = plan->transfers.at[i];
+		if (transfer->kind == TRANSFER_EPILOGUE && transfer->tensor == update->in[0] && !delivered[i]) {
+			deliver(plan, function, transfer);
+			delivered[i] = true;
+		}
+	}
+}
+
+static void place_node(Plan *plan, FunctionKind function, Node *node, int kind, bool *delivered)
+{
+	deliver_operands(plan, function, node, kind, delivered);
+	Lowering lowering = op_table[node->op].lowering;
+	if (lowering != LOWER_NOTHING && lowering != LOWER_ALIAS)
+		add_step(plan, function_of(&plan->roles[stage_of(plan, node)], function), node);
+	deliver_result(plan, function, node, delivered);
+}
+
+static bool *flags(const Plan *plan, int count)
+{
+	return arena_alloc(plan->arena, (size_t)count + 1);
+}
+
+void sequence_prologue(Plan *plan)
+{
+	bool *delivered = flags(plan, plan->transfers.count);
+	for (int s = 0; s < plan->stages; s++) { // inputs first: every stage copies its own
+		Role *role = &plan->roles[s];
+		for (int i = 0; i < role->nodes[PHASE_PROLOGUE].count; i++)
+			if (role->nodes[PHASE_PROLOGUE].at[i]->op == OP_INPUT)
+				add_step(plan, function_of(role, FUNCTION_PROLOGUE), role->nodes[PHASE_PROLOGUE].at[i]);
+	}
+	for (int i = 0; i < plan->graph->nodes.count; i++) {
+		Node *node = plan->graph->nodes.at[i];
+		if (node->phase == PHASE_PROLOGUE && node->op != OP_INPUT && node->op != OP_PARAMETER)
+			place_node(plan, FUNCTION_PROLOGUE, node, TRANSFER_PROLOGUE, delivered);
+	}
+	for (int i = 0; i < plan->transfers.count; i++) // what micro-batches of other stages read
+		if (plan->transfers.at[i]->kind == TRANSFER_PROLOGUE && !delivered[i])
+			deliver(plan, FUNCTION_PROLOGUE, plan->transfers.at[i]);
+}
+
+static void mark_needed(const Node *node, bool *needed)
+{
+	if (node->phase != PHASE_EPILOGUE || needed[node->id])
+		return;
+	needed[node->id] = true;
+	for (int i = 0; i < node->ins; i++)
+		mark_needed(node->in[i]->producer, needed);
+}
+
+// What the user sees comes first, so that an evaluation can stop there.
+void sequence_epilogue(Plan *plan)
+{
+	const Graph *graph = plan->graph;
+	bool *delivered = flags(plan, plan->transfers.count), *shown = flags(plan, graph->nodes.count);
+	for (int i = 0; i < graph->nodes.count; i++)
+		if (graph->nodes.at[i]->op == OP_METRIC || graph->nodes.at[i]->op == OP_OUTPUT)
+			mark_needed(graph->nodes.at[i], shown);
+	for (int part = 0; part < 2; part++)
+		for (int i = 0; i < graph->nodes.count; i++) {
+			Node *node = graph->nodes.at[i];
+			if (node->phase == PHASE_EPILOGUE && shown[i] == (part == 0))
+				place_node(plan, part == 0 ? FUNCTION_RESULTS : FUNCTION_UPDATE, node, TRANSFER_EPILOGUE, delivered);
+		}
+}

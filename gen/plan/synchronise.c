@@ -1,0 +1,298 @@
+// synchronise.c: the events that order steps on different streams, and none besides.
+//
+// Two steps conflict when one writes bytes that the other uses; NCCL calls of different communicators conflict too,
+// since a device must issue them in one order. Steps of one stream run in order. The action lists are unrolled as the
+// host will enqueue them, with a vector clock for each stream; where a step conflicts with an earlier one of another
+// stream that nothing orders before it, an edge is added: an event recorded behind the one, a wait before the
+// other. Functions are shared by all micro-batches, so an edge holds for all of them; where both ends use the slot of their
+// own micro-batch, the event has as many instances. Then every edge is taken away in turn, and left out if
+// no conflict comes back. Streams fork from compute at a step's begin and join at its end, so steps do not overlap.
+#include <string.h>
+
+#include "plan.h"
+
+typedef struct {
+	int from_function, from_step, from_argument;
+	int to_function, to_step, to_argument;
+	int slots;
+} Edge;
+
+typedef struct {
+	int function, step, microbatch[2];
+	bool whole;             // outside of the micro-batch phases: uses every slot
+} Instance;
+
+typedef struct {
+	int at[STREAMS];        // by stream: how many of its steps are known to be done
+} Clock;
+
+typedef struct {
+	const Plan *plan;
+	Role *role;
+	LIST(Edge) edges;
+	bool *dropped;          // by edge
+	LIST(Instance) lists[3]; // unrolled train, evaluate, infer
+} Sync;
+
+static const Step *step_of(const Sync *sync, const Instance *instance)
+{
+	return &sync->role->functions.at[instance->function].steps.at[instance->step];
+}
+
+// ---- conflicts
+
+static bool is_nccl(const Step *step)
+{
+	return step->kind == STEP_COLLECTIVE || step->kind == STEP_TRANSFER;
+}
+
+static bool ranges_meet(const Buffer *a, const Buffer *b)
+{
+	size_t a_end = a->offset + a->stride * (size_t)(a->slots - 1) + a->bytes, b_end = b->offset + b->stride * (size_t)(b->slots - 1) + b->bytes;
+	return a->offset < b_end && b->offset < a_end;
+}
+
+// The edge's ends (arguments and slots) when these accesses conflict.
+static bool accesses_conflict(const Sync *sync, const Instance *x, const Access *a, const Instance *y, const Access *b, Edge *edge)
+{
+	if (!a->write && !b->write)
+		return false;
+	const Buffer *left = &sync->role->buffers.at[a->buffer], *right = &sync->role->buffers.at[b->buffer];
+	*edge = (Edge){.slots = 1};
+	if (a->buffer != b->buffer)
+		return left->class == CLASS_SCRATCH && right->class == CLASS_SCRATCH && ranges_meet(left, right);
+	if (left->slots == 1 || x->whole || y->whole)
+		return true;
+	*edge = (Edge){.from_argument = a->argument, .to_argument = b->argument, .slots = left->slots};
+	return x->microbatch[a->argument] % left->slots == y->microbatch[b->argument] % left->slots;
+}
+
+static bool conflict(const Sync *sync, const Instance *x, const Instance *y, Edge *edge)
+{
+	const Step *a = step_of(sync, x), *b = step_of(sync, y);
+	for (int i = 0; i < a->accesses.count; i++)
+		for (int k = 0; k < b->accesses.count; k++)
+			if (accesses_conflict(sync, x, &a->accesses.at[i], y, &b->accesses.at[k], edge))
+				return true;
+	*edge = (Edge){.slots = 1};
+	return is_nccl(a) && is_nccl(b);
+}
+
+// ---- unrolling
+
+static bool runs(const Sync *sync, const Step *step, const Action *action, int list)
+{
+	if (step->when == WHEN_EVALUATING)
+		return list != 0;
+	return step->when == WHEN_ALWAYS || action->first == sync->plan->mesh[AXIS_MICRO] - 1;
+}
+
+static void unroll(Sync *sync, int list, const Actions *actions)
+{
+	for (int i = 0; i < actions->count; i++) {
+		const Action *action = &actions->at[i];
+		const Function *function = &sync->role->functions.at[action->function];
+		for (int k = 0; k < function->steps.count; k++) {
+			Instance instance = {action->function, k, {action->first, action->second}, action->first == EVERY_MICROBATCH};
+			if (runs(sync, &function->steps.at[k], action, list))
+				list_add(sync->plan->arena, &sync->lists[list], instance);
+		}
+	}
+}
+
+// ---- vector clocks
+
+// The latest record of each instance of each edge's event: the clock of the recording stream then.
+typedef struct {
+	Clock now[STREAMS];
+	Clock **records;        // by edge, then slot; at[own stream] is 0 where nothing was recorded
+	LIST(int) issued[STREAMS]; // indices of instances, in order
+} Progress;
+
+static void join(Clock *clock, const Clock *other)
+{
+	for (int s = 0; s < STREAMS; s++)
+		if (other->at[s] > clock->at[s])
+			clock->at[s] = other->at[s];
+}
+
+static int slot_of(const Instance *instance, int argument, int slots)
+{
+	return slots == 1 ? 0 : instance->microbatch[argument] % slots;
+}
+
+static void wait_edges(const Sync *sync, Progress *state, const Instance *instance, Stream stream)
+{
+	for (int e = 0; e < sync->edges.count; e++) {
+		const Edge *edge = &sync->edges.at[e];
+		if (!sync->dropped[e] && edge->to_function == instance->function && edge->to_step == instance->step)
+			join(&state->now[stream], &state->records[e][slot_of(instance, edge->to_argument, edge->slots)]);
+	}
+}
+
+static void record_edges(const Sync *sync, Progress *state, const Instance *instance, Stream stream)
+{
+	for (int e = 0; e < sync->edges.count; e++) {
+		const Edge *edge = &sync->edges.at[e];
+		if (edge->from_function == instance->function && edge->from_step == instance->step)
+			state->records[e][slot_of(instance, edge->from_argument, edge->slots)] = state->now[stream];
+	}
+}
+
+// The latest step of stream `other` that conflicts with `instance` and is not ordered before it; false: none.
+static bool find_conflict(const Sync *sync, const Progress *state, int list, const Instance *instance, Stream stream, Stream other, Edge *edge)
+{
+	for (int i = state->issued[other].count; i > state->now[stream].at[other]; i--) {
+		const Instance *earlier = &sync->lists[list].at[state->issued[other].at[i - 1]];
+		if (!conflict(sync, earlier, instance, edge))
+			continue;
+		edge->from_function = earlier->function;
+		edge->from_step = earlier->step;
+		edge->to_function = instance->function;
+		edge->to_step = instance->step;
+		return true;
+	}
+	return false;
+}
+
+static void add_edge(Sync *sync, Progress *state, Edge edge)
+{
+	list_add(sync->plan->arena, &sync->edges, edge);
+	bool *dropped = arena_alloc(sync->plan->arena, (size_t)sync->edges.count);
+	Clock **records = arena_alloc(sync->plan->arena, (size_t)sync->edges.count * sizeof *records);
+	if (sync->edges.count > 1) {
+		memcpy(dropped, sync->dropped, (size_t)sync->edges.count - 1);
+		memcpy(records, state->records, ((size_t)sync->edges.count - 1) * sizeof *records);
+	}
+	records[sync->edges.count - 1] = arena_alloc(sync->plan->arena, (size_t)edge.slots * sizeof **records);
+	sync->dropped = dropped;
+	state->records = records;
+}
+
+// Runs one list. Conflicts that nothing orders become edges when `repair`; returns whether there were any.
+static bool run_list(Sync *sync, int list, bool repair)
+{
+	Progress state = {0};
+	state.records = arena_alloc(sync->plan->arena, (size_t)(sync->edges.count + 1) * sizeof *state.records);
+	for (int e = 0; e < sync->edges.count; e++)
+		state.records[e] = arena_alloc(sync->plan->arena, (size_t)sync->edges.at[e].slots * sizeof(Clock));
+	bool found = false;
+	for (int i = 0; i < sync->lists[list].count; i++) {
+		const Instance *instance = &sync->lists[list].at[i];
+		Stream stream = step_of(sync, instance)->stream;
+		wait_edges(sync, &state, instance, stream);
+		for (int other = 0; other < STREAMS; other++) {
+			Edge edge;
+			if (other == (int)stream || !find_conflict(sync, &state, list, instance, stream, other, &edge))
+				continue;
+			found = true;
+			if (!repair)
+				return true;
+			add_edge(sync, &state, edge); // its record lies behind us: the next run has it
+			state.now[stream].at[other] = state.issued[other].count;
+		}
+		list_add(sync->plan->arena, &state.issued[stream], i);
+		state.now[stream].at[stream] = state.issued[stream].count;
+		record_edges(sync, &state, instance, stream);
+	}
+	return found;
+}
+
+static bool any_conflict(Sync *sync)
+{
+	return run_list(sync, 0, false) || run_list(sync, 1, false) || run_list(sync, 2, false);
+}
+
+static void find_edges(Sync *sync)
+{
+	for (bool found = true; found;)
+		found = run_list(sync, 0, true) | run_list(sync, 1, true) | run_list(sync, 2, true);
+	for (int e = sync->edges.count - 1; e >= 0; e--) {
+		sync->dropped[e] = true;
+		if (any_conflict(sync))
+			sync->dropped[e] = false;
+	}
+}
+
+// ---- events
+
+static const char *event_name(const Sync *sync, const Edge *edge)
+{
+	const Function *function = &sync->role->functions.at[edge->from_function];
+	const Step *step = &function->steps.at[edge->from_step];
+	const char *what = function->kind == FUNCTION_TRANSFER ? function->name
+	                 : step->kind == STEP_COLLECTIVE ? step->nodes.at[0]->in[0]->name : step->name;
+	const char *done = step->kind == STEP_TRANSFER ? "DONE" : step->kind == STEP_COLLECTIVE ? "EXCHANGED" : "READY";
+	char *name = arena_printf(sync->plan->arena, "%s_%s", what, done);
+	for (char *c = name; *c; c++) {
+		bool letter = *c >= 'a' && *c <= 'z';
+		if (letter)
+			*c = (char)(*c - 'a' + 'A');
+		else if (!(*c >= 'A' && *c <= 'Z') && !(*c >= '0' && *c <= '9'))
+			*c = '_';
+	}
+	for (int i = 0; i < sync->role->events.count; i++)
+		if (!strcmp(sync->role->events.at[i].name, name))
+			name = arena_printf(sync->plan->arena, "%s_AGAIN", name);
+	return name;
+}
+
+static int event_for(Sync *sync, const Edge *edge)
+{
+	Role *role = sync->role;
+	for (int i = 0; i < role->events.count; i++) {
+		const Event *e = &role->events.at[i];
+		if (e->function == edge->from_function && e->step == edge->from_step && e->slots == edge->slots
+		    && (e->argument == edge->from_argument || e->slots == 1))
+			return i;
+	}
+	Event event = {event_name(sync, edge), edge->from_function, edge->from_step, edge->from_argument, edge->slots, role->event_instances};
+	role->event_instances += edge->slots;
+	list_add(sync->plan->arena, &role->events, event);
+	int index = role->events.count - 1;
+	list_add(sync->plan->arena, &role->functions.at[edge->from_function].steps.at[edge->from_step].records, index);
+	return index;
+}
+
+static void write_events(Sync *sync)
+{
+	for (int e = 0; e < sync->edges.count; e++) {
+		const Edge *edge = &sync->edges.at[e];
+		if (sync->dropped[e])
+			continue;
+		Wait wait = {event_for(sync, edge), edge->to_argument};
+		list_add(sync->plan->arena, &sync->role->functions.at[edge->to_function].steps.at[edge->to_step].waits, wait);
+	}
+}
+
+// The fork and the join of a step: one event of compute, one of each other stream.
+static void fork_and_join(Sync *sync)
+{
+	static const char *const names[] = {"STEP_BEGUN", "DP_STREAM_DONE", "TP_STREAM_DONE", "PP_STREAM_DONE"};
+	Role *role = sync->role;
+	for (int f = 0; f < role->functions.count; f++)
+		for (int i = 0; i < role->functions.at[f].steps.count; i++)
+			role->uses[role->functions.at[f].steps.at[i].stream] = true;
+	bool others = role->uses[STREAM_DP] || role->uses[STREAM_TP] || role->uses[STREAM_PP];
+	for (int s = 0; s < STREAMS; s++) {
+		if (!(s == STREAM_COMPUTE ? others : role->uses[s]))
+			continue;
+		Event event = {names[s], s == STREAM_COMPUTE ? FUNCTION_BEGIN : FUNCTION_END, -1, 0, 1, role->event_instances++};
+		list_add(sync->plan->arena, &role->events, event);
+	}
+}
+
+void synchronise(Plan *plan)
+{
+	for (int s = 0; s < plan->stages; s++) {
+		Role *role = &plan->roles[s];
+		Sync sync = {.plan = plan, .role = role};
+		unroll(&sync, 0, &role->train);
+		unroll(&sync, 1, &role->evaluate);
+		unroll(&sync, 2, &role->infer);
+		find_edges(&sync);
+		assert(!any_conflict(&sync));
+		write_events(&sync);
+		fork_and_join(&sync);
+	}
+}

@@ -1,0 +1,156 @@
+// checkpoint_folder.c: what makes a folder a checkpoint: state.json, its sizes and checksums.
+//
+// A machine may stop at any time, and a file system may then have lost or torn any write that was not flushed. The
+// order of flushes and the rename (checkpoint_save.c) are the first line; the checksums are the second, which also
+// finds what a disk or a copy did later. The checksum has to be computed by many ranks that each write slices in no
+// order, so it is a sum over 4-byte words of a mix of the word and its place: a word that is missing, changed or moved
+// changes it, the order of adding does not.
+#include "checkpoint.h"
+#include "json.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+const char *const mp_checkpoint_file[MP_CHECKPOINT_FILES] = {
+	[MP_PARAMETER] = "model.safetensors", [MP_OPTIMIZER] = "optimizer.safetensors",
+};
+
+enum { STATE_BYTES = 1 << 16, VERIFY_BYTES = 1 << 20 };
+
+uint64_t mp_checksum(const void *bytes, size_t n, uint64_t offset)
+{
+	const char *at = bytes;
+	uint64_t sum = 0;
+	for (size_t i = 0; i + 4 <= n; i += 4) {
+		uint32_t word;
+		memcpy(&word, at + i, 4);
+		uint64_t x = ((offset + i) / 4 + 1) * 0x9E3779B97F4A7C15 ^ word;
+		x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9;         // the finalizer of splitmix64
+		x = (x ^ x >> 27) * 0x94D049BB133111EB;
+		sum += x ^ x >> 31;
+	}
+	return sum;
+}
+
+// An object {"bytes":…,"checksum":…} for each file.
+static void read_files(struct mp_json *j, struct mp_checkpoint_state *state)
+{
+	mp_json_object(j);
+	for (char *name; (name = mp_json_key(j)); ) {
+		int kind = !strcmp(name, mp_checkpoint_file[MP_PARAMETER]) ? MP_PARAMETER : MP_OPTIMIZER;
+		if (strcmp(name, mp_checkpoint_file[kind]))
+			mp_json_refuse(j, "an unknown file is listed");
+		mp_json_object(j);
+		for (char *key; (key = mp_json_key(j)); ) {
+			if (!strcmp(key, "bytes"))
+				state->bytes[kind] = mp_json_integer(j);
+			else if (!strcmp(key, "checksum"))
+				state->sum[kind] = mp_json_integer(j);
+			else
+				mp_json_skip(j);
+		}
+	}
+}
+
+static void parse_state(struct mp_json *j, struct mp_checkpoint_state *state)
+{
+	bool step = false;
+	mp_json_object(j);
+	for (char *key; (key = mp_json_key(j)); ) {
+		if (!strcmp(key, "step")) {
+			state->step = mp_json_integer(j);
+			step = true;
+		} else if (!strcmp(key, "seed")) {
+			state->seed = mp_json_integer(j);
+		} else if (!strcmp(key, "files")) {
+			read_files(j, state);
+		} else {
+			mp_json_skip(j);
+		}
+	}
+	if (!j->error && (!step || state->step > INT64_MAX || state->bytes[MP_PARAMETER] == 0))
+		mp_json_refuse(j, "the step or the size of model.safetensors is missing");
+}
+
+bool mp_checkpoint_state_read(const char *folder, struct mp_checkpoint_state *state, char **why)
+{
+	char *path = mp_text("%s/state.json", folder), text[STATE_BYTES];
+	bool good = false;
+	FILE *f = fopen(path, "rb");
+	*state = (struct mp_checkpoint_state){0};
+	if (!f) {
+		*why = mp_text("%s cannot be opened", path);
+	} else {
+		struct mp_json j;
+		size_t n = fread(text, 1, sizeof text, f);
+		mp_json_start(&j, text, n);
+		parse_state(&j, state);
+		good = mp_json_end(&j);
+		if (!good)
+			*why = mp_text("%s: %s at byte %ld", path, j.error, mp_json_at(&j));
+		fclose(f);
+	}
+	free(path);
+	return good;
+}
+
+static bool verify_file(const char *path, uint64_t bytes, uint64_t sum, char **why)
+{
+	if (!mp_exists(path)) {
+		*why = mp_text("%s is missing", path);
+		return false;
+	}
+	int fd = mp_open_read(path);
+	uint64_t size = mp_file_bytes(fd, path), found = 0;
+	char *buffer = mp_allocate(VERIFY_BYTES);
+	for (uint64_t at = 0; size == bytes && at < size; at += VERIFY_BYTES) {
+		size_t n = size - at < VERIFY_BYTES ? (size_t)(size - at) : VERIFY_BYTES;
+		mp_read_at(fd, path, buffer, n, at);
+		found += mp_checksum(buffer, n, at);
+	}
+	free(buffer);
+	close(fd);
+	if (size != bytes)
+		*why = mp_text("%s has %llu bytes, state.json says %llu", path, (unsigned long long)size,
+		               (unsigned long long)bytes);
+	else if (found != sum)
+		*why = mp_text("%s is damaged: its checksum is %llu, state.json says %llu", path,
+		               (unsigned long long)found, (unsigned long long)sum);
+	return size == bytes && found == sum;
+}
+
+bool mp_checkpoint_verify(const char *folder, const struct mp_checkpoint_state *state, char **why)
+{
+	bool good = true;
+	for (int kind = 0; good && kind < MP_CHECKPOINT_FILES; kind++) {
+		char *path = mp_text("%s/%s", folder, mp_checkpoint_file[kind]);
+		if (state->bytes[kind])
+			good = verify_file(path, state->bytes[kind], state->sum[kind], why);
+		free(path);
+	}
+	return good;
+}
+
+void mp_checkpoint_state_write(const char *folder, const struct mp_checkpoint_state *state)
+{
+	char *path = mp_text("%s/state.json", folder);
+	char *text = mp_text("{\"step\":%llu,\"seed\":%llu,\"files\":{", (unsigned long long)state->step,
+	                     (unsigned long long)state->seed);
+	for (int kind = 0; kind < MP_CHECKPOINT_FILES; kind++) {
+		if (!state->bytes[kind])
+			continue;
+		char *before = text;
+		text = mp_text("%s%s\"%s\":{\"bytes\":%llu,\"checksum\":%llu}", before, kind ? "," : "", mp_checkpoint_file[kind],
+		               (unsigned long long)state->bytes[kind], (unsigned long long)state->sum[kind]);
+		free(before);
+	}
+	char *whole = mp_text("%s}}\n", text);
+	int fd = mp_create(path, 0);
+	mp_write_at(fd, path, whole, strlen(whole), 0);
+	mp_sync_and_close(fd, path);
+	free(whole);
+	free(text);
+	free(path);
+}

@@ -1,0 +1,262 @@
+// checkpoint_load.c: from files to the state of every rank.
+//
+// Files hold logical tensors, so any mesh can load what any other mesh saved: each rank reads the slices that it
+// stores. Rank 0 alone decides which files to read and whether they fit the model, over all roles, so that one rank
+// prints one complete message and no rank starts to read what another refuses.
+#define _POSIX_C_SOURCE 200809L
+#include "checkpoint.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { PATH_BYTES = 4096 };
+
+// What to read, as rank 0 found it.
+struct source {
+	char file[MP_CHECKPOINT_FILES][PATH_BYTES];     // by kind of state; "": none
+	bool checkpoint;                                // with state.json
+	uint64_t step;
+};
+
+static void set_path(char out[PATH_BYTES], const char *folder, const char *name)
+{
+	if (snprintf(out, PATH_BYTES, "%s%s%s", folder, name[0] ? "/" : "", name) >= PATH_BYTES)
+		mp_fail(MP_BAD_INPUT, "the path %s is too long", folder);
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// Finding the files (rank 0)
+
+// Takes the checkpoint in `folder` if it is whole; otherwise says why not.
+static bool take_checkpoint(struct source *source, const char *folder, char **why)
+{
+	struct mp_checkpoint_state state;
+	if (!mp_checkpoint_state_read(folder, &state, why) || !mp_checkpoint_verify(folder, &state, why))
+		return false;
+	for (int kind = 0; kind < MP_CHECKPOINT_FILES; kind++)
+		if (state.bytes[kind])
+			set_path(source->file[kind], folder, mp_checkpoint_file[kind]);
+	source->checkpoint = true;
+	source->step = state.step;
+	return true;
+}
+
+static int compare_steps(const void *a, const void *b)
+{
+	long x = *(const long *)a, y = *(const long *)b;
+	return (x < y) - (x > y);
+}
+
+// Steps N of the folders step_N in dir, newest first. The caller frees them.
+static long *list_steps(const char *dir, long *count)
+{
+	long *steps = NULL;
+	DIR *folder = opendir(dir);
+	*count = 0;
+	for (struct dirent *entry; folder && (entry = readdir(folder)); ) {
+		const char *digits = entry->d_name + 5;
+		size_t n = strncmp(entry->d_name, "step_", 5) ? 0 : strspn(digits, "0123456789");
+		if (n == 0 || n > 18 || digits[n] || (digits[0] == '0' && n > 1))
+			continue;
+		long *more = realloc(steps, (size_t)(*count + 1) * sizeof *steps);
+		if (!more)
+			mp_fail(MP_IO_FAILED, "no memory for the list of checkpoints in %s", dir);
+		steps = more;
+		steps[(*count)++] = strtol(digits, NULL, 10);
+	}
+	if (folder)
+		closedir(folder);
+	if (*count > 1)
+		qsort(steps, (size_t)*count, sizeof *steps, compare_steps);
+	return steps;
+}
+
+static void take_newest(struct source *source, const char *dir)
+{
+	long count;
+	long *steps = list_steps(dir, &count);
+	for (long i = 0; i < count; i++) {
+		char *folder = mp_text("%s/step_%ld", dir, steps[i]), *why = NULL;
+		bool taken = take_checkpoint(source, folder, &why);
+		if (!taken)
+			fprintf(stderr, "skipped the checkpoint %s: %s\n", folder, why);
+		free(why);
+		free(folder);
+		if (taken)
+			break;
+	}
+	if (count == 0)
+		mp_fail(MP_BAD_INPUT, "%s holds no step_N folder, no model.safetensors and no model.safetensors.index.json", dir);
+	if (!source->checkpoint)
+		mp_fail(MP_BAD_INPUT, "none of the %ld checkpoints in %s is complete", count, dir);
+	free(steps);
+}
+
+static bool has_file(const char *folder, const char *name)
+{
+	char path[PATH_BYTES];
+	set_path(path, folder, name);
+	return mp_exists(path);
+}
+
+static void find_source(struct source *source, const char *path)
+{
+	static const char index[] = "model.safetensors.index.json";
+	char *why = NULL;
+	if (!mp_is_folder(path)) {
+		set_path(source->file[MP_PARAMETER], path, "");
+	} else if (has_file(path, "state.json")) {
+		if (!take_checkpoint(source, path, &why))
+			mp_fail(MP_BAD_INPUT, "%s is not a complete checkpoint: %s", path, why);
+	} else if (has_file(path, mp_checkpoint_file[MP_OPTIMIZER])) {
+		mp_fail(MP_BAD_INPUT, "%s is not a complete checkpoint: it has optimizer state but no state.json", path);
+	} else if (has_file(path, index)) {
+		set_path(source->file[MP_PARAMETER], path, index);
+	} else if (has_file(path, mp_checkpoint_file[MP_PARAMETER])) {
+		set_path(source->file[MP_PARAMETER], path, mp_checkpoint_file[MP_PARAMETER]);
+	} else {
+		take_newest(source, path);
+	}
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// Checking that they fit the model (rank 0)
+
+static bool same_shape(const struct mp_state *s, const struct mp_tensor *t)
+{
+	bool same = s->dims == t->dims;
+	for (int d = 0; same && d < s->dims; d++)
+		same = s->shape[d] == t->shape[d];
+	return same;
+}
+
+static void check_tensor(const struct mp_tensors *set, const struct mp_state *s, const struct mp_tensor *t)
+{
+	char have[MP_SHAPE_TEXT], want[MP_SHAPE_TEXT];
+	if (!same_shape(s, t) || !mp_file_type_fits(t->type, s->type))
+		mp_fail(MP_BAD_INPUT, "%s: tensor %s is %s, but the model's is %s", set->path, t->name,
+		        mp_shape_text(have, mp_file_type_name(t->type), t->dims, t->shape),
+		        mp_shape_text(want, mp_file_type_name(mp_file_type_of(s->type)), s->dims, s->shape));
+}
+
+// PyTorch's batch_norm counts its updates in a tensor that nothing computes with.
+static bool is_ignored(const char *name)
+{
+	static const char counter[] = ".num_batches_tracked";
+	size_t n = strlen(name), m = sizeof counter - 1;
+	return n >= m && !strcmp(name + n - m, counter);
+}
+
+static void report_names(struct mp_names *names, const char *path, const char *what, bool allow)
+{
+	if (names->count == 0)
+		return;
+	mp_names_end(names);
+	if (!allow)
+		mp_fail(MP_BAD_INPUT, "%s %s: %s (--allow-missing accepts that)", path, what, names->text);
+	fprintf(stderr, "%s %s: %s\n", path, what, names->text);
+	free(names->text);
+}
+
+// Compares the tensors of a file with the states of all roles. set is NULL where there is no file.
+static void check_kind(const struct mp_model *m, const struct mp_tensors *set, int kind, const char *path, bool allow)
+{
+	struct mp_names missing = {0}, unused = {0};
+	bool *used = mp_allocate(set && set->count ? (size_t)set->count : 1);
+	for (int stage = 0; stage < m->axis[MP_PP]; stage++) {
+		const struct mp_program *p = m->program(stage);
+		for (int i = 0; i < p->state_count; i++) {
+			const struct mp_state *s = &p->states[i];
+			if ((int)s->kind != kind)
+				continue;
+			const struct mp_tensor *t = set ? mp_tensors_find(set, s->name) : NULL;
+			if (t) {
+				check_tensor(set, s, t);
+				used[t - set->tensors] = true;
+			} else if (s->owned) {
+				mp_names_add(&missing, "%s", s->name);
+			}
+		}
+	}
+	for (long i = 0; set && i < set->count; i++)
+		if (!used[i] && !is_ignored(set->tensors[i].name))
+			mp_names_add(&unused, "%s", set->tensors[i].name);
+	report_names(&missing, path, "lacks tensors of the model", allow);
+	report_names(&unused, path, "holds tensors that the model does not use", allow);
+	free(used);
+}
+
+static bool has_kind(const struct mp_program *p, int kind)
+{
+	for (int i = 0; i < p->state_count; i++)
+		if ((int)p->states[i].kind == kind)
+			return true;
+	return false;
+}
+
+static void check_source(const struct mp_model *m, const struct source *source, const char *path, bool allow)
+{
+	for (int kind = 0; kind < MP_CHECKPOINT_FILES; kind++) {
+		// A file of weights has no optimizer state, and inference needs none.
+		if (kind == MP_OPTIMIZER && (!source->checkpoint || !m->training))
+			continue;
+		struct mp_tensors *set = source->file[kind][0] ? mp_tensors_open(source->file[kind]) : NULL;
+		check_kind(m, set, kind, set ? set->path : path, allow);
+		if (set)
+			mp_tensors_close(set);
+	}
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// Reading
+
+struct reading {
+	const struct mp_tensors *set;
+	const struct mp_tensor *tensor;
+};
+
+static void read_run(void *context, const struct mp_state *s, void *bytes, long first, long count)
+{
+	const struct reading *in = context;
+	if (in->tensor->type == mp_file_type_of(s->type)) {
+		mp_tensors_read(in->set, in->tensor, first, count, bytes);
+		return;
+	}
+	char *raw = mp_allocate((size_t)count * mp_file_type_bytes(in->tensor->type));
+	mp_tensors_read(in->set, in->tensor, first, count, raw);
+	long bad = mp_file_convert(in->tensor->type, raw, count, s->type, bytes);
+	if (bad >= 0)
+		mp_fail(MP_BAD_INPUT, "%s: element %ld of tensor %s does not fit into 32 bits", in->set->path, first + bad,
+		        s->name);
+	free(raw);
+}
+
+static void read_kind(struct mp_rank *r, const char *file, int kind)
+{
+	struct mp_tensors *set = mp_tensors_open(file);
+	for (int i = 0; i < r->program->state_count; i++) {
+		const struct mp_state *s = &r->program->states[i];
+		struct reading in = {set, mp_tensors_find(set, s->name)};
+		if ((int)s->kind == kind && in.tensor)
+			mp_shard_fill(r, s, read_run, &in);
+	}
+	mp_tensors_close(set);
+}
+
+void mp_checkpoint_load(struct mp_rank *r, const char *path, bool allow_missing)
+{
+	struct source *source = mp_allocate(sizeof *source);
+	if (r->rank == 0) {
+		find_source(source, path);
+		check_source(r->model, source, path, allow_missing);
+	}
+	mp_broadcast(r, source, sizeof *source, 0);
+	for (int kind = 0; kind < MP_CHECKPOINT_FILES; kind++)
+		if (source->file[kind][0] && has_kind(r->program, kind))
+			read_kind(r, source->file[kind], kind);
+	if (source->checkpoint)
+		r->step = (long)source->step;
+	free(source);
+}

@@ -1,0 +1,227 @@
+// mp.h: everything an emitted program links against.
+//
+// An emitted program is a set of constant tables (struct mp_model and one struct mp_program for each role)
+// and the functions that these tables name. The runtime owns all mutable state in struct mp_rank: one rank is
+// one device. On GPUs a rank is a process; on the host build ranks started by hand are threads of one
+// process, so nothing here may live in a mutable global.
+//
+// Errors: functions of the runtime do not return on failure. They print one line that says what, where and
+// what would work, and end the program with the exit status of enum mp_exit.
+#ifndef MP_H
+#define MP_H
+
+#include <cuda_runtime_api.h>
+#include <nccl.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+#define MP_NORETURN [[noreturn]]
+extern "C" {
+#else
+#define MP_NORETURN _Noreturn
+#endif
+
+enum mp_exit {
+	MP_DONE = 0,
+	MP_BAD_INPUT = 1,       // wrong spec input or data: a missing file, a wrong size, a label out of range
+	MP_USAGE = 2,
+	MP_DEVICE_FAILED = 3,   // CUDA, NCCL, cuBLASLt or cuDNN
+	MP_IO_FAILED = 4,
+	MP_RANKS_DIFFER = 5,    // build hash or world size
+	MP_PEER_FAILED = 6,     // another rank failed, or nothing moved for --timeout seconds
+	MP_NOT_FINITE = 7,      // the loss is NaN or infinite
+	MP_BUG = 70
+};
+
+enum mp_type { MP_F32, MP_F64, MP_I32 };
+
+// Mesh axes. Rank number = (pp * dp_size + dp) * tp_size + tp.
+enum mp_axis { MP_DP, MP_TP, MP_PP, MP_AXES, MP_WHOLE = -1 };
+
+enum { MP_DIMS = 6, MP_ALIGN = 256 };
+
+struct mp_rank;
+
+// ---------------------------------------------------------------------------------------------------------
+// Tables: const data of the emitted program.
+
+// How the elements of a tensor start. Values depend on the seed, the tensor's name and the *global* element
+// index alone (Philox 4x32-10), so every mesh starts from the same bits.
+struct mp_init {
+	enum { MP_CONSTANT, MP_UNIFORM, MP_NORMAL } kind;
+	double a, b;            // CONSTANT: a; UNIFORM: [a, b); NORMAL: mean a, standard deviation b
+};
+
+// One logical tensor of the model's state, and the part of it that a rank of this role stores.
+// A dim that axis shards is split into equal pieces of ceil(shape / size) elements; the last pieces may be
+// partly or wholly padding, which is zero and never leaves the device.
+struct mp_state {
+	const char *name;               // as in files: "fc1.weight"; optimizer state "fc1.weight.momentum"
+	enum { MP_PARAMETER, MP_OPTIMIZER } kind;
+	enum mp_type type;
+	int dims;
+	long shape[MP_DIMS];            // logical
+	int axis[MP_DIMS];              // enum mp_axis that shards the dim, or MP_WHOLE
+	size_t offset;                  // bytes from the arena's start; local row-major, padded extents
+	struct mp_init init;
+	bool owned;                     // this role writes it to checkpoints (a shared parameter has one owner)
+};
+
+// One input of the spec as this role reads it. The device holds the inputs of a whole step:
+// [microbatches][samples of a micro-batch on this rank][sample dims]. Micro-batch k of replica d holds the samples
+// k * (batch / microbatches) + d * (batch / microbatches / dp) and following of the global batch.
+struct mp_input {
+	const char *name;               // "image"
+	enum mp_type type;
+	int dims;                       // of one sample
+	long shape[MP_DIMS];            // of one sample
+	long limit;                     // labels: valid values are -1 (ignored) and 0 .. limit-1; 0: no limit
+};
+
+// A named output of --mode infer; the host buffer holds the outputs of a whole step in the layout of mp_input,
+// gathered over tp.
+struct mp_output {
+	const char *name;
+	enum mp_type type;
+	int dims;
+	long shape[MP_DIMS];            // of one sample
+};
+
+// A scalar that a step reports, of the model's compute type. Loss and accuracy are means over the `count`
+// valid labels of the global batch; count < 0: a mean over all samples.
+struct mp_metric {
+	const char *name;               // "loss", "accuracy"; counts are metrics too, named "loss.count"
+	int count;                      // index of the metric that holds the number of valid labels, or -1
+	bool evaluation;                // computed only while r->evaluating
+};
+
+enum mp_transpose { MP_NN, MP_NT, MP_TN };      // C = A B, A B^T, A^T B
+enum mp_epilogue { MP_NO_EPILOGUE, MP_BIAS, MP_RELU, MP_BIAS_RELU };
+
+// C[m,n] (+)= op(A) op(B) (+ bias[n]), then ReLU; all row-major and dense. k is the summed extent.
+struct mp_gemm {
+	const char *name;               // the model's node, for messages and traces
+	int m, n, k;
+	enum mp_transpose transpose;
+	enum mp_epilogue epilogue;
+	enum mp_type type;
+	bool tf32;
+};
+
+// One entry of a schedule. Compute actions have one micro-batch; an action that sends one micro-batch while it
+// receives another has two. Actions outside the micro-batch loop have -1.
+struct mp_action {
+	const char *name;               // "0F2", "1SEND_F2+RECV_B0", "prologue"
+	void (*run)(struct mp_rank *r, int first, int second);
+	int first, second;
+};
+
+struct mp_schedule {
+	const struct mp_action *actions;
+	int count;
+};
+
+// What one role runs.
+struct mp_program {
+	const char *name;               // "program_0"
+	size_t arena_bytes;             // of one device, everything included
+	size_t workspace_offset, workspace_bytes; // of mp_gemm, one for each stream that runs it (compute)
+	const struct mp_state *states;   int state_count;
+	const struct mp_input *inputs;   int input_count;
+	const struct mp_output *outputs; int output_count;
+	const struct mp_metric *metrics; int metric_count;  // only the role that reports has any
+	const struct mp_gemm *gemms;     int gemm_count;
+	int event_count;
+	struct mp_schedule train, evaluate, infer;          // those the mode has; others have count 0
+};
+
+// Learning rate of step s (from 0) of n: base * factor(s/n); warm-up steps rise linearly to base.
+struct mp_learning_rate {
+	double base;
+	enum { MP_LR_CONSTANT, MP_LR_LINEAR } kind;         // LINEAR falls to 0 at the last step
+	int warmup;
+};
+
+enum mp_data { MP_DATA_IDX, MP_DATA_TENSORS };          // what the spec declared; --data may name either
+
+struct mp_model {
+	const char *name;               // of the program: bin/NAME
+	const char *build;              // hash of the emitted sources: all ranks must agree
+	enum mp_type type;              // of losses and metrics
+	bool training;                  // false: --mode infer
+	int axis[MP_AXES];              // mesh sizes
+	int batch, microbatches;        // samples a step over all replicas; micro-batches a replica
+	int steps;                      // default of --steps; 0: one epoch
+	enum mp_data data;
+	struct mp_learning_rate learning_rate;
+	const struct mp_input *inputs;   int input_count;   // every input of the spec, whichever role reads it
+	const struct mp_program *(*program)(int stage);     // role of a pp coordinate
+};
+
+// ---------------------------------------------------------------------------------------------------------
+// The rank: all mutable state. The first part is what emitted code uses.
+
+struct mp_rank {
+	char *arena;                                        // device memory, program->arena_bytes
+	cudaStream_t compute, dp_stream, tp_stream, pp_stream;
+	ncclComm_t dp_comm, tp_comm, pp_comm;               // NULL where the axis has size 1
+	int dp, tp, pp;                                     // coordinates
+	cudaEvent_t *event;                                 // program->event_count of them, timing disabled
+	bool evaluating;
+	void **input;           // pinned, one for each program input: this step's samples, all micro-batches
+	void *learning_rate;    // pinned scalar of the model's type: this step's learning rate
+	void **output;          // pinned, one for each program output
+	void *metrics;          // pinned, metric_count scalars of the model's type
+
+	// The runtime's own.
+	const struct mp_model *model;
+	const struct mp_program *program;
+	int rank, world;
+	const struct mp_options *options;
+	struct mp_session *session;                         // what the ranks of a process share
+	struct mp_control *control;                         // messages between ranks outside NCCL
+	struct mp_gemm_plan *gemm_plans;
+	struct mp_loop *loop;                               // loaders and counters of the main loop
+	struct mp_watch *watch;                             // what the watchdog sees of this rank
+	struct mp_marks *marks;                             // events around the actions, for traces and the watchdog
+	struct mp_trace *trace;
+	struct mp_report *report;                           // NULL where another rank reports
+	size_t device_bytes;                                // sum of all device allocations, counted where made
+	long step, steps;                                   // steps done; where to end
+};
+
+// First element and number of valid elements of a dim of `extent` that `size` ranks share, at coordinate c.
+static inline long mp_shard_extent(long extent, int size) { return (extent + size - 1) / size; }
+static inline long mp_shard_valid(long extent, int size, int c)
+{
+	long piece = mp_shard_extent(extent, size), left = extent - c * piece;
+	return left < 0 ? 0 : left < piece ? left : piece;
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// Called from emitted code.
+
+// C = op(A) op(B) with the epilogue, or C += op(A) op(B) when accumulate (no epilogue then). Enqueued on stream.
+// bias may be NULL when the epilogue has none. Pointers are device memory, 16-byte aligned.
+void mp_gemm(struct mp_rank *r, const struct mp_gemm *gemm, const void *a, const void *b, const void *bias,
+             void *c, bool accumulate, cudaStream_t stream);
+
+MP_NORETURN void mp_fail(enum mp_exit status, const char *format, ...) __attribute__((format(printf, 2, 3)));
+MP_NORETURN void mp_cuda_failed(cudaError_t error, const char *call, const char *file, int line);
+MP_NORETURN void mp_nccl_failed(ncclResult_t error, const char *call, const char *file, int line);
+
+#define CUDA(call) do { cudaError_t error_ = (call); \
+	if (error_ != cudaSuccess) mp_cuda_failed(error_, #call, __FILE__, __LINE__); } while (0)
+#define NCCL(call) do { ncclResult_t error_ = (call); \
+	if (error_ != ncclSuccess && error_ != ncclInProgress) mp_nccl_failed(error_, #call, __FILE__, __LINE__); } while (0)
+
+// Entry: parses options, starts the ranks and calls `body` once for each rank of this process.
+// Returns the exit status.
+int mp_main(const struct mp_model *model, int argc, char **argv, int (*body)(struct mp_rank *r));
+
+#ifdef __cplusplus
+}
+#endif
+#endif

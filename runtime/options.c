@@ -1,0 +1,218 @@
+// The command line of an emitted program. One table holds every option with its help; getopt_long does the parsing.
+// Messages and the "did you mean" are ours, because getopt's do not say what would work.
+#define _GNU_SOURCE
+#include "mp_run.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum option_id {
+	DATA = 256, EVAL, EVAL_EVERY, STEPS, SEED, LOAD, ALLOW_MISSING, SAVE, SAVE_EVERY, ORDER, OUTPUT, LOG, LOG_EVERY,
+	TRACE, TUNE, ONE_GPU, TIMEOUT, HELP
+};
+
+enum mode { BOTH, TRAINING, INFERENCE };
+
+static const struct row {
+	const char *name, *argument;    // argument NULL: a flag
+	enum option_id id;
+	enum mode mode;                 // the other mode refuses it
+	const char *help;
+} rows[] = {
+	{"data", "PATH", DATA, BOTH, "IDX folder, safetensors file, or \"synthetic\" (data made from the seed)"},
+	{"eval", "PATH", EVAL, TRAINING, "evaluate on this data after the last step"},
+	{"eval-every", "N", EVAL_EVERY, TRAINING, "evaluate every N steps as well"},
+	{"steps", "N", STEPS, BOTH, "steps in all, those of a loaded checkpoint included"},
+	{"seed", "N", SEED, BOTH, "of initial values, sample order and synthetic data (default 0)"},
+	{"load", "PATH", LOAD, BOTH, "start from a checkpoint folder or a safetensors file"},
+	{"allow-missing", NULL, ALLOW_MISSING, BOTH, "tensors that --load lacks keep their initial values"},
+	{"save", "DIR", SAVE, TRAINING, "write a checkpoint DIR/step_N after the last step"},
+	{"save-every", "N", SAVE_EVERY, TRAINING, "write one every N steps as well"},
+	{"order", "ORDER", ORDER, TRAINING, "of samples: shuffled (default) or file"},
+	{"output", "FILE", OUTPUT, INFERENCE, "write the outputs to this safetensors file"},
+	{"log", "FILE", LOG, TRAINING, "append a JSON object per step and evaluation (the file starts empty)"},
+	{"log-every", "N", LOG_EVERY, TRAINING, "report every Nth step only"},
+	{"trace", "FILE", TRACE, BOTH, "write a Chrome trace (chrome://tracing, Perfetto)"},
+	{"tune", "FILE", TUNE, BOTH, NULL},
+	{"one-gpu", NULL, ONE_GPU, BOTH, "put all ranks of this machine on one GPU (slow; for tests)"},
+	{"timeout", "SECONDS", TIMEOUT, BOTH, "give up when nothing moves for so long (default 600)"},
+	{"help", NULL, HELP, BOTH, "print this and exit"},
+};
+enum { ROWS = sizeof rows / sizeof *rows };
+
+static bool applies(const struct row *row, const struct mp_model *model)
+{
+	return row->mode == BOTH || (row->mode == TRAINING) == model->training;
+}
+
+static void print_help(const struct mp_model *model)
+{
+	printf("Usage: %s [options]\n", model->name);
+	printf("%s the model %s on %d rank%s (dp=%d, tp=%d, pp=%d), %d samples a step.\n\nOptions:\n",
+	       model->training ? "Trains" : "Runs", model->name,
+	       model->axis[MP_DP] * model->axis[MP_TP] * model->axis[MP_PP],
+	       model->axis[MP_DP] * model->axis[MP_TP] * model->axis[MP_PP] == 1 ? "" : "s",
+	       model->axis[MP_DP], model->axis[MP_TP], model->axis[MP_PP], model->batch);
+	for (int i = 0; i < ROWS; i++) {
+		if (!rows[i].help || !applies(&rows[i], model))
+			continue;
+		char left[64];
+		snprintf(left, sizeof left, "--%s %s", rows[i].name, rows[i].argument ? rows[i].argument : "");
+		printf("  %-20s %s\n", left, rows[i].help);
+	}
+	printf("\nExit status: 0 done, 1 wrong input, 2 usage, 3 CUDA or NCCL, 4 input/output, 5 ranks do not match,\n"
+	       "6 another rank failed or timed out, 7 loss not finite.\n");
+}
+
+// Edits (insert, delete, replace) between two short words.
+static int distance(const char *a, const char *b)
+{
+	int row[32];
+	int n = (int)strlen(b);
+
+	if (n > 30)
+		return INT_MAX;
+	for (int j = 0; j <= n; j++)
+		row[j] = j;
+	for (int i = 1; a[i - 1]; i++) {
+		int diagonal = row[0];
+		row[0] = i;
+		for (int j = 1; j <= n; j++) {
+			int replace = diagonal + (a[i - 1] != b[j - 1]);
+			int edit = (row[j] < row[j - 1] ? row[j] : row[j - 1]) + 1;
+			diagonal = row[j];
+			row[j] = replace < edit ? replace : edit;
+		}
+	}
+	return row[n];
+}
+
+MP_NORETURN static void refuse_unknown(const char *word, const struct mp_model *model)
+{
+	char name[32] = "";
+	const struct row *nearest = NULL;
+	int best = 4;
+
+	snprintf(name, sizeof name, "%.*s", (int)strcspn(word, "="), word + strspn(word, "-"));
+	name[strcspn(name, "=")] = '\0';
+	for (int i = 0; i < ROWS; i++) {
+		int d = rows[i].help && applies(&rows[i], model) ? distance(name, rows[i].name) : INT_MAX;
+		if (d < best) {
+			best = d;
+			nearest = &rows[i];
+		}
+	}
+	if (nearest)
+		mp_fail(MP_USAGE, "unknown option %s; did you mean --%s? (--help lists all)", word, nearest->name);
+	mp_fail(MP_USAGE, "unknown option %s (--help lists all)", word);
+}
+
+static long number(const char *option, const char *text, long low, long high)
+{
+	char *end;
+	errno = 0;
+	long value = strtol(text, &end, 10);
+	if (errno || end == text || *end || value < low || value > high)
+		mp_fail(MP_USAGE, "--%s needs a whole number from %ld%s, not \"%s\"", option, low,
+		        high == LONG_MAX ? " on" : " to 2147483647", text);
+	return value;
+}
+
+static uint64_t seed_number(const char *text)
+{
+	char *end;
+	errno = 0;
+	uint64_t value = strtoull(text, &end, 0);
+	if (errno || end == text || *end || *text == '-')
+		mp_fail(MP_USAGE, "--seed needs a whole number from 0 to 18446744073709551615, not \"%s\"", text);
+	return value;
+}
+
+static bool order_is_shuffled(const char *text)
+{
+	if (strcmp(text, "shuffled") && strcmp(text, "file"))
+		mp_fail(MP_USAGE, "--order is shuffled or file, not \"%s\"", text);
+	return !strcmp(text, "shuffled");
+}
+
+static void take_option(struct mp_options *o, const struct row *row, const char *argument, const struct mp_model *model)
+{
+	if (row->id == TUNE)
+		mp_fail(MP_USAGE, "--tune is not built yet; without it the first algorithm that cuBLASLt offers is used");
+	if (!applies(row, model))
+		mp_fail(MP_USAGE, "--%s is for %s programs; this one was generated with --mode %s", row->name,
+		        row->mode == TRAINING ? "training" : "inference", model->training ? "train" : "infer");
+	if (argument && !*argument)
+		mp_fail(MP_USAGE, "--%s needs a %s, not an empty word", row->name, row->argument);
+	switch (row->id) {
+	case DATA: o->data = argument; break;
+	case EVAL: o->eval = argument; break;
+	case EVAL_EVERY: o->eval_every = number(row->name, argument, 1, LONG_MAX); break;
+	case STEPS: o->steps = number(row->name, argument, 0, LONG_MAX); break;
+	case SEED: o->seed = seed_number(argument); break;
+	case LOAD: o->load = argument; break;
+	case ALLOW_MISSING: o->allow_missing = true; break;
+	case SAVE: o->save = argument; break;
+	case SAVE_EVERY: o->save_every = number(row->name, argument, 1, LONG_MAX); break;
+	case ORDER: o->shuffled = order_is_shuffled(argument); break;
+	case OUTPUT: o->output = argument; break;
+	case LOG: o->log = argument; break;
+	case LOG_EVERY: o->log_every = number(row->name, argument, 1, LONG_MAX); break;
+	case TRACE: o->trace = argument; break;
+	case ONE_GPU: o->one_gpu = true; break;
+	case TIMEOUT: o->timeout = (int)number(row->name, argument, 1, INT_MAX); break;
+	case HELP: print_help(model); exit(MP_DONE);
+	case TUNE: break;
+	}
+}
+
+// Options that mean nothing without another.
+static void check_together(const struct mp_options *o, const struct mp_model *model)
+{
+	if (!o->data)
+		mp_fail(MP_USAGE, "--data is missing: a folder of IDX files, a safetensors file, or \"synthetic\"");
+	if (o->eval_every && !o->eval)
+		mp_fail(MP_USAGE, "--eval-every needs --eval PATH, the data to evaluate on");
+	if (o->save_every && !o->save)
+		mp_fail(MP_USAGE, "--save-every needs --save DIR, where to write");
+	if (o->allow_missing && !o->load)
+		mp_fail(MP_USAGE, "--allow-missing needs --load PATH");
+	if (!model->training && !o->output)
+		mp_fail(MP_USAGE, "--output is missing: the safetensors file to write the outputs to");
+}
+
+void mp_options_parse(struct mp_options *options, const struct mp_model *model, int argc, char **argv)
+{
+	struct option table[ROWS + 1] = {{0}};
+	int id;
+
+	*options = (struct mp_options){.steps = -1, .log_every = 1, .shuffled = true, .timeout = 600};
+	for (int i = 0; i < ROWS; i++)
+		table[i] = (struct option){rows[i].name, rows[i].argument ? required_argument : no_argument, NULL, rows[i].id};
+	opterr = 0;
+	for (;;) {
+		int at = optind;
+		id = getopt_long(argc, argv, "+:", table, NULL);
+		if (id == -1)
+			break;
+		const char *word = argv[at];
+		if (id == ':')
+			mp_fail(MP_USAGE, "%s needs an argument (--help)", word);
+		const struct row *row = NULL;
+		for (int i = 0; i < ROWS; i++)
+			if ((int)rows[i].id == id)
+				row = &rows[i];
+		if (!row && optopt >= DATA)
+			mp_fail(MP_USAGE, "%.*s takes no argument (--help)", (int)strcspn(word, "="), word);
+		if (!row)
+			refuse_unknown(word, model);
+		take_option(options, row, optarg, model);
+	}
+	if (optind < argc)
+		mp_fail(MP_USAGE, "what is \"%s\"? Every argument belongs to an option (--help)", argv[optind]);
+	check_together(options, model);
+}

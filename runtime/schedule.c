@@ -1,0 +1,27 @@
+// The micro-batch scheduler: a schedule is a table of actions in the order in which a rank enqueues them. The order is
+// decided when the program is generated, so running it is a loop. Everything is asynchronous: the table is enqueued
+// long before the device has done it.
+#include "mp_run.h"
+
+// A mark on each stream costs some microseconds of host time an action. That is nothing when steps are long, and the
+// first step is where mistakes hang; short steps go unmarked unless they are traced.
+static bool worth_marking(const struct mp_rank *r)
+{
+	return r->trace || r->loop->step_seconds == 0 || r->loop->step_seconds > 0.05;
+}
+
+void mp_run(struct mp_rank *r, const struct mp_schedule *schedule)
+{
+	bool marked = worth_marking(r);
+
+	mp_watch_begin(r->watch);
+	if (marked)
+		mp_marks_start(r->marks, schedule);
+	for (int i = 0; i < schedule->count; i++) {
+		const struct mp_action *action = &schedule->actions[i];
+		mp_watch_action(r->watch, action->name);
+		action->run(r, action->first, action->second);
+		if (marked)
+			mp_mark(r->marks, i);
+	}
+}

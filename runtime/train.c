@@ -1,0 +1,144 @@
+// The parts of the training loop. A step is: fetch samples, enqueue the schedule, wait, report. The ranks agree after
+// every step on whether to go on, because a signal reaches them at different times and all must end at the same one.
+//
+// The agreement is a round of small messages. When steps are short, ranks vote before they wait for the device, so
+// that the wait hides the messages' way; a signal during the wait then counts for the next step. When steps are long
+// (rank 0 says so, with its own vote) they vote after the wait, and the run ends with the running step.
+#include "mp_run.h"
+
+enum vote { STOP = 1, VOTE_LATE = 2 };
+
+static const double long_step = 0.02; // seconds
+
+double mp_learning_rate_at(const struct mp_learning_rate *rate, long step, long steps)
+{
+	if (step < rate->warmup)
+		return rate->base * (double)(step + 1) / rate->warmup;
+	if (rate->kind == MP_LR_LINEAR && steps > rate->warmup)
+		return rate->base * (double)(steps - step) / (double)(steps - rate->warmup);
+	return rate->base;
+}
+
+static long steps_to_run(const struct mp_rank *r)
+{
+	long epoch = mp_loader_steps(r->loop->loader), asked = r->options->steps;
+
+	if (!r->model->training)
+		return asked >= 0 && asked < epoch ? asked : epoch;
+	return asked >= 0 ? asked : r->model->steps ? r->model->steps : epoch;
+}
+
+static void check_modes(const struct mp_rank *r)
+{
+	if (r->options->eval && r->program->evaluate.count == 0)
+		mp_fail(MP_USAGE, "--eval: this program has no evaluation: the spec's forward returns no loss for it");
+}
+
+void mp_load(struct mp_rank *r)
+{
+	const struct mp_options *o = r->options;
+	struct mp_loop *loop = r->loop;
+
+	check_modes(r);
+	mp_state_init(r, o->seed);
+	if (o->load)
+		mp_checkpoint_load(r, o->load, o->allow_missing);
+	if (!r->model->training)
+		r->step = 0; // batches, not the steps that the weights were trained for
+	loop->loader = mp_loader_new(r, r->session->data, r->model->training && o->shuffled, o->seed, !r->model->training);
+	r->steps = steps_to_run(r);
+	loop->total_samples = mp_dataset_samples(r->session->data);
+	if (loop->total_samples > r->steps * r->model->batch)
+		loop->total_samples = r->steps * r->model->batch;
+	if (!r->model->training)
+		loop->writer = mp_output_open(r, o->output, loop->total_samples);
+	loop->stopping = mp_any(r, mp_signal_came());
+	if (r->report && r->step >= r->steps)
+		mp_report_note(r->report, "nothing to train: %ld steps are done and --steps is %ld", r->step, r->steps);
+}
+
+bool mp_more_steps(const struct mp_rank *r)
+{
+	return r->step < r->steps && !r->loop->stopping;
+}
+
+static void set_learning_rate(struct mp_rank *r)
+{
+	double rate = mp_learning_rate_at(&r->model->learning_rate, r->step, r->steps);
+
+	// The step before has ended (mp_report waits), so that no copy reads this any more.
+	if (r->model->type == MP_F64)
+		*(double *)r->learning_rate = rate;
+	else
+		*(float *)r->learning_rate = (float)rate;
+}
+
+void mp_next_batch(struct mp_rank *r)
+{
+	r->loop->started = mp_seconds();
+	r->evaluating = false;
+	r->loop->samples = mp_loader_next(r->loop->loader, r->step);
+	set_learning_rate(r);
+}
+
+static void vote(struct mp_rank *r)
+{
+	int flags = mp_signal_came() ? STOP : 0;
+
+	if (r->rank == 0 && r->loop->step_seconds > long_step)
+		flags |= VOTE_LATE;
+	mp_vote(r, (unsigned char)flags);
+}
+
+void mp_wait_and_vote(struct mp_rank *r)
+{
+	struct mp_loop *loop = r->loop;
+
+	if (!loop->vote_late)
+		vote(r);
+	mp_rank_wait(r);
+	r->step++;
+	loop->step_seconds = mp_seconds() - loop->started;
+	if (loop->vote_late)
+		vote(r);
+}
+
+void mp_take_votes(struct mp_rank *r)
+{
+	int flags = mp_voted(r);
+
+	r->loop->stopping = flags & STOP;
+	r->loop->vote_late = flags & VOTE_LATE;
+}
+
+void mp_report(struct mp_rank *r)
+{
+	mp_wait_and_vote(r);
+	if (r->report)
+		mp_report_step(r->report, r, r->loop->step_seconds);
+	mp_take_votes(r);
+}
+
+bool mp_due(const struct mp_rank *r, long every)
+{
+	return every > 0 && r->step % every == 0;
+}
+
+void mp_save(struct mp_rank *r)
+{
+	if (!r->options->save || r->loop->saved == r->step)
+		return;
+	mp_checkpoint_save(r, r->options->save, r->step, r->options->seed);
+	r->loop->saved = r->step;
+	if (r->report)
+		mp_report_note(r->report, "saved %s/step_%ld", r->options->save, r->step);
+}
+
+void mp_finish(struct mp_rank *r)
+{
+	if (!r->loop->stopping)
+		mp_evaluate(r);
+	else if (r->report)
+		mp_report_note(r->report, "interrupted after step %ld of %ld", r->step, r->steps);
+	mp_save(r);
+}

@@ -1,0 +1,345 @@
+// checkpoint_test.c: initial values, files and meshes. One model of awkward shapes is initialised, saved and loaded on
+// several meshes: the files must have the same bytes, and every rank must find what it had, zeros in the padding.
+#include "test.h"
+
+#include <math.h>
+#include <sys/stat.h>
+
+enum { STATES = 9, STAGES = 2 };
+enum { W = MP_WHOLE, D = MP_DP, T = MP_TP };
+
+// Stage 0 and 1 of pp = 2. "shared" is on both and owned by the first.
+static const struct mp_state table[STATES] = {
+	{"rows", MP_PARAMETER, MP_F32, 2, {7, 5}, {T, W}, 0, {MP_UNIFORM, -1, 1}, true},
+	{"columns", MP_PARAMETER, MP_F32, 2, {5, 7}, {W, T}, 0, {MP_NORMAL, 0, 1}, true},
+	{"middle", MP_PARAMETER, MP_F32, 3, {3, 5, 4}, {W, T, W}, 0, {MP_NORMAL, 0, 1}, true},
+	{"nested", MP_PARAMETER, MP_F64, 4, {3, 5, 2, 7}, {D, W, T, W}, 0, {MP_UNIFORM, 0, 1}, true},
+	{"shared", MP_PARAMETER, MP_F32, 1, {11}, {T}, 0, {MP_UNIFORM, 0, 1}, true},
+	{"scalar", MP_OPTIMIZER, MP_I32, 0, {0}, {W}, 0, {MP_CONSTANT, 42, 0}, true},
+	{"rows.momentum", MP_OPTIMIZER, MP_F32, 2, {7, 5}, {D, T}, 0, {MP_NORMAL, 0, 1}, true},
+	{"bias", MP_PARAMETER, MP_F32, 1, {9}, {W}, 0, {MP_CONSTANT, 0.5, 0}, true},
+	{"large", MP_PARAMETER, MP_F32, 2, {1201, 1003}, {W, T}, 0, {MP_UNIFORM, 0, 1}, true},
+};
+static const int stage_of[STATES] = {0, 0, 0, 1, 0, 0, 1, 1, 1};
+
+// The roles of the mesh that is set up; constant while ranks run.
+static struct mp_state states[STAGES][STATES];
+static struct mp_program programs[STAGES];
+static struct mp_model model;
+
+static const struct mp_program *program_of(int stage) { return &programs[stage]; }
+
+static void add_state(struct mp_program *p, struct mp_state *to, int k, bool owned)
+{
+	size_t elements = 1;
+	*to = table[k];
+	for (int d = 0; d < to->dims; d++)
+		elements *= (size_t)mp_shard_extent(to->shape[d], to->axis[d] == W ? 1 : model.axis[to->axis[d]]);
+	to->offset = p->arena_bytes;
+	to->owned = owned;
+	p->arena_bytes += (elements * mp_type_bytes(to->type) + MP_ALIGN - 1) / MP_ALIGN * MP_ALIGN;
+	p->state_count++;
+}
+
+static void set_mesh(int dp, int tp, int pp)
+{
+	model = (struct mp_model){.name = "test", .training = true, .axis = {dp, tp, pp}, .program = program_of};
+	for (int stage = 0; stage < pp; stage++) {
+		struct mp_program *p = &programs[stage];
+		*p = (struct mp_program){.name = "role", .states = states[stage]};
+		for (int k = 0; k < STATES; k++) {
+			bool here = pp == 1 || stage_of[k] == stage;
+			if (here || !strcmp(table[k].name, "shared"))
+				add_state(p, &states[stage][p->state_count], k, here);
+		}
+	}
+}
+
+static const int meshes[][3] = {{1, 1, 1}, {1, 2, 1}, {2, 1, 2}, {1, 3, 1}, {2, 2, 2}, {1, 4, 1}, {3, 2, 1}, {5, 1, 1}};
+enum { MESHES = sizeof meshes / sizeof meshes[0] };
+
+// ---------------------------------------------------------------------------------------------------------
+
+static double element(const struct mp_state *s, const void *values, long i)
+{
+	return s->type == MP_F64 ? ((const double *)values)[i] : s->type == MP_F32 ? ((const float *)values)[i] : ((const int32_t *)values)[i];
+}
+
+// Compares a rank's piece with the whole tensor, element by element, by plain index arithmetic.
+static bool piece_is_right(const struct mp_rank *r, const struct mp_state *s, const void *whole)
+{
+	long local[MP_DIMS], count = 1;
+	int at_axis[] = {r->dp, r->tp, r->pp};
+	for (int d = 0; d < s->dims; d++)
+		count *= local[d] = mp_shard_extent(s->shape[d], s->axis[d] == W ? 1 : r->model->axis[s->axis[d]]);
+	for (long i = 0; i < count; i++) {
+		long rest = i, index[MP_DIMS], logical = 0;
+		bool inside = true;
+		for (int d = s->dims; d-- > 0; rest /= local[d])
+			index[d] = rest % local[d] + (s->axis[d] == W ? 0 : at_axis[s->axis[d]] * local[d]);
+		for (int d = 0; d < s->dims; d++) {
+			inside &= index[d] < s->shape[d];
+			logical = logical * s->shape[d] + index[d];
+		}
+		if (element(s, r->arena + s->offset, i) != (inside ? element(s, whole, logical) : 0))
+			return false;
+	}
+	return true;
+}
+
+static bool all_pieces_are_right(const struct mp_rank *r, uint64_t seed)
+{
+	bool good = true;
+	for (int i = 0; i < r->program->state_count; i++) {
+		const struct mp_state *s = &r->program->states[i];
+		long count = 1;
+		for (int d = 0; d < s->dims; d++)
+			count *= s->shape[d];
+		void *whole = malloc((size_t)count * 8);
+		mp_random_fill(&s->init, mp_random_key(seed, s->name), s->type, 0, count, whole);
+		good &= piece_is_right(r, s, whole);
+		free(whole);
+	}
+	return good;
+}
+
+struct job {
+	const char *load, *save;
+	uint64_t seed, expect;          // of the values after loading
+	long step, found;               // to save; r->step after loading
+	bool allow, wrong;
+};
+
+static void run_job(struct mp_rank *r, void *context)
+{
+	struct job *j = context;
+	mp_state_init(r, j->seed);
+	bool good = all_pieces_are_right(r, j->seed);
+	if (j->load) {
+		mp_checkpoint_load(r, j->load, j->allow);
+		good &= all_pieces_are_right(r, j->expect);
+	}
+	if (j->save)
+		mp_checkpoint_save(r, j->save, j->step, j->seed);
+	if (!good)
+		j->wrong = true;
+	if (r->rank == 0)
+		j->found = r->step;
+}
+
+static void run(int mesh, struct job *j)
+{
+	set_mesh(meshes[mesh][0], meshes[mesh][1], meshes[mesh][2]);
+	run_ranks(&model, run_job, j);
+}
+
+static bool same_files(const char *a, const char *b)
+{
+	size_t n, m;
+	char *x = read_file(a, &n), *y = read_file(b, &m);
+	bool same = x && y && n == m && !memcmp(x, y, n);
+	free(x);
+	free(y);
+	return same;
+}
+
+static void any_mesh_to_any(void)
+{
+	for (int i = 0; i < MESHES; i++) {
+		char first[64], dir[64], path[128];
+		snprintf(dir, sizeof dir, "mesh%d", i);
+		struct job save = {.save = at(dir), .seed = 11, .step = 3};
+		run(i, &save);
+		CHECK(!save.wrong);
+		for (int k = 0; k < 3; k++) {
+			static const char *const names[] = {"model.safetensors", "optimizer.safetensors", "state.json"};
+			snprintf(first, sizeof first, "mesh0/step_3/%s", names[k]);
+			snprintf(path, sizeof path, "%s/step_3/%s", dir, names[k]);
+			CHECK(same_files(at(first), at(path)));
+		}
+		snprintf(path, sizeof path, "%s/step_3.tmp", dir);
+		CHECK(!mp_exists(at(path)));
+		for (int k = 0; k < MESHES; k += 1 + (i + k) % 2) {
+			struct job load = {.load = at(dir), .seed = 12, .expect = 11};
+			run(k, &load);
+			CHECK(!load.wrong && load.found == 3);
+		}
+	}
+}
+
+// ---------------------------------------------------------------------------------------------------------
+
+static void change_byte(const char *path, long offset)
+{
+	size_t n;
+	char *bytes = read_file(path, &n);
+	bytes[offset < 0 ? (long)n + offset : offset] ^= 1;
+	write_file(path, bytes, n);
+	free(bytes);
+}
+
+static void load_newest(const char *dir, uint64_t expect, long step)
+{
+	struct job load = {.load = at(dir), .seed = 1, .expect = expect};
+	run(4, &load);
+	CHECK(!load.wrong && load.found == step);
+}
+
+static void newest_valid(void)
+{
+	for (int step = 8; step <= 12; step++) {
+		struct job save = {.save = at("many"), .seed = (uint64_t)step, .step = step};
+		run(step % 2, &save);
+	}
+	mkdir(at("many/step_99.tmp"), 0777);
+	mkdir(at("many/step_x"), 0777);
+	load_newest("many", 12, 12);
+	load_newest("many/step_9", 9, 9);
+	quiet(true);
+	change_byte(at("many/step_12/model.safetensors"), -5);
+	load_newest("many", 11, 11);
+	change_byte(at("many/step_11/optimizer.safetensors"), 20);
+	load_newest("many", 10, 10);
+	unlink(at("many/step_10/state.json"));
+	load_newest("many", 9, 9);
+	CHECK(!truncate(at("many/step_9/model.safetensors"), 100));
+	load_newest("many", 8, 8);
+	quiet(false);
+	struct job load = {.load = at("many/step_12")};
+	REFUSES(MP_BAD_INPUT, "is damaged", run(0, &load));
+	load.load = at("many/step_10");
+	REFUSES(MP_BAD_INPUT, "no state.json", run(0, &load));
+	load.load = at("many/step_9");
+	REFUSES(MP_BAD_INPUT, "has 100 bytes", run(0, &load));
+	write_file(at("many/step_8/state.json"), "{\"step\":8}", 10);
+	load.load = at("many");
+	REFUSES(MP_BAD_INPUT, "none of the 5 checkpoints", run(0, &load));
+	load.load = at("many/step_x");
+	REFUSES(MP_BAD_INPUT, "holds no step_N folder", run(0, &load));
+	load.load = at("nothing");
+	REFUSES(MP_BAD_INPUT, "No such file", run(0, &load));
+}
+
+// Saving a step again replaces it; a left-over .tmp is no obstacle.
+static void save_again(void)
+{
+	struct job save = {.save = at("again/deep"), .seed = 5, .step = 1};
+	run(0, &save);
+	mkdir(at("again/deep/step_1.tmp"), 0777);
+	write_file(at("again/deep/step_1.tmp/state.json"), "{", 1);
+	save.seed = 6;
+	run(4, &save);
+	CHECK(!save.wrong && !mp_exists(at("again/deep/step_1.tmp")));
+	load_newest("again/deep", 6, 1);
+}
+
+// ---------------------------------------------------------------------------------------------------------
+
+// A file with all parameters but those named; `also` is one more.
+static void write_weights(const char *path, enum mp_type type, const char *without, const char *also, const char *longer)
+{
+	struct mp_layout l = {0};
+	for (int k = 0; k < STATES; k++) {
+		long shape[MP_DIMS];
+		memcpy(shape, table[k].shape, sizeof shape);
+		if (table[k].kind != MP_PARAMETER || (without && !strcmp(table[k].name, without)))
+			continue;
+		if (longer && !strcmp(table[k].name, longer))
+			shape[0]++;
+		mp_layout_add(&l, table[k].name, type, table[k].dims, shape);
+	}
+	if (also)
+		mp_layout_add(&l, also, type, 0, NULL);
+	mp_layout_finish(&l);
+	int fd = mp_create(path, l.file_bytes);
+	mp_write_at(fd, path, l.header, l.header_bytes, 0);
+	for (long i = 0; i < l.count; i++) {
+		const struct mp_layout_tensor *t = &l.tensors[i];
+		long count = 1;
+		for (int d = 0; d < t->dims; d++)
+			count *= t->shape[d];
+		void *values = calloc((size_t)count, 8);
+		for (int k = 0; k < STATES; k++)
+			if (!strcmp(table[k].name, t->name))
+				mp_random_fill(&table[k].init, mp_random_key(31, t->name), type, 0, count, values);
+		mp_write_at(fd, path, values, (size_t)count * mp_type_bytes(type), t->offset);
+		free(values);
+	}
+	mp_sync_and_close(fd, path);
+	mp_layout_free(&l);
+}
+
+// Parameters have the values of seed 31 up to rounding; optimizer state those of seed 1.
+static void compare_weights(struct mp_rank *r, void *context)
+{
+	const char *path = context;
+	mp_state_init(r, 1);
+	mp_checkpoint_load(r, path, false);
+	CHECK(r->step == 0);
+	for (int i = 0; i < r->program->state_count; i++) {
+		const struct mp_state *s = &r->program->states[i];
+		struct mp_shard shard = mp_shard_of(r, s);
+		double whole[1 << 12];
+		if (shard.elements > 1 << 12)
+			continue;
+		mp_random_fill(&s->init, mp_random_key(s->kind == MP_PARAMETER ? 31 : 1, s->name), MP_F64, 0, 1 << 12, whole);
+		for (long k = 0, logical, stored; k < shard.runs; k++) {
+			mp_shard_at(&shard, k, &logical, &stored);
+			for (long e = 0; e < shard.run; e++)
+				CHECK(fabs(element(s, r->arena + s->offset, stored + e) - whole[logical + e]) < 1e-6);
+		}
+	}
+}
+
+static void foreign_files(void)
+{
+	static const enum mp_type types[] = {MP_F32, MP_F64};
+	const char *path = at("weights.safetensors");
+	for (int k = 0; k < 2; k++) {
+		write_weights(path, types[k], NULL, "bn1.num_batches_tracked", NULL);
+		set_mesh(1, 2, 1);
+		run_ranks(&model, compare_weights, (void *)path);
+	}
+	struct job load = {.load = path, .seed = 31, .expect = 31};
+	write_weights(path, MP_F32, "columns", NULL, NULL);
+	REFUSES(MP_BAD_INPUT, "lacks tensors of the model: columns", run(0, &load));
+	write_weights(path, MP_F32, NULL, "extra", NULL);
+	REFUSES(MP_BAD_INPUT, "does not use: extra", run(0, &load));
+	write_weights(path, MP_F32, NULL, NULL, "bias");
+	REFUSES(MP_BAD_INPUT, "tensor bias is F32 [10], but the model's is F32 [9]", run(0, &load));
+	load.allow = true;
+	REFUSES(MP_BAD_INPUT, "tensor bias is F32 [10], but the model's is F32 [9]", run(0, &load));
+	write_weights(path, MP_I32, NULL, NULL, NULL);
+	REFUSES(MP_BAD_INPUT, "is I32 [7, 5], but the model's is F32 [7, 5]", run(0, &load));
+	write_weights(path, MP_F64, "columns", "extra", NULL);  // the other values become those of seed 31 exactly
+	quiet(true);
+	struct job missing = {.load = path, .seed = 31, .expect = 31, .allow = true};
+	run(1, &missing);
+	CHECK(!missing.wrong && missing.found == 0);
+	quiet(false);
+}
+
+// Sums over parts, in any order, are that of the whole; moved words are noticed.
+static void checksums(void)
+{
+	unsigned char bytes[64];
+	for (int i = 0; i < 64; i++)
+		bytes[i] = (unsigned char)(i * 37);
+	uint64_t whole = mp_checksum(bytes, 64, 128);
+	CHECK(whole == mp_checksum(bytes + 20, 44, 148) + mp_checksum(bytes, 20, 128));
+	CHECK(whole != mp_checksum(bytes, 64, 132));
+	for (int bit = 0; bit < 512; bit++) {
+		bytes[bit / 8] ^= 1 << bit % 8;
+		CHECK(whole != mp_checksum(bytes, 64, 128));
+		bytes[bit / 8] ^= 1 << bit % 8;
+	}
+}
+
+void test_checkpoint(void)
+{
+	checksums();
+	any_mesh_to_any();
+	newest_valid();
+	save_again();
+	foreign_files();
+}

@@ -1,0 +1,21 @@
+#!/bin/sh
+# Builds and runs the tests of data, random numbers and checkpoints. From the repository's root:
+#
+#     tests/data/run.sh            with gcc, AddressSanitizer and UndefinedBehaviorSanitizer
+#     CC=clang SANITIZE=thread tests/data/run.sh
+set -eu
+cd "$(dirname "$0")/../.."
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+sources='random json data data_files data_tensors idx synthetic loader safetensors safetensors_convert safetensors_layout
+	checkpoint_shard checkpoint_init checkpoint_folder checkpoint_save checkpoint_load outputs'
+${CC:-gcc} -std=c11 -g -O1 -Wall -Wextra -Werror -ffp-contract=off -fsanitize="${SANITIZE:-address,undefined}" \
+	-fno-sanitize-recover=all -Iruntime/host -Iruntime -o "$work/data-test" tests/data/*.c \
+	$(for s in $sources; do echo "runtime/$s.c"; done) -lz -lm -lpthread
+mkdir "$work/files"
+"$work/data-test" "$work/files"
+if /usr/bin/python3 -c 'import numpy' 2>/dev/null; then
+	/usr/bin/python3 tests/data/check.py "$work/files"
+else
+	echo "skipped: numpy is not installed"
+fi

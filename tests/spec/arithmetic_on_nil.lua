@@ -1,0 +1,13 @@
+-- An error of Lua itself.
+local nn = require "nn"
+
+local function forward(t)
+  local bias
+  return { loss = mp.mean(t.image + bias) }
+end
+
+return mp.program {
+  forward = forward,
+  data = mp.idx { image = { "f32", 784 }, label = { "i32" } },
+  batch = 8, optimizer = mp.sgd { lr = 0.1 },
+}

@@ -1,0 +1,12 @@
+-- Tables as keys have no order.
+local nn = require "nn"
+
+local function forward(t)
+  for key in pairs({ [{}] = 1 }) do end
+end
+
+return mp.program {
+  forward = forward,
+  data = mp.idx { image = { "f32", 784 }, label = { "i32" } },
+  batch = 8, optimizer = mp.sgd { lr = 0.1 },
+}

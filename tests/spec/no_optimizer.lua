@@ -1,0 +1,10 @@
+-- Training without an optimizer.
+local function forward(t)
+  return { loss = mp.mean(t.image) }
+end
+
+return mp.program {
+  forward = forward,
+  data = mp.tensors { image = { "f32", 784 } },
+  batch = 8,
+}

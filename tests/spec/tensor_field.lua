@@ -1,0 +1,12 @@
+-- A field that tensors do not have.
+local nn = require "nn"
+
+local function forward(t)
+  local width = t.image.shap[2]
+end
+
+return mp.program {
+  forward = forward,
+  data = mp.idx { image = { "f32", 784 }, label = { "i32" } },
+  batch = 8, optimizer = mp.sgd { lr = 0.1 },
+}

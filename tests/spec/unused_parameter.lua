@@ -1,0 +1,13 @@
+-- A parameter that nothing uses.
+local nn = require "nn"
+
+local function forward(t)
+  local w = mp.parameter("w", { 10, 785 }, mp.zeros)
+  return { loss = mp.cross_entropy(nn.linear("fc", t.image, 10), t.label) }
+end
+
+return mp.program {
+  forward = forward,
+  data = mp.idx { image = { "f32", 784 }, label = { "i32" } },
+  batch = 8, optimizer = mp.sgd { lr = 0.1 },
+}

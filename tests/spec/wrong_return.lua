@@ -1,0 +1,2 @@
+-- A spec that returns something else.
+return { batch = 1 }

@@ -1,0 +1,63 @@
+#!/bin/sh
+# sh tests/templates/run.sh            (in the repository's root)
+#
+# Builds and runs the tests of templates/, runtime/mp_kernel.h, gen/emit/template.c and gen/embed.c for the host, then
+# compiles every template with nvcc where there is one. On a machine with a GPU the same tests run there too.
+set -eu
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+warn="-Wall -Wextra -Werror"
+host="${CXX:-g++} -x c++ -std=c++17 -O3 -march=native -ffp-contract=off $warn -Iruntime/host -Iruntime"
+cuda="${NVCC:-nvcc} -std=c++17 -O3 -fmad=false -arch=${ARCH:-sm_90} -Iruntime"
+
+for test in test_math test_kernels test_instances; do
+	$host tests/templates/$test.cu -o "$work/$test"
+	"$work/$test"
+done
+
+${CC:-gcc} -std=c11 $warn tests/templates/test_expand.c gen/emit/template.c gen/common.c gen/diagnostics.c \
+	-o "$work/test_expand"
+"$work/test_expand"
+
+# Every template compiles as it stands, and all of them in one file when instantiated.
+"$work/test_expand" --all "$work/kernels.cu"
+for template in templates/*.cu "$work/kernels.cu"; do
+	$host -c "$template" -o "$work/template.o"
+done
+echo "templates compile with ${CXX:-g++}: ok"
+
+# The emitted build file makes the host program, from its own runtime and from one that was built before.
+if command -v ninja >/dev/null; then
+	mkdir -p "$work/out/runtime/host" "$work/out/runtime/cuda"
+	(cd "$work/out" && touch program_0.cu kernels.cu devices.c runtime/launch.c runtime/host/device.c runtime/cuda/gemm.c)
+	echo 'int main(void) { return 0; }' > "$work/out/main.c"
+	cp tests/templates/expected/build.ninja "$work/out"
+	(cd "$work/out" && ninja --quiet host && "bin/two words-host" && ninja -n >/dev/null
+	cp build-host/libmp-host.a .. && rm -r build-host bin .ninja* runtime
+	sed "s|^host_runtime =.*|host_runtime = $work/libmp-host.a|" build.ninja > build-host.ninja
+	ninja --quiet -f build-host.ninja host && "bin/two words-host")
+	echo "the build file makes a host program: ok"
+fi
+
+# An embedded file is what was embedded, bytes that C would misread included.
+${CC:-gcc} -std=c11 $warn gen/embed.c -o "$work/embed"
+printf 'a "b" \\n ??= \1777\tend, no newline' > "$work/odd"
+: > "$work/empty"
+(root=$(pwd) && cd "$work" && ./embed embedded.c odd empty embed && ${CC:-gcc} -std=c11 $warn -I"$root/gen" \
+	"$root/tests/templates/test_embed.c" embedded.c -o test_embed && ./test_embed embed empty odd)
+
+if command -v "${NVCC:-nvcc}" >/dev/null; then
+	for template in templates/*.cu "$work/kernels.cu"; do
+		$cuda -c "$template" -o "$work/template.o"
+	done
+	echo "templates compile with nvcc: ok"
+	for test in test_math test_kernels test_instances; do
+		$cuda tests/templates/$test.cu -o "$work/$test-cuda"
+		if nvidia-smi >/dev/null 2>&1; then
+			"$work/$test-cuda"
+		fi
+	done
+	nvidia-smi >/dev/null 2>&1 || echo "no GPU here: the CUDA tests were built, not run"
+else
+	echo "skipped: no nvcc, so nothing was compiled for CUDA"
+fi
