@@ -470,9 +470,9 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm)
 	return result;
 }
 
-// What waits is let go without effect, here, and fails on the peers, who could never finish it. From the rank's
-// own thread this frees the communicator; from another thread (a watchdog, about to end the program) its
-// memory stays, because the owner may be using it.
+// What waits is let go without effect, here, and fails on the peers, who could never finish it. The
+// memory stays when another thread aborts (a watchdog, about to end the program) or when calls are still queued behind
+// something that does not move: the owner may be using it.
 ncclResult_t ncclCommAbort(ncclComm_t comm)
 {
 	if (!comm)
@@ -483,10 +483,10 @@ ncclResult_t ncclCommAbort(ncclComm_t comm)
 	atomic_store(&comm->members[comm->rank].aborted, 1);
 	host_ring_members(comm, comm->size);
 	host_ring(owner->bell);
-	if (own) {
-		finish(comm);
+	if (own && comm->last_stream)
+		host_poll(comm->last_stream, comm->last_ticket);
+	if (own && (!comm->last_stream || comm->last_stream->completed >= comm->last_ticket))
 		free_comm(comm);
-	}
 	return ncclSuccess;
 }
 

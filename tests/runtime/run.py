@@ -29,7 +29,11 @@ def run(program, *arguments, **more):
 
 
 def finish(process):
-    out, err = process.communicate(timeout=60)
+    try:
+        out, err = process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        process.kill() # the other ranks end with it
+        raise
     return process.returncode, out, err
 
 
@@ -254,9 +258,14 @@ def test_ports_taken(_):
 
 
 def test_two_jobs_side_by_side(_):
+    """The first port is taken, so that both jobs want the second and ask each other."""
     port = free_port()
-    jobs = [p for shift in (0, 1) for p in launch(["train1"] * 2, "--data", "synthetic", "--steps", 2, MASTER_PORT=port + shift)]
-    expect([finish(p)[0] for p in jobs] == [0, 0, 0, 0])
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", port + 1))
+        jobs = [p for shift in (0, 1)
+                for p in launch(["train1"] * 2, "--data", "synthetic", "--steps", 2, MASTER_PORT=port + shift)]
+        results = [finish(p) for p in jobs]
+        expect([r[0] for r in results] == [0, 0, 0, 0], results)
 
 
 def test_incomplete_environment(_):
