@@ -200,7 +200,7 @@ void expand_template(Text *out, const char *template_name, const char *template_
 		.params = params, .param_count = param_count, .slots = slots, .slot_count = slot_count,
 		.old_name = arena_printf(out->arena, "tmpl_%s", template_name), .new_name = new_name,
 	};
-	text_add(out, "// ---- %s: from templates/%s.cu\n\n", new_name, template_name);
+	text_add(out, "%s// ---- %s: from templates/%s.cu\n\n", out->length ? "\n" : "", new_name, template_name);
 	size_t start = out->length;
 	expand(out, &e, after_includes(template_text));
 	const char *left = out->length > start ? strstr(out->at + start, "tmpl_") : NULL;
@@ -252,6 +252,7 @@ void template_declaration(Text *out, const char *template_name, const char *temp
 			break;
 		comment = line;
 	}
+	text_add(out, "%s", out->length ? "\n" : "");
 	text_add_bytes(out, comment, launcher - comment);
 	add_joined(out, launcher, end);
 	text_add(out, ";\n");

@@ -21,12 +21,13 @@ typedef struct {
 //                and each is indented as the marker was. Names of params mean nothing in them: write float.
 //
 // What stands before the template's last #include (its opening paragraph, for readers of the template) is left out;
-// a heading that names the template takes its place. A param or slot of the template that is not bound, or one bound
-// that the template does not have, is a bug of mpgen (EXIT_BUG).
+// a heading that names the template takes its place, after a blank line unless out is empty. A param or slot of the
+// template that is not bound, or one bound that the template does not have, is a bug of mpgen (EXIT_BUG).
 void expand_template(Text *out, const char *template_name, const char *template_text, const char *new_name,
                      const Binding *params, int param_count, const Binding *slots, int slot_count);
 
-// Appends the launcher's contract, a comment, and its prototype to kernels.h. Arguments as for expand_template.
+// Appends the launcher's contract, a comment, and its prototype to kernels.h, after a blank line unless out is empty.
+// Arguments as for expand_template.
 void template_declaration(Text *out, const char *template_name, const char *template_text, const char *new_name,
                           const Binding *params, int param_count, const Binding *slots, int slot_count);
 

@@ -103,15 +103,20 @@ static size_t collective_bytes(int size)
 	return sizeof(struct collective_slot) + (size_t)size * sizeof(struct entry);
 }
 
+// Places the parts of the control block, once it is mapped (before, comm->control is NULL); returns its bytes.
 static size_t layout(struct ncclComm *comm)
 {
-	size_t line = 64, at = (sizeof *comm->control + line - 1) / line * line;
-	comm->members = (struct member *)((char *)comm->control + at);
-	at += ((size_t)comm->size * sizeof(struct member) + line - 1) / line * line;
-	comm->collectives = (char *)comm->control + at;
-	at += COLLECTIVE_SLOTS * collective_bytes(comm->size);
-	comm->channels = (char *)comm->control + at;
-	return at + (size_t)comm->size * (size_t)comm->size * CHANNEL_SLOTS * sizeof(struct channel_slot);
+	size_t line = 64, size = (size_t)comm->size;
+	size_t members = (sizeof *comm->control + line - 1) / line * line;
+	size_t collectives = members + (size * sizeof(struct member) + line - 1) / line * line;
+	size_t channels = collectives + COLLECTIVE_SLOTS * collective_bytes(comm->size);
+	if (comm->control) {
+		char *base = (char *)comm->control;
+		comm->members = (struct member *)(void *)(base + members);
+		comm->collectives = base + collectives;
+		comm->channels = base + channels;
+	}
+	return channels + size * size * CHANNEL_SLOTS * sizeof(struct channel_slot);
 }
 
 struct collective_slot *host_collective_slot(const struct ncclComm *comm, uint64_t number)
@@ -271,7 +276,7 @@ static ncclResult_t map_control(struct ncclComm *comm, const struct id *id)
 		return host_comm_error(NULL, ncclSystemError, "rank %d of %d: the process %d that made the "
 			"communicator's id has ended or cannot be read", comm->rank, comm->size, id->process);
 	comm->control = comm->shared->control;
-	layout(comm); // again, now that the address is known
+	layout(comm);
 	return ncclSuccess;
 }
 

@@ -1,8 +1,9 @@
 // mp_host.h: what the host stand-in offers beyond CUDA's and NCCL's own calls.
 //
 // Kernels: CUDA's <<<>>> is syntax, so the launch macro (runtime/mp_kernel.h) packs a kernel's arguments in a
-// closure and enqueues it here. The environment variable MP_HOST_MODE (eager, late, random:SEED; see device.c)
-// chooses when operations execute; a device reads it when its thread first uses it. Traces: with no profiler to ask, the stand-in records what ran when.
+// closure and enqueues it here. Traces: with no profiler to ask, the stand-in records what ran when. The
+// environment variable MP_HOST_MODE (eager, late or random:SEED; see device.c) chooses when operations execute; a
+// device reads it when its thread first uses it.
 #ifndef MP_HOST_H
 #define MP_HOST_H
 

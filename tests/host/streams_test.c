@@ -185,14 +185,14 @@ static void large_closure(void)
 
 static void memory(void)
 {
-	char *arena = device_memory((size_t)1 << 40), *small = device_memory(100), pageable[100], *pinned;
+	char *arena = device_memory((size_t)1 << 36), *small = device_memory(100), pageable[100], *pinned;
 	cudaStream_t stream = new_stream();
 	CUDA(cudaMallocHost((void **)&pinned, 100));
-	CHECK(arena[(size_t)1 << 39] == 0, "memory is not zero");
-	arena[12345] = arena[(size_t)1 << 39] = arena[((size_t)1 << 40) - 1] = 1;
-	CUDA(cudaMemsetAsync(arena + 1, 0, ((size_t)1 << 40) - 2, stream)); // touches three pages
+	CHECK(arena[(size_t)1 << 35] == 0, "memory is not zero");
+	arena[12345] = arena[(size_t)1 << 35] = arena[((size_t)1 << 36) - 1] = 1;
+	CUDA(cudaMemsetAsync(arena + 1, 0, ((size_t)1 << 36) - 2, stream)); // touches three pages
 	CUDA(cudaStreamSynchronize(stream));
-	CHECK(!arena[12345] && !arena[(size_t)1 << 39] && arena[((size_t)1 << 40) - 1], "a sparse fill");
+	CHECK(!arena[12345] && !arena[(size_t)1 << 35] && arena[((size_t)1 << 36) - 1], "a sparse fill");
 	memset(pageable, 1, sizeof pageable);
 	CUDA(cudaMemcpyAsync(small, pageable, 100, cudaMemcpyHostToDevice, stream));
 	memset(pageable, 2, sizeof pageable); // the copy has read it already

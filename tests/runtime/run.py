@@ -258,14 +258,20 @@ def test_ports_taken(_):
 
 
 def test_two_jobs_side_by_side(_):
-    """The first port is taken, so that both jobs want the second and ask each other."""
+    """The first port is taken, so that job 0 listens on the second, where rank 1 of job 1 asks first."""
     port = free_port()
+
+    def rank(job, k):
+        more = {"RANK": k, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port + job}
+        process = start("train1", "--data", "synthetic", "--steps", 2 + job, **more)
+        time.sleep(0.3)
+        return process
+
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", port + 1))
-        jobs = [p for shift in (0, 1)
-                for p in launch(["train1"] * 2, "--data", "synthetic", "--steps", 2, MASTER_PORT=port + shift)]
-        results = [finish(p) for p in jobs]
-        expect([r[0] for r in results] == [0, 0, 0, 0], results)
+        results = [finish(p) for p in [rank(0, 0), rank(1, 1), rank(0, 1), rank(1, 0)]]
+    expect([r[0] for r in results] == [0, 0, 0, 0], results)
+    expect("step 3/3" in results[1][1] and "step 2/2" in results[2][1], results)
 
 
 def test_incomplete_environment(_):

@@ -193,9 +193,9 @@ static void write_all(Arena *arena, const char *path)
 			continue;
 		char *name = arena_printf(arena, "%.*s", (int)length - 3, entry->d_name);
 		const char *text = read_template(arena, entry->d_name);
-		const Case *c = strcmp(name, "elementwise") == 0 ? &cases[3] : strcmp(name, "elementwise_rows") == 0 ? &cases[2] : &cases[0];
+		bool rows = strcmp(name, "elementwise_rows") == 0;
+		const Case *c = rows ? &cases[2] : strcmp(name, "elementwise") == 0 ? &cases[3] : &cases[0];
 		expand_template(&source, name, text, name, float_type, 1, c->slots, slot_count(c));
-		text_add(&source, "\n");
 		template_declaration(&header, name, text, name, float_type, 1, c->slots, slot_count(c));
 	}
 	closedir(folder);

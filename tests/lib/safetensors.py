@@ -1,0 +1,37 @@
+"""A reader and a writer of safetensors files, independent of the runtime's."""
+import json
+import struct
+
+import numpy
+
+TYPES = {"F64": numpy.dtype("<f8"), "F32": numpy.dtype("<f4"), "I32": numpy.dtype("<i4"), "I64": numpy.dtype("<i8")}
+
+
+def read(path):
+    """{name: array} of a file."""
+    data = open(path, "rb").read()
+    (size,) = struct.unpack_from("<Q", data)
+    header = json.loads(data[8:8 + size])
+    header.pop("__metadata__", None)
+    tensors = {}
+    for name, entry in header.items():
+        begin, end = entry["data_offsets"]
+        values = numpy.frombuffer(data[8 + size + begin:8 + size + end], TYPES[entry["dtype"]])
+        tensors[name] = values.reshape(entry["shape"]).copy()
+    return tensors
+
+
+def write(path, tensors):
+    """Writes {name: array}; names in order, no padding but the header's."""
+    header, blobs, offset = {}, [], 0
+    for name in sorted(tensors):
+        array = numpy.asarray(tensors[name])
+        (kind,) = [k for k, v in TYPES.items() if v == array.dtype]
+        blob = array.tobytes()
+        header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [offset, offset + len(blob)]}
+        offset += len(blob)
+        blobs.append(blob)
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text + b"".join(blobs))
