@@ -97,8 +97,8 @@ static int pick_input(const struct mp_dataset *d, bool image)
 		if ((in->type != MP_I32) != image)
 			continue;
 		if (found >= 0)
-			mp_fail(MP_BAD_INPUT, "%s: IDX files hold one image and one label a sample, but the spec has two %s inputs, "
-			        "%s and %s", d->path, image ? "float" : "i32", d->model->inputs[found].name, in->name);
+			mp_fail(MP_BAD_INPUT, "%s: IDX files hold one image and one label a sample, but the spec has two %s "
+			        "inputs, %s and %s", d->path, image ? "float" : "i32", d->model->inputs[found].name, in->name);
 		found = i;
 	}
 	return found;

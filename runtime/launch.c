@@ -93,6 +93,7 @@ void mp_launch_environment(const struct mp_options *options, int rank)
 	char host[64];
 
 	setenv("NCCL_LAUNCH_ORDER_IMPLICIT", "1", 0); // several communicators at once are launched in one order
+	setenv("NCCL_RUNTIME_CONNECT", "0", 0); // connect when communicators are made, not inside a step
 	if (!options->one_gpu)
 		return;
 	// NCCL refuses two ranks on one GPU unless they claim to be on different hosts; then it must use sockets.

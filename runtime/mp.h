@@ -108,6 +108,7 @@ struct mp_gemm {
 	enum mp_epilogue epilogue;
 	enum mp_type type;
 	bool tf32;
+	int alignment;                  // bytes that every operand's address is a multiple of: 16, or less where a slot is odd
 };
 
 // One entry of a schedule. Compute actions have one micro-batch; an action that sends one micro-batch while it
@@ -134,6 +135,7 @@ struct mp_program {
 	const struct mp_metric *metrics; int metric_count;  // only the role that reports has any
 	const struct mp_gemm *gemms;     int gemm_count;
 	int event_count;
+	void (*load_kernels)(void);     // makes the device hold every kernel of kernels.cu
 	struct mp_schedule train, evaluate, infer;          // those the mode has; others have count 0
 };
 
@@ -204,7 +206,7 @@ static inline long mp_shard_valid(long extent, int size, int c)
 // Called from emitted code.
 
 // C = op(A) op(B) with the epilogue, or C += op(A) op(B) when accumulate (no epilogue then). Enqueued on stream.
-// bias may be NULL when the epilogue has none. Pointers are device memory, 16-byte aligned.
+// bias may be NULL when the epilogue has none. Pointers are device memory, aligned as the table says.
 void mp_gemm(struct mp_rank *r, const struct mp_gemm *gemm, const void *a, const void *b, const void *bias,
              void *c, bool accumulate, cudaStream_t stream);
 

@@ -134,6 +134,31 @@ static void make_communicators(struct mp_rank *r)
 	NCCL(ncclCommDestroy(world));
 }
 
+// Sends nothing but zeros of the fresh arena along every connection that the program will use. NCCL connects at the
+// first use and a kernel is loaded at its first launch; both wait for the device, and inside a step the device may be
+// busy with communication that waits for this very rank.
+static void connect_and_load(struct mp_rank *r)
+{
+	const ncclComm_t reduced[] = {r->dp_comm, r->tp_comm};
+
+	if (r->program->load_kernels)
+		r->program->load_kernels();
+	for (int i = 0; i < 2; i++)
+		if (reduced[i])
+			NCCL(ncclAllReduce(r->arena, r->arena, 1, ncclInt32, ncclSum, reduced[i], r->compute));
+	if (r->pp_comm) {
+		NCCL(ncclGroupStart());
+		for (int peer = 0; peer < r->model->axis[MP_PP]; peer++) {
+			if (peer == r->pp)
+				continue;
+			NCCL(ncclSend(r->arena, 1, ncclInt32, peer, r->pp_comm, r->compute));
+			NCCL(ncclRecv(r->arena + 4 * (peer + 1), 1, ncclInt32, peer, r->pp_comm, r->compute));
+		}
+		NCCL(ncclGroupEnd());
+	}
+	CUDA(cudaStreamSynchronize(r->compute));
+}
+
 int mp_streams(const struct mp_rank *r, cudaStream_t *stream, const char **name)
 {
 	const cudaStream_t side[MP_AXES] = {r->dp_stream, r->tp_stream, r->pp_stream};
@@ -174,6 +199,7 @@ void mp_rank_open(struct mp_rank *r)
 	make_host_buffers(r);
 	make_communicators(r);
 	mp_gemm_prepare(r);
+	connect_and_load(r);
 	if (r->options->trace)
 		r->trace = mp_trace_open();
 	r->marks = mp_marks_new(r, r->trace != NULL);

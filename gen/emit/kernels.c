@@ -42,11 +42,26 @@ static const char *restricted(Arena *arena, const char *parameters)
 	return out.at;
 }
 
+// A function that asks for the attributes of every kernel in `source`: the runtime loads what it is asked about.
+static void emit_loader(Text *source, Arena *arena)
+{
+	static const char mark[] = "__global__ void ";
+	Text calls = {.arena = arena};
+	for (const char *c = source->at; (c = strstr(c, mark)); ) {
+		c += sizeof mark - 1;
+		text_add(&calls, "\tCUDA(cudaFuncGetAttributes(&unused, (const void *)%.*s));\n", (int)strcspn(c, "("), c);
+	}
+	text_add(source, "\n// Loads every kernel now. At its first launch it would wait for the device, and with it for communication.\nvoid load_kernels(void)\n{\n");
+	if (calls.at)
+		text_add(source, "#ifdef __CUDACC__\n\tcudaFuncAttributes unused;\n%s#endif\n", calls.at);
+	text_add(source, "}\n");
+}
+
 void emit_kernels(Text *source, Text *header, const Kernels *kernels)
 {
 	const Emit *emit = kernels->emit;
 	emit_banner(source, emit);
-	text_add(source, "// Every kernel of the programs, instantiated from mpgen's templates.\n#include \"kernels.h\"\n#include \"mp_kernel.h\"\n");
+	text_add(source, "// Every kernel of the programs, instantiated from mpgen's templates.\n#include \"kernels.h\"\n#include \"mp.h\"\n#include \"mp_kernel.h\"\n");
 	emit_banner(header, emit);
 	text_add(header, "// Launchers of the kernels in kernels.cu.\n#ifndef KERNELS_H\n#define KERNELS_H\n#include <cuda_runtime_api.h>\n");
 	Binding params[] = {{"real", c_type(emit->plan->graph->real)}};
@@ -59,5 +74,6 @@ void emit_kernels(Text *source, Text *header, const Kernels *kernels)
 		expand_template(source, kernel->template_name, text, kernel->name, params, param_count, slots, slot_count);
 		template_declaration(header, kernel->template_name, text, kernel->name, params, param_count, slots, slot_count);
 	}
-	text_add(header, "\n#endif\n");
+	emit_loader(source, emit->arena);
+	text_add(header, "\n// Makes the device hold every kernel.\nvoid load_kernels(void);\n\n#endif\n");
 }

@@ -34,6 +34,12 @@ static Gemm describe_gemm(const Emit *emit, const Role *role, const Step *step)
 	gemm.m = gemm.transpose == MATMUL_TN ? inner : (int)rows;
 	gemm.k = gemm.transpose == MATMUL_TN ? (int)rows : inner;
 	gemm.n = (int)local_extent(emit->plan, b, gemm.transpose == MATMUL_NT ? 0 : b->dims - 1);
+	gemm.alignment = 16;
+	for (int i = 0; i < step->accesses.count; i++) {
+		const Buffer *buffer = &role->buffers.at[step->accesses.at[i].buffer];
+		while (buffer->slots > 1 && buffer->stride % (size_t)gemm.alignment)
+			gemm.alignment /= 2;
+	}
 	for (int i = 1; i < step->nodes.count; i++) {
 		gemm.bias |= step->nodes.at[i]->op == OP_ADD;
 		gemm.relu |= step->nodes.at[i]->op == OP_RELU;
@@ -64,11 +70,11 @@ static void emit_gemms(Text *out, const Emit *emit, const Role *role)
 	for (int i = 0; i < role->gemms.count; i++)
 		text_add(out, "%s%s", i % 4 ? ", " : i ? ",\n\t" : "\n\t", role->gemms.at[i].constant);
 	text_add(out, "\n};\nstatic const struct mp_gemm gemms[] = {\n");
-	text_add(out, "\t// name, m, n, k, transpose, epilogue, type, tf32\n");
+	text_add(out, "\t// name, m, n, k, transpose, epilogue, type, tf32, alignment\n");
 	for (int i = 0; i < role->gemms.count; i++) {
 		const Gemm *g = &role->gemms.at[i];
-		text_add(out, "\t{%s, %d, %d, %d, %s, %s, %s, %s},\n", c_string(emit->arena, g->name), g->m, g->n, g->k, transposes[g->transpose],
-		         epilogues[g->bias][g->relu], mp_type(emit->plan->graph->real), emit->plan->tf32 ? "true" : "false");
+		text_add(out, "\t{%s, %d, %d, %d, %s, %s, %s, %s, %d},\n", c_string(emit->arena, g->name), g->m, g->n, g->k, transposes[g->transpose],
+		         epilogues[g->bias][g->relu], mp_type(emit->plan->graph->real), emit->plan->tf32 ? "true" : "false", g->alignment);
 	}
 	text_add(out, "};\n\n");
 }

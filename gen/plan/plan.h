@@ -128,6 +128,7 @@ typedef struct {
 	int m, n, k;
 	Transpose transpose;
 	bool bias, relu;
+	int alignment;          // bytes that all operands' addresses are multiples of, at most 16
 } Gemm;
 
 typedef struct {

@@ -1,6 +1,6 @@
 // mp_gemm on GPUs: cuBLASLt. Everything that takes time or choice happens once, at start: descriptors and the first
 // algorithm of the heuristic for each GEMM of the program. The choice depends on shape, type, epilogue and the fixed
-// workspace alone (pointers are promised to be 16-byte aligned), so that every rank makes the same one: replicated
+// workspace alone (the table promises the alignment of pointers), so that every rank makes the same one: replicated
 // values must not drift apart.
 //
 // cuBLASLt thinks in columns. A row-major matrix is the transpose of the column-major one with the same bytes, so
@@ -67,13 +67,12 @@ static cublasLtMatrixLayout_t layout(int rows, int columns)
 	return l;
 }
 
-static cublasLtMatmulPreference_t preference(size_t workspace)
+static cublasLtMatmulPreference_t preference(size_t workspace, uint32_t alignment)
 {
 	static const cublasLtMatmulPreferenceAttributes_t pointers[] = {
 		CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
 		CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES,
 	};
-	const uint32_t alignment = 16;
 	cublasLtMatmulPreference_t p;
 
 	LT(cublasLtMatmulPreferenceCreate(&p));
@@ -83,7 +82,7 @@ static cublasLtMatmulPreference_t preference(size_t workspace)
 	return p;
 }
 
-static void choose(struct mp_rank *r, const struct mp_gemm *g, cublasLtMatmulPreference_t wanted, struct choice *c)
+static void choose(struct mp_rank *r, const struct mp_gemm *g, struct choice *c)
 {
 	static const char *const transposes[] = {[MP_NN] = "NN", [MP_NT] = "NT", [MP_TN] = "TN"};
 	cublasLtMatmulHeuristicResult_t found;
@@ -92,6 +91,7 @@ static void choose(struct mp_rank *r, const struct mp_gemm *g, cublasLtMatmulPre
 	if (g->type != MP_F32)
 		mp_fail(MP_USAGE, "gemm %s is in f64, which exists on the host only: generate for f32, or build the target host",
 		        g->name);
+	cublasLtMatmulPreference_t wanted = preference(r->program->workspace_bytes, (uint32_t)g->alignment);
 	c->operation = describe(g, r->arena);
 	c->first = g->transpose == MP_NT ? layout(g->n, g->k) : layout(g->k, g->n);
 	c->second = g->transpose == MP_TN ? layout(g->k, g->m) : layout(g->m, g->k);
@@ -104,6 +104,23 @@ static void choose(struct mp_rank *r, const struct mp_gemm *g, cublasLtMatmulPre
 		        g->epilogue, r->program->workspace_bytes, cublasLtGetStatusString(status));
 	c->algorithm = found.algo;
 	c->workspace = found.workspaceSize;
+	LT(cublasLtMatmulPreferenceDestroy(wanted));
+}
+
+static size_t larger(size_t a, size_t b)
+{
+	return a > b ? a : b;
+}
+
+// Runs a GEMM once on the zeros of the fresh arena, beside the workspace: its kernel is loaded then. Loaded later, it
+// would wait for whatever the device does, which may be communication that waits for this rank.
+static void run_once(struct mp_rank *r, const struct mp_gemm *g)
+{
+	const struct mp_program *p = r->program;
+	size_t m = (size_t)g->m, n = (size_t)g->n, k = (size_t)g->k;
+	size_t bytes = larger(m * n, larger(m * k, n * k)) * sizeof(float);
+	char *zeros = bytes <= p->workspace_offset ? r->arena : r->arena + p->workspace_offset + p->workspace_bytes;
+	mp_gemm(r, g, zeros, zeros, has_bias(g) ? zeros : NULL, zeros, false, r->compute);
 }
 
 void mp_gemm_prepare(struct mp_rank *r)
@@ -115,10 +132,10 @@ void mp_gemm_prepare(struct mp_rank *r)
 		return;
 	LT(cublasLtCreate(&r->gemm_plans->library));
 	r->gemm_plans->choices = mp_allocate((size_t)p->gemm_count * sizeof *r->gemm_plans->choices);
-	cublasLtMatmulPreference_t wanted = preference(p->workspace_bytes);
-	for (int i = 0; i < p->gemm_count; i++)
-		choose(r, &p->gemms[i], wanted, &r->gemm_plans->choices[i]);
-	LT(cublasLtMatmulPreferenceDestroy(wanted));
+	for (int i = 0; i < p->gemm_count; i++) {
+		choose(r, &p->gemms[i], &r->gemm_plans->choices[i]);
+		run_once(r, &p->gemms[i]);
+	}
 }
 
 void mp_gemm_release(struct mp_rank *r)
@@ -142,8 +159,8 @@ void mp_gemm(struct mp_rank *r, const struct mp_gemm *gemm, const void *a, const
 	struct choice *choice = &r->gemm_plans->choices[gemm - r->program->gemms];
 	const float one = 1, beta = accumulate;
 
-	if (((uintptr_t)a | (uintptr_t)b | (uintptr_t)c | (uintptr_t)bias) % 16)
-		mp_fail(MP_BUG, "gemm %s: an operand is not 16-byte aligned", gemm->name);
+	if (((uintptr_t)a | (uintptr_t)b | (uintptr_t)c | (uintptr_t)bias) % (uintptr_t)gemm->alignment)
+		mp_fail(MP_BUG, "gemm %s: an operand is not aligned to %d bytes", gemm->name, gemm->alignment);
 	if (stream != r->compute && choice->workspace)
 		mp_fail(MP_BUG, "gemm %s: the workspace belongs to the compute stream", gemm->name);
 	if (has_bias(gemm))

@@ -226,10 +226,10 @@ static void save_again(void)
 	struct job save = {.save = at("again/deep"), .seed = 5, .step = 1};
 	run(0, &save);
 	mkdir(at("again/deep/step_1.tmp"), 0777);
-	write_file(at("again/deep/step_1.tmp/state.json"), "{", 1);
+	write_file(at("again/deep/step_1.tmp/stale"), "{", 1);
 	save.seed = 6;
 	run(4, &save);
-	CHECK(!save.wrong && !mp_exists(at("again/deep/step_1.tmp")));
+	CHECK(!save.wrong && !mp_exists(at("again/deep/step_1.tmp")) && !mp_exists(at("again/deep/step_1/stale")));
 	load_newest("again/deep", 6, 1);
 }
 

@@ -29,7 +29,7 @@ static void infer(struct mp_rank *r, void *context)
 		for (int k = 0; k < m->microbatches; k++)
 			for (int i = 0; i < local; i++) {
 				long sample = step * BATCH + k * logical + r->dp * local + i;
-				class[k * local + i] = sample < SAMPLES ? (int32_t)sample : -99;
+				class[k * local + i] = sample < SAMPLES && r->tp == 0 ? (int32_t)sample : -99;
 				for (int e = 0; e < WIDTH; e++)
 					logits[(k * local + i) * WIDTH + e] = (float)(sample * 10 + e);
 			}

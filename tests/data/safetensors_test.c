@@ -170,6 +170,8 @@ static void layouts(void)
 	mp_layout_finish(&m);
 	CHECK(l.header_bytes == m.header_bytes && !memcmp(l.header, m.header, l.header_bytes) && l.header_bytes % 8 == 0);
 	CHECK(l.file_bytes == l.header_bytes + 24 + 24 + 4);
+	for (long i = 0; i < l.count; i++)
+		CHECK(l.tensors[i].offset % mp_type_bytes(l.tensors[i].type) == 0);
 	const char *path = at("layout.safetensors");
 	int fd = mp_create(path, l.file_bytes);
 	mp_write_at(fd, path, l.header, l.header_bytes, 0);

@@ -187,26 +187,41 @@ class Program:
         return command(self.binary, *words, **more)
 
     def train(self, name, steps, *words, env=None):
-        """A training run: its losses, final weights and the folder of its checkpoint. name tells runs apart."""
+        """A training run: its losses, final weights and checkpoint. name tells the runs of a program apart."""
         return Training(self, name, steps, words, env)
+
+    def train_once(self, name, steps, *words):
+        """The same, or what an earlier call left: for what many cases are compared with."""
+        with locked(self.folder / f"run-{name}.lock"):
+            return Training(self, name, steps, words, None, keep=True)
 
     def remove(self):
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class Training:
-    def __init__(self, program, name, steps, words, env):
+    """Files of a run: log, save/step_N, stdout."""
+
+    def __init__(self, program, name, steps, words, env, keep=False):
         self.folder = program.folder / f"run-{name}"
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir()
-        self.result = program.run("--steps", steps, *words, "--log", self.folder / "log", "--save",
-                                  self.folder / "save", env=env)
-        lines = [json.loads(line) for line in (self.folder / "log").read_text().splitlines()]
+        if not (keep and (self.folder / "stdout").exists()):
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder.mkdir()
+            result = program.run("--steps", steps, *words, "--log", self.folder / "log", "--save", self.folder / "save",
+                                 env=env)
+            (self.folder / "stdout").write_text(result.stdout)
+        self.stdout = (self.folder / "stdout").read_text()
+        self.log = (self.folder / "log").read_text()
+        lines = [json.loads(line) for line in self.log.splitlines()]
         self.losses = [line["loss"] for line in lines if "loss" in line]
-        self.loss_texts = re.findall(r'"loss":([^,}]*)', (self.folder / "log").read_text())
         self.evaluations = [line for line in lines if "eval_loss" in line]
         self.checkpoint = self.folder / "save" / f"step_{steps}"
         check(len(self.losses) == steps, f"{len(self.losses)} losses in the log of {steps} steps")
+
+    @property
+    def loss_texts(self):
+        """Losses as they were printed, to the last digit."""
+        return re.findall(r'"(?:eval_)?(?:loss|accuracy)":([^,}]*)', self.log)
 
     @property
     def weights(self):

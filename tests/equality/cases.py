@@ -1,0 +1,147 @@
+"""Equality of plans: N devices against one device with the same micro-batches.
+
+f64: losses, evaluation and final weights within 1e-9; f32: losses within 1e-5; plans with only a pp axis: to the bit,
+checkpoint files included. The short run takes a pairwise sample of plans, the long run the whole matrix.
+"""
+import itertools
+import re
+
+import numpy
+
+from lib import safetensors, specs
+from lib.harness import (FASHION, ROOT, WORK, Case, Failure, check, compare_numbers, compare_tensors, explain, fold,
+                         locked)
+from lib.pairwise import sample
+
+STEPS = 20
+LOSS_TOLERANCE = {"f64": 1e-9, "f32": 1e-5}
+SCHEDULES, MICROBATCHES, DTYPES = ("1F1B", "GPipe"), (1, 2, 4, 8), ("f64", "f32")
+SHORT_MESHES = [(2, 2, 2), (1, 1, 2), (1, 4, 1), (1, 1, 4), (4, 1, 1), (1, 2, 2), (2, 1, 4), (1, 3, 1), (3, 1, 2), (1, 2, 4)]
+MEMORY_LINE = re.compile(r"^memory: rank (\d+) allocates (\d+) bytes$", re.M)
+
+
+def meshes(most):
+    """Every (dp, tp, pp) of 2 to `most` devices."""
+    sizes = range(1, most + 1)
+    return [m for m in itertools.product(sizes, sizes, sizes) if 2 <= m[0] * m[1] * m[2] <= most]
+
+
+def plans(some_meshes):
+    """Rows (spec, mesh, schedule, microbatches, dtype). Without stages there is one schedule."""
+    rows = itertools.product(specs.SPECS, some_meshes, SCHEDULES, MICROBATCHES, DTYPES)
+    return [row for row in rows if row[0].takes(row[1]) and (row[1][2] > 1 or row[2] == "1F1B")]
+
+
+def training_words(spec):
+    return ["--data", spec.data, "--seed", 3] + (["--eval", spec.data] if spec.data == FASHION else [])
+
+
+def check_memory(program, training):
+    """What the program counted is what the plan says."""
+    counted = {int(rank): int(size) for rank, size in MEMORY_LINE.findall(training.stdout)}
+    planned = {device["rank"]: device["arena"] for device in program.plan["devices"]}
+    check(counted == planned, f"allocated {counted}, planned {planned}")
+
+
+def check_saved(program, mesh, schedule, microbatches):
+    saved = [stage["saved_microbatches"] for stage in program.plan["stages"]]
+    stages = mesh[2]
+    expected = [min(stages - i, microbatches) if schedule == "1F1B" else microbatches for i in range(stages)]
+    check(saved == expected, f"saved micro-batches {saved}, not {expected}")
+
+
+def check_bitwise(actual, expected):
+    check(actual.loss_texts == expected.loss_texts, "losses differ: " + next(
+        (f"{a} and {e}" for a, e in zip(actual.loss_texts, expected.loss_texts) if a != e), "another number of them"))
+    a, e = actual.checkpoint_bytes(), expected.checkpoint_bytes()
+    check(sorted(a) == sorted(e), f"checkpoint files {sorted(a)}, not {sorted(e)}")
+    for name in e:
+        check(a[name] == e[name], f"{name} of the checkpoints differs")
+
+
+def compare_trainings(actual, expected, dtype, bitwise):
+    compare_numbers("loss of step", actual.losses, expected.losses, LOSS_TOLERANCE[dtype])
+    evaluated = [[line[key] for line in run.evaluations for key in ("eval_loss", "eval_accuracy") if key in line]
+                 for run in (actual, expected)]
+    if dtype == "f64":
+        compare_numbers("evaluation", *evaluated, 1e-9)
+        compare_tensors(actual.weights, expected.weights, 1e-9)
+    if bitwise:
+        check_bitwise(actual, expected)
+
+
+def reference(spec, batch, microbatches, dtype):
+    """The run of one device, which several plans are compared with; its losses fall."""
+    program = specs.program(spec, (1, 1, 1), microbatches, dtype, batch=batch)
+    training = program.train_once("reference", STEPS, *training_words(spec))
+    check(numpy.mean(training.losses[-4:]) < numpy.mean(training.losses[:4]),
+          f"the losses of one device do not fall: {training.losses}")
+    check_memory(program, training)
+    return training
+
+
+def equal_plan(spec, mesh, schedule, microbatches, dtype, keep=True):
+    batch = specs.batch_of(mesh[0], microbatches)
+    program = specs.program(spec, mesh, microbatches, dtype, "--schedule", schedule)
+    training = program.train("plan", STEPS, *training_words(spec))
+    check_memory(program, training)
+    check_saved(program, mesh, schedule, microbatches)
+    compare_trainings(training, reference(spec, batch, microbatches, dtype), dtype, bitwise=mesh[:2] == (1, 1))
+    if not keep:
+        program.remove()
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Inference
+
+def inference_data(spec, samples):
+    """A file of so many samples, a number that no batch divides. Labels are not needed."""
+    path = WORK / "data" / f"{spec.name}-{samples}.safetensors"
+    with locked(path.with_suffix(".lock")):
+        random = numpy.random.default_rng(5)
+        tensors = {n: random.random([samples, *shape], "f4") for n, shape in spec.inputs.items()}
+        safetensors.write(path, tensors)
+    return path
+
+
+def infer(spec, mesh, microbatches, dtype, weights):
+    program = specs.program(spec, mesh, microbatches, dtype, "--mode", "infer", batch=specs.BATCH)
+    output = program.folder / f"output-{fold(specs.mesh_text(mesh))}.safetensors"
+    with locked(output.with_suffix(".lock")):
+        program.run("--data", inference_data(spec, 150), "--load", weights, "--output", output)
+        return safetensors.read(output)
+
+
+def equal_outputs(spec, mesh, microbatches, dtype):
+    weights = reference(spec, specs.BATCH, 2, dtype).checkpoint
+    expected = infer(spec, (1, 1, 1), 1, dtype, weights)
+    check(all(len(tensor) == 150 for tensor in expected.values()), "not as many outputs as samples")
+    check(all(abs(tensor).max() > 0 for tensor in expected.values()), "an output is zero everywhere")
+    compare_tensors(infer(spec, mesh, microbatches, dtype, weights), expected, {"f64": 1e-9, "f32": 2e-5}[dtype])
+
+
+# ---------------------------------------------------------------------------------------------------------
+
+def halved_parameters(spec):
+    """tp=2 holds at most 0.6 of the parameter bytes of tp=1."""
+    one, two = (explain(spec.path, *spec.define, "--mesh", mesh)["devices"][0]["parameters"] for mesh in ("1", "tp=2"))
+    check(0.5 * one <= two <= 0.6 * one, f"{two} bytes of parameters on tp=2, {one} on tp=1: {two / one:.3f}")
+
+
+def name_of(row):
+    spec, mesh, schedule, microbatches, dtype = row
+    return f"{spec}-{dtype}-{specs.mesh_text(mesh)}-{schedule}-m{microbatches}"
+
+
+def inference_rows(long):
+    rows = [(spec, mesh, m, dtype) for spec, mesh, m, dtype in itertools.product(
+        specs.SPECS, meshes(8) if long else SHORT_MESHES, (1, 2, 4), DTYPES) if spec.takes(mesh) and 64 % (mesh[0] * m) == 0]
+    return rows if long else sample(rows, 12)
+
+
+def cases(long):
+    rows = plans(meshes(8)) if long else sample(plans(SHORT_MESHES), 24)
+    found = [Case(name_of(row), equal_plan, *row, not long) for row in rows]
+    found += [Case(f"infer-{spec}-{dtype}-{specs.mesh_text(mesh)}-m{m}", equal_outputs, spec, mesh, m, dtype)
+              for spec, mesh, m, dtype in inference_rows(long)]
+    return found + [Case(f"halved-{spec}", halved_parameters, spec) for spec in specs.SPECS[:4]]

@@ -1,0 +1,55 @@
+"""The specs that plans of several meshes are tried on, and what is needed to run them."""
+from lib.harness import FASHION, ROOT, Program
+
+BATCH = 64
+
+
+class Spec:
+    """blocks: the most stages; tp: whether it has annotated layers; data: of training; inputs: of inference."""
+
+    def __init__(self, name, path, blocks, tp, data, inputs, *define):
+        self.name, self.path, self.blocks, self.tp, self.data, self.inputs = name, ROOT / path, blocks, tp, data, inputs
+        self.define = [word for pair in define for word in ("-D", pair)]
+
+    def __str__(self):
+        return self.name
+
+    def takes(self, mesh):
+        """Whether the mesh, a (dp, tp, pp), works for it: more is refused."""
+        return mesh[2] <= self.blocks and (self.tp or mesh[1] == 1)
+
+
+IMAGE = {"image": [784]}
+SPECS = [
+    Spec("mlp", "specs/mlp.lua", 4, True, FASHION, IMAGE),
+    Spec("column", "specs/sharded_linear.lua", 1, True, "synthetic", {"x": [1024]}, "layer=column"),
+    Spec("row", "specs/sharded_linear.lua", 1, True, "synthetic", {"x": [1024]}, "layer=row"),
+    Spec("pair", "specs/sharded_linear.lua", 2, True, "synthetic", {"x": [1024]}, "layer=pair"),
+    Spec("residual_across_cut", "tests/spec/residual_across_cut.lua", 4, False, FASHION, IMAGE),
+    Spec("shared_weight", "tests/spec/shared_weight.lua", 5, False, FASHION, IMAGE),
+    Spec("two_losses", "tests/spec/two_losses.lua", 4, False, "synthetic", {"left": [12], "right": [8]}),
+    Spec("chains", "tests/equality/chains.lua", 7, True, "synthetic", {"x": [6, 8]}),
+    Spec("uneven", "tests/equality/uneven.lua", 7, True, FASHION, IMAGE),
+    Spec("factored", "tests/equality/factored.lua", 2, False, "synthetic", {"x": [16]}),
+    Spec("reuse", "tests/equality/reuse.lua", 5, True, FASHION, IMAGE),
+    Spec("skip_many", "tests/equality/skip_many.lua", 8, True, "synthetic", {"x": [16]}),
+    Spec("momentum", "specs/mlp.lua", 4, True, FASHION, IMAGE, "momentum=0.9", "weight_decay=0.001", "schedule=linear",
+         "width=101"),
+]
+
+
+def mesh_text(mesh):
+    named = [f"{axis}={n}" for axis, n in zip(("dp", "tp", "pp"), mesh) if n > 1]
+    return ",".join(named) or "1"
+
+
+def batch_of(dp, microbatches):
+    """The batch of a plan: 64, or the least above that dp and the micro-batches divide."""
+    split = dp * microbatches
+    return -(-BATCH // split) * split
+
+
+def program(spec, mesh, microbatches, dtype, *more, batch=None):
+    """The program of a plan; batch is the same for what it is compared with."""
+    return Program(spec.path, *spec.define, "--mesh", mesh_text(mesh), "--batch", batch or batch_of(mesh[0], microbatches),
+                   "--microbatches", microbatches, "--dtype", dtype, *more)
