@@ -185,10 +185,6 @@ static void emit_step(Text *out, Kernels *kernels, const Role *role, const Funct
 {
 	const Emit *emit = kernels->emit;
 	const char *indent = step->when == WHEN_ALWAYS ? "\t" : "\t\t";
-	if (step->when == WHEN_EVALUATING)
-		text_add(out, "\tif (r->evaluating) {\n");
-	if (step->when == WHEN_LAST)
-		text_add(out, "\tif (%s == %d) { // the last micro-batch: these gradients are complete\n", arguments->slot[0], emit->plan->mesh[AXIS_MICRO] - 1);
 	text_add(out, "%s// ", indent);
 	comment_step(out, emit, step);
 	text_add(out, "\n");
@@ -197,12 +193,23 @@ static void emit_step(Text *out, Kernels *kernels, const Role *role, const Funct
 		         event_expression(emit, &role->events.at[step->waits.at[i].event], arguments->slot[step->waits.at[i].argument]));
 	emit_call(out, kernels, role, function, step, arguments, indent);
 	for (int i = 0; i < step->records.count; i++) {
-		const Event *event = &role->events.at[step->records.at[i]];
-		text_add(out, "%sCUDA(cudaEventRecord(%s, r->%s));\n", indent, event_expression(emit, event, arguments->slot[event->argument]),
+		const Event *event = &role->events.at[step->records.at[i].event];
+		text_add(out, "%sCUDA(cudaEventRecord(%s, r->%s));\n", indent, event_expression(emit, event, arguments->slot[step->records.at[i].argument]),
 		         stream_name(step->stream));
 	}
-	if (step->when != WHEN_ALWAYS)
+}
+
+// Steps under one condition share its block.
+static void change_condition(Text *out, const Plan *plan, const Arguments *arguments, When from, When to)
+{
+	if (from == to)
+		return;
+	if (from != WHEN_ALWAYS)
 		text_add(out, "\t}\n");
+	if (to == WHEN_EVALUATING)
+		text_add(out, "\tif (r->evaluating) {\n");
+	if (to == WHEN_LAST)
+		text_add(out, "\tif (%s == %d) { // the last micro-batch: these gradients are complete\n", arguments->slot[0], plan->mesh[AXIS_MICRO] - 1);
 }
 
 // A step forks from the compute stream and joins into it again: steps do not overlap, and one can be captured whole.
@@ -233,7 +240,13 @@ void emit_steps(Text *out, Kernels *kernels, const Role *role, const Function *f
 	         second ? " " : "", second ? arguments.slot[1] : "");
 	if (edge)
 		emit_fork_or_join(out, role, function->kind == FUNCTION_BEGIN);
-	for (int i = 0; i < function->steps.count; i++)
-		emit_step(out, kernels, role, function, &function->steps.at[i], &arguments);
+	When when = WHEN_ALWAYS;
+	for (int i = 0; i < function->steps.count; i++) {
+		const Step *step = &function->steps.at[i];
+		change_condition(out, kernels->emit->plan, &arguments, when, step->when);
+		when = step->when;
+		emit_step(out, kernels, role, function, step, &arguments);
+	}
+	change_condition(out, kernels->emit->plan, &arguments, when, WHEN_ALWAYS);
 	text_add(out, "}\n\n");
 }

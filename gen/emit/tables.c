@@ -98,21 +98,30 @@ static int emit_outputs(Text *out, const Emit *emit, const Role *role)
 	return count;
 }
 
-// A metric that has a count comes right before it.
+// The row of a metric in the role's table; -1: none.
+static int metric_index(const Role *role, const Node *metric)
+{
+	int index = 0;
+	for (int i = 0; metric && i < role->nodes[PHASE_EPILOGUE].count; i++) {
+		if (role->nodes[PHASE_EPILOGUE].at[i] == metric)
+			return index;
+		index += role->nodes[PHASE_EPILOGUE].at[i]->op == OP_METRIC;
+	}
+	return -1;
+}
+
 static int emit_metrics(Text *out, const Emit *emit, const Role *role)
 {
 	int count = 0;
-	const char *suffix = "";
 	for (int i = 0; i < role->nodes[PHASE_EPILOGUE].count; i++) {
 		const Node *node = role->nodes[PHASE_EPILOGUE].at[i];
 		if (node->op != OP_METRIC)
 			continue;
-		const char *name = arena_printf(emit->arena, "%s%s", node->attributes.result->name, suffix);
-		suffix = node->attributes.counted ? ".count" : "";
 		if (!count++)
 			text_add(out, "// name, index of its count, only while evaluating\nstatic const struct mp_metric metrics[] = {\n");
-		text_add(out, "\t{%s, %d, %s},\n", c_string(emit->arena, name), node->attributes.counted ? count : -1,
-		         node->evaluation ? "true" : "false");
+		bool is_value = node->attributes.count || !node->attributes.result->count;
+		text_add(out, "\t{%s, %d, %s},\n", c_string(emit->arena, arena_printf(emit->arena, "%s%s", node->attributes.result->name, is_value ? "" : ".count")),
+		         metric_index(role, node->attributes.count), node->evaluation ? "true" : "false");
 	}
 	if (count)
 		text_add(out, "};\n\n");

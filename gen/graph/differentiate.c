@@ -209,44 +209,57 @@ static Tensor *find_count(const Tensor *t)
 	return NULL;
 }
 
-static void add_sink(Graph *graph, Op op, Result *result, Tensor *tensor, const char *name, int block, bool counted)
+static Node *add_sink(Graph *graph, Op op, Result *result, Tensor *tensor, const char *name, int block, Node *count)
 {
-	Attributes attributes = {.result = result, .counted = counted};
+	Attributes attributes = {.result = result, .count = count};
 	Node *node = add_node(graph, op, name, tensor->producer->location, PHASE_EPILOGUE, &tensor, 1, &attributes);
 	node->block = block;
+	return node;
 }
 
-// Metrics and their counts all go where the loss is, so that one rank knows them.
+// The metric that hands out a count; one for each, whoever divides by it.
+static Node *count_sink(Graph *graph, Result *result, int block)
+{
+	for (int i = 0; i < graph->nodes.count; i++)
+		if (graph->nodes.at[i]->op == OP_METRIC && graph->nodes.at[i]->in[0] == result->count)
+			return graph->nodes.at[i];
+	return add_sink(graph, OP_METRIC, result, result->count, arena_printf(graph->arena, "%s.count", result->name), block, NULL);
+}
+
+static const Result *find_loss(const Graph *graph)
+{
+	for (int i = 0; i < graph->results.count; i++)
+		if (graph->results.at[i]->kind == RESULT_METRIC && !strcmp(graph->results.at[i]->name, "loss"))
+			return graph->results.at[i];
+	return NULL;
+}
+
+// Metrics and their counts all go where the loss is, so that one rank knows them. What only evaluation needs comes last.
 static void add_sinks(Graph *graph)
 {
-	const Result *loss = NULL;
 	for (int i = 0; i < graph->results.count; i++)
-		if (!strcmp(graph->results.at[i]->name, "loss"))
-			loss = graph->results.at[i];
-	for (int i = 0; i < graph->results.count; i++) {
-		Result *result = graph->results.at[i];
-		bool metric = result->kind == RESULT_METRIC;
-		if (metric != graph->training)
-			continue;
-		int block = metric && loss ? loss->tensor->producer->block : result->tensor->producer->block;
-		if (metric && !result->count)
-			result->count = find_count(result->tensor);
-		bool counted = metric && result->count;
-		add_sink(graph, metric ? OP_METRIC : OP_OUTPUT, result, result->tensor, result->name, block, counted);
-		if (counted)
-			add_sink(graph, OP_METRIC, result, result->count, arena_printf(graph->arena, "%s.count", result->name), block, false);
-	}
+		if (graph->results.at[i]->kind == RESULT_OUTPUT && !graph->training)
+			add_sink(graph, OP_OUTPUT, graph->results.at[i], graph->results.at[i]->tensor, graph->results.at[i]->name,
+			         graph->results.at[i]->tensor->producer->block, NULL);
+	for (int evaluation = 0; evaluation < 2 && graph->training; evaluation++)
+		for (int i = 0; i < graph->results.count; i++) {
+			Result *result = graph->results.at[i];
+			if (result->kind != RESULT_METRIC || result->evaluation != evaluation)
+				continue;
+			int block = find_loss(graph)->tensor->producer->block;
+			if (!result->count)
+				result->count = find_count(result->tensor);
+			Node *count = result->count ? count_sink(graph, result, block) : NULL;
+			add_sink(graph, OP_METRIC, result, result->tensor, result->name, block, count);
+		}
 }
 
 void differentiate(Graph *graph)
 {
-	Tensor *loss = NULL;
-	for (int i = 0; i < graph->results.count; i++)
-		if (graph->results.at[i]->kind == RESULT_METRIC && !strcmp(graph->results.at[i]->name, "loss"))
-			loss = graph->results.at[i]->tensor;
 	find_owners(graph);
 	if (graph->training) {
-		assert(loss && loss->dims == 0);
+		Tensor *loss = find_loss(graph)->tensor;
+		assert(loss->dims == 0);
 		int forward_nodes = graph->nodes.count, n = graph->tensors.count;
 		Arena *arena = graph->arena;
 		Differentiation d = {graph, arena_alloc(arena, n), arena_alloc(arena, n), arena_alloc(arena, n * sizeof(Cotangent)),

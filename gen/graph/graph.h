@@ -89,7 +89,7 @@ typedef struct {
 	bool evaluation;        // needed only while evaluating
 } Result;
 
-typedef struct {
+typedef struct Attributes {
 	double scale;           // OP_SCALE, OP_SUM (mean: 1/n), OP_CONSTANT: the value
 	Transpose transpose;    // OP_MATMUL
 	int from, to;           // OP_SUM, OP_EXPAND: dims [from, to) are summed away or inserted
@@ -104,7 +104,7 @@ typedef struct {
 	Input *input;
 	State *state;
 	Result *result;
-	bool counted;           // OP_METRIC: the next metric is its count
+	Node *count;            // OP_METRIC: the metric that holds its count, or NULL
 } Attributes;
 
 struct Node {
@@ -139,8 +139,20 @@ typedef struct {
 	const Location *location;
 } Optimizer;
 
+// NameTable of nodes, so that each is unique.
+typedef struct {
+	const char *name;
+	int uses;
+} NameUse;
+
+typedef struct {
+	NameUse *at;
+	size_t count, capacity; // a power of two
+} NameTable;
+
 struct Graph {
 	Arena *arena;
+	NameTable names;
 	Type real;              // type of activations and parameters
 	bool training;
 	LIST(Node *) nodes;     // in execution order within each phase

@@ -20,8 +20,14 @@ static void dump_step(const Role *role, const Step *step, Text *out)
 	for (int i = 0; i < step->waits.count; i++)
 		text_add(out, " wait %s[%d]", role->events.at[step->waits.at[i].event].name, step->waits.at[i].argument);
 	for (int i = 0; i < step->records.count; i++)
-		text_add(out, " record %s", role->events.at[step->records.at[i]].name);
+		text_add(out, " record %s[%d]", role->events.at[step->records.at[i].event].name, step->records.at[i].argument);
 	text_add(out, "\n");
+	for (int i = 0; i < step->accesses.count && step->accesses.at[i].buffer >= 0; i++) {
+		const Access *access = &step->accesses.at[i];
+		text_add(out, "%s%s %s[%d]", i ? " " : "      ", access->write ? "write" : "read", role->buffers.at[access->buffer].name, access->argument);
+	}
+	if (step->accesses.count && step->accesses.at[0].buffer >= 0)
+		text_add(out, "\n");
 }
 
 static void dump_actions(const char *name, const Actions *actions, Text *out)
@@ -43,6 +49,8 @@ void dump_plan(const Plan *plan, Text *out)
 			const Buffer *b = &role->buffers.at[i];
 			text_add(out, "  buffer %s %s %zu bytes x %d at %zu\n", b->name, class_names[b->class], b->bytes, b->slots, b->offset);
 		}
+		for (int i = 0; i < role->events.count; i++)
+			text_add(out, "  event %s x %d\n", role->events.at[i].name, role->events.at[i].slots);
 		for (int f = 0; f < role->functions.count; f++) {
 			const Function *function = &role->functions.at[f];
 			if (!function->steps.count)

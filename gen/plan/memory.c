@@ -162,7 +162,7 @@ static void make_buffer(const Plan *plan, Role *role, Tensor *t, const Usage *u)
 	else if (producer->op == OP_STATE)
 		add_buffer(plan, role, t, CLASS_OPTIMIZER, 1);
 	else if (u->once && u->in_micro)
-		add_buffer(plan, role, t, u->in_backward && !whole ? CLASS_GRADIENTS : CLASS_ACTIVATIONS, every)->whole = whole;
+		add_buffer(plan, role, t, producer->phase == PHASE_BACKWARD && !whole ? CLASS_GRADIENTS : CLASS_ACTIVATIONS, every)->whole = whole;
 	else if (producer->op == OP_INPUT || (u->once && u->functions > 1))
 		add_buffer(plan, role, t, CLASS_ACTIVATIONS, every)->whole = whole;
 	else if (u->functions == 1 && !u->in_transfer) {

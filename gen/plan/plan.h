@@ -68,20 +68,20 @@ typedef struct {
 	int buffer;             // index into Role.buffers, from plan_memory on
 } Access;
 
-// An event with `slots` instances, recorded behind a step: micro-batch k records instance k % slots. A wait names the
-// event and the instance of its own micro-batch; it sees the latest record of that instance.
+// An event with `slots` instances: micro-batch k has instance k % slots. A wait sees its latest record.
 typedef struct {
 	const char *name;       // identifier in emitted code
-	int function, step;     // the step that records it
-	int argument;           // which of the recording function's micro-batches counts
 	int slots;
 	int first;              // index of its first instance among the role's events
 } Event;
 
+// An event recorded behind a step, or waited for before one, for one of the function's micro-batches.
 typedef struct {
 	int event;              // index into Role.events
-	int argument;           // which of the waiting function's micro-batches counts
-} Wait;
+	int argument;           // 0 or 1
+} Record;
+
+typedef Record Wait;
 
 typedef struct {
 	StepKind kind;
@@ -90,7 +90,7 @@ typedef struct {
 	LIST(Message) messages;
 	LIST(Access) accesses;
 	LIST(Wait) waits;
-	LIST(int) records;      // events
+	LIST(Record) records;
 	Stream stream;
 	When when;
 	bool accumulate;        // the output is summed over micro-batches in place

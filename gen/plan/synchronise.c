@@ -11,8 +11,10 @@
 
 #include "plan.h"
 
+// Behind a message the event is the message's: whichever function delivers it records it.
 typedef struct {
 	int from_function, from_step, from_argument;
+	const Message *message; // of the step that records, when it is a transfer
 	int to_function, to_step, to_argument;
 	int slots;
 } Edge;
@@ -130,13 +132,40 @@ static void wait_edges(const Sync *sync, Progress *state, const Instance *instan
 	}
 }
 
+static bool same_message(const Message *a, const Message *b)
+{
+	return a->transfer == b->transfer && a->send == b->send;
+}
+
+// Which of a step's micro-batches it records the edge's event for; -1: it does not.
+static int recorded_argument(const Sync *sync, const Edge *edge, int function, int step_index)
+{
+	if (!edge->message)
+		return edge->from_function == function && edge->from_step == step_index ? edge->from_argument : -1;
+	const Step *step = &sync->role->functions.at[function].steps.at[step_index];
+	for (int i = 0; i < step->messages.count; i++)
+		if (same_message(&step->messages.at[i], edge->message))
+			return step->messages.at[i].argument;
+	return -1;
+}
+
 static void record_edges(const Sync *sync, Progress *state, const Instance *instance, Stream stream)
 {
 	for (int e = 0; e < sync->edges.count; e++) {
 		const Edge *edge = &sync->edges.at[e];
-		if (edge->from_function == instance->function && edge->from_step == instance->step)
-			state->records[e][slot_of(instance, edge->from_argument, edge->slots)] = state->now[stream];
+		int argument = recorded_argument(sync, edge, instance->function, instance->step);
+		if (argument >= 0)
+			state->records[e][slot_of(instance, argument, edge->slots)] = state->now[stream];
 	}
+}
+
+// The message of a step that stands for the micro-batch `argument`.
+static const Message *message_of(const Step *step, int argument)
+{
+	for (int i = 0; i < step->messages.count; i++)
+		if (step->messages.at[i].argument == argument)
+			return &step->messages.at[i];
+	return NULL;
 }
 
 // The latest step of stream `other` that conflicts with `instance` and is not ordered before it; false: none.
@@ -148,6 +177,7 @@ static bool find_conflict(const Sync *sync, const Progress *state, int list, con
 			continue;
 		edge->from_function = earlier->function;
 		edge->from_step = earlier->step;
+		edge->message = message_of(step_of(sync, earlier), edge->from_argument);
 		edge->to_function = instance->function;
 		edge->to_step = instance->step;
 		return true;
@@ -216,17 +246,20 @@ static void find_edges(Sync *sync)
 
 // ---- events
 
+typedef LIST(const Edge *) Sources;
+
 static const char *event_name(const Sync *sync, const Edge *edge)
 {
-	const Function *function = &sync->role->functions.at[edge->from_function];
-	const Step *step = &function->steps.at[edge->from_step];
-	const char *what = function->kind == FUNCTION_TRANSFER ? function->name
-	                 : step->kind == STEP_COLLECTIVE ? step->nodes.at[0]->in[0]->name : step->name;
-	const char *done = step->kind == STEP_TRANSFER ? "DONE" : step->kind == STEP_COLLECTIVE ? "EXCHANGED" : "READY";
+	const Step *step = &sync->role->functions.at[edge->from_function].steps.at[edge->from_step];
+	const char *what = step->kind == STEP_COLLECTIVE ? step->nodes.at[0]->in[0]->name : step->name, *done = "READY";
+	if (edge->message) {
+		what = edge->message->transfer->tensor->name;
+		done = edge->message->send ? "SENT" : "ARRIVED";
+	} else if (step->kind == STEP_COLLECTIVE)
+		done = step->nodes.at[0]->op == OP_ALL_REDUCE || step->nodes.at[0]->op == OP_REDUCE_SCATTER ? "REDUCED" : "GATHERED";
 	char *name = arena_printf(sync->plan->arena, "%s_%s", what, done);
 	for (char *c = name; *c; c++) {
-		bool letter = *c >= 'a' && *c <= 'z';
-		if (letter)
+		if (*c >= 'a' && *c <= 'z')
 			*c = (char)(*c - 'a' + 'A');
 		else if (!(*c >= 'A' && *c <= 'Z') && !(*c >= '0' && *c <= '9'))
 			*c = '_';
@@ -237,30 +270,49 @@ static const char *event_name(const Sync *sync, const Edge *edge)
 	return name;
 }
 
-static int event_for(Sync *sync, const Edge *edge)
+static bool same_source(const Edge *a, const Edge *b)
+{
+	if (a->slots != b->slots || !a->message != !b->message)
+		return false;
+	if (a->message)
+		return same_message(a->message, b->message);
+	return a->from_function == b->from_function && a->from_step == b->from_step && (a->from_argument == b->from_argument || a->slots == 1);
+}
+
+// Every step that delivers what the edge waits for records its event.
+static void add_records(Sync *sync, const Edge *edge, int event)
+{
+	for (int f = 0; f < sync->role->functions.count; f++)
+		for (int i = 0; i < sync->role->functions.at[f].steps.count; i++) {
+			Record record = {event, recorded_argument(sync, edge, f, i)};
+			if (record.argument >= 0)
+				list_add(sync->plan->arena, &sync->role->functions.at[f].steps.at[i].records, record);
+		}
+}
+
+// sources: by event, an edge that waits for it.
+static int event_for(Sync *sync, const Edge *edge, Sources *sources)
 {
 	Role *role = sync->role;
-	for (int i = 0; i < role->events.count; i++) {
-		const Event *e = &role->events.at[i];
-		if (e->function == edge->from_function && e->step == edge->from_step && e->slots == edge->slots
-		    && (e->argument == edge->from_argument || e->slots == 1))
+	for (int i = 0; i < sources->count; i++)
+		if (same_source(sources->at[i], edge))
 			return i;
-	}
-	Event event = {event_name(sync, edge), edge->from_function, edge->from_step, edge->from_argument, edge->slots, role->event_instances};
+	Event event = {event_name(sync, edge), edge->slots, role->event_instances};
 	role->event_instances += edge->slots;
 	list_add(sync->plan->arena, &role->events, event);
-	int index = role->events.count - 1;
-	list_add(sync->plan->arena, &role->functions.at[edge->from_function].steps.at[edge->from_step].records, index);
-	return index;
+	list_add(sync->plan->arena, sources, edge);
+	add_records(sync, edge, role->events.count - 1);
+	return role->events.count - 1;
 }
 
 static void write_events(Sync *sync)
 {
+	Sources sources = {0};
 	for (int e = 0; e < sync->edges.count; e++) {
 		const Edge *edge = &sync->edges.at[e];
 		if (sync->dropped[e])
 			continue;
-		Wait wait = {event_for(sync, edge), edge->to_argument};
+		Wait wait = {event_for(sync, edge, &sources), edge->to_argument};
 		list_add(sync->plan->arena, &sync->role->functions.at[edge->to_function].steps.at[edge->to_step].waits, wait);
 	}
 }
@@ -277,7 +329,7 @@ static void fork_and_join(Sync *sync)
 	for (int s = 0; s < STREAMS; s++) {
 		if (!(s == STREAM_COMPUTE ? others : role->uses[s]))
 			continue;
-		Event event = {names[s], s == STREAM_COMPUTE ? FUNCTION_BEGIN : FUNCTION_END, -1, 0, 1, role->event_instances++};
+		Event event = {names[s], 1, role->event_instances++};
 		list_add(sync->plan->arena, &role->events, event);
 	}
 }
