@@ -115,7 +115,8 @@ void emit_program_file(Text *out, Kernels *kernels, const Role *constant_role)
 	emit_events(out, role);
 	for (int f = 0; f < role->functions.count; f++) {
 		const Function *function = &role->functions.at[f];
-		if (function->steps.count || function->kind == FUNCTION_BEGIN || function->kind == FUNCTION_END)
+		bool forks = function->kind == FUNCTION_BEGIN || function->kind == FUNCTION_END;
+		if (function->steps.count || (forks && role->event_instances))
 			emit_steps(out, kernels, role, function);
 	}
 	emit_schedule(out, emit, role, "train", &role->train);

@@ -236,7 +236,7 @@ static bool any_conflict(Sync *sync)
 static void find_edges(Sync *sync)
 {
 	for (bool found = true; found;)
-		found = run_list(sync, 0, true) | run_list(sync, 1, true) | run_list(sync, 2, true);
+		found = run_list(sync, 0, true) + run_list(sync, 1, true) + run_list(sync, 2, true) > 0;
 	for (int e = sync->edges.count - 1; e >= 0; e--) {
 		sync->dropped[e] = true;
 		if (any_conflict(sync))
@@ -317,7 +317,16 @@ static void write_events(Sync *sync)
 	}
 }
 
-// The fork and the join of a step: one event of compute, one of each other stream.
+static void remove_fork_and_join(Actions *list)
+{
+	int kept = 0;
+	for (int i = 0; i < list->count; i++)
+		if (list->at[i].function != FUNCTION_BEGIN && list->at[i].function != FUNCTION_END)
+			list->at[kept++] = list->at[i];
+	list->count = kept;
+}
+
+// The fork and the join of a step: one event of compute, one of each other stream. On one stream there is neither.
 static void fork_and_join(Sync *sync)
 {
 	static const char *const names[] = {"STEP_BEGUN", "DP_STREAM_DONE", "TP_STREAM_DONE", "PP_STREAM_DONE"};
@@ -326,6 +335,11 @@ static void fork_and_join(Sync *sync)
 		for (int i = 0; i < role->functions.at[f].steps.count; i++)
 			role->uses[role->functions.at[f].steps.at[i].stream] = true;
 	bool others = role->uses[STREAM_DP] || role->uses[STREAM_TP] || role->uses[STREAM_PP];
+	if (!others) {
+		remove_fork_and_join(&role->train);
+		remove_fork_and_join(&role->evaluate);
+		remove_fork_and_join(&role->infer);
+	}
 	for (int s = 0; s < STREAMS; s++) {
 		if (!(s == STREAM_COMPUTE ? others : role->uses[s]))
 			continue;

@@ -1,0 +1,16 @@
+-- softmax over the last dim, with leading dims, of activations and of weights, and of what another softmax gave.
+local function forward(t)                            -- t.x f32[batch,3,5], t.y f32[batch,3,5]
+  local gain = mp.parameter("gain", { 5 }, mp.normal(1, 0.5))
+  local table = mp.parameter("table", { 3, 5 }, mp.normal(0, 1))
+  local p = mp.softmax(t.x * gain)
+  local q = mp.softmax(4 * p * mp.softmax(table))
+  local d = q - t.y * t.y
+  local e = mp.softmax(gain) - 1
+  return { loss = 10 * mp.mean(d * d) + mp.mean(e * e * e) }
+end
+
+return mp.program {
+  forward = forward,
+  data = mp.tensors { x = { "f32", 3, 5 }, y = { "f32", 3, 5 } },
+  batch = 8, optimizer = mp.sgd { lr = 1 },
+}

@@ -1,0 +1,117 @@
+"""The shipped and some test specs in PyTorch, in its own words: each a function forward(weights, batch) -> (loss,
+outputs), with the inputs' shapes."""
+import torch
+import torch.nn.functional as F
+
+
+def linear(w, name, x):
+    return F.linear(x, w[name + ".weight"], w.get(name + ".bias"))
+
+
+def mlp(w, t):
+    h = F.relu(linear(w, "fc1", t["image"]))
+    h = F.relu(linear(w, "fc2", h))
+    h = F.relu(linear(w, "fc3", h))
+    logits = linear(w, "fc4", h)
+    return F.cross_entropy(logits, t["label"], ignore_index=-1), {"logits": logits}
+
+
+def one_linear(w, t):
+    y = linear(w, "linear", t["x"])
+    return F.mse_loss(y, t["target"]), {"y": y}
+
+
+def pair(w, t):
+    y = linear(w, "down", linear(w, "up", t["x"]))
+    return F.mse_loss(y, t["target"]), {"y": y}
+
+
+def residual_across_cut(w, t):
+    h = F.relu(linear(w, "first", t["image"]))
+    logits = linear(w, "third", h + F.relu(linear(w, "second", h)))
+    return F.cross_entropy(logits, t["label"], ignore_index=-1), {"logits": logits}
+
+
+def shared_weight(w, t):
+    shared = w["shared.weight"]
+    h = F.relu(linear(w, "first", t["image"]))
+    h = F.relu(F.linear(h, shared, w["second.bias"]))
+    h = F.relu(linear(w, "third", h))
+    logits = linear(w, "fifth", F.relu(F.linear(h, shared)))
+    return F.cross_entropy(logits, t["label"], ignore_index=-1), {"logits": logits}
+
+
+def two_losses(w, t):
+    h = F.relu(linear(w, "left", t["left"])) + F.relu(linear(w, "right", t["right"]))
+    kind, value = linear(w, "kind", h), linear(w, "value", h)
+    loss = F.cross_entropy(kind, t["kind"]) + 0.5 * F.mse_loss(value, t["value"])
+    return loss, {"kind": kind, "value": value}
+
+
+def chains(w, t):
+    samples = len(t["x"])
+    h = F.gelu((t["x"] - w["shift"]) * w["gain"])
+    h = linear(w, "inner", h)
+    h = F.gelu(h, approximate="tanh") / (2.5 + h * h)
+    means = h.mean(-1)
+    h = linear(w, "outer", h).softmax(-1) - w["shift"] / 2
+    rows = h.sum(1) / w["gain"]
+    wide = F.relu(h.reshape(samples, 48)) - 0.1
+    y = linear(w, "last", wide) + linear(w, "side", -means * w["gain"].mean())
+    return F.mse_loss(y, t["y"]) + 0.125 * (rows * rows).mean(), {"y": y, "rows": rows}
+
+
+def uneven(w, t):
+    h = linear(w, "second", F.relu(linear(w, "first", t["image"])))
+    h = F.gelu(linear(w, "third", h))
+    h = F.relu(linear(w, "fourth", h * linear(w, "gate", h).softmax(-1)))
+    logits = linear(w, "classes", h)
+    return F.cross_entropy(logits, t["label"], ignore_index=-1), {"logits": logits}
+
+
+def reuse(w, t):
+    twice, scale = w["twice.weight"], w["scale"]
+    h = F.relu(linear(w, "first", t["image"]))
+    h = h + F.relu(F.linear(F.relu(F.linear(h, twice)), twice))
+    h = F.gelu(F.linear(h, twice) * scale, approximate="tanh") + h * scale
+    logits = linear(w, "last", F.linear(h, twice))
+    penalty = 1e-3 * (twice * twice).sum() + (scale * scale).mean()
+    return F.cross_entropy(logits, t["label"], ignore_index=-1) + penalty, {"logits": logits}
+
+
+class Model:
+    """shapes: of a sample of each input, or the number of classes of a label; the rest is what the spec's optimizer
+    says: lr, momentum, decay (not of the parameters no_decay), linear decay of the learning rate, its warm-up."""
+
+    def __init__(self, forward, shapes, lr, momentum=0.0, decay=0.0, no_decay=(), linear=False, warmup=0):
+        self.forward, self.shapes, self.lr, self.momentum, self.decay = forward, shapes, lr, momentum, decay
+        self.no_decay, self.linear, self.warmup = no_decay, linear, warmup
+
+    def rate(self, step, steps):
+        """The learning rate of step 0, 1, …"""
+        if step < self.warmup:
+            return self.lr * (step + 1) / self.warmup
+        return self.lr * (steps - step) / (steps - self.warmup) if self.linear else self.lr
+
+    def optimizer(self, weights):
+        """torch.optim.SGD over {name: tensor}."""
+        groups = [{"params": [w for n, w in weights.items() if n not in self.no_decay], "weight_decay": self.decay},
+                  {"params": [w for n, w in weights.items() if n in self.no_decay], "weight_decay": 0.0}]
+        return torch.optim.SGD([g for g in groups if g["params"]], lr=self.lr, momentum=self.momentum)
+
+
+IMAGE = {"image": [784], "label": 10}
+MODELS = {
+    "mlp": Model(mlp, IMAGE, 0.01),
+    "momentum": Model(mlp, IMAGE, 0.01, momentum=0.9, decay=1e-3, linear=True),
+    "column": Model(one_linear, {"x": [1024], "target": [4096]}, 0.01),
+    "row": Model(one_linear, {"x": [1024], "target": [4096]}, 0.01),
+    "pair": Model(pair, {"x": [1024], "target": [1024]}, 0.01),
+    "residual_across_cut": Model(residual_across_cut, IMAGE, 0.1),
+    "shared_weight": Model(shared_weight, IMAGE, 0.1, no_decay=("shared.weight",)),
+    "two_losses": Model(two_losses, {"left": [12], "right": [8], "value": [1], "kind": 3}, 0.1, momentum=0.9, decay=1e-4,
+                        linear=True, warmup=5),
+    "chains": Model(chains, {"x": [6, 8], "y": [12]}, 0.1),
+    "uneven": Model(uneven, IMAGE, 0.05, momentum=0.9, decay=1e-3),
+    "reuse": Model(reuse, IMAGE, 0.05, momentum=0.8, decay=1e-2, no_decay=("scale",), linear=True, warmup=4),
+}

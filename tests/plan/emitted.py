@@ -1,0 +1,257 @@
+"""Reads an emitted directory back: what each program of a rank enqueues, taken from the C text alone.
+
+The generator's own lists are not asked: streams, waits and records come from the calls in program_K.cu, addresses from
+memory.h, what a kernel reads and writes from the const in its prototype in kernels.h.
+"""
+import collections
+import dataclasses
+import re
+
+from lib.harness import check
+
+NUMBERS = {"ncclFloat32": 4, "ncclFloat64": 8, "ncclInt32": 4}
+COMPUTE, STREAMS = "compute", ("compute", "dp_stream", "tp_stream", "pp_stream")
+WORKSPACE = "the workspace"
+
+Buffer = collections.namedtuple("Buffer", "name kind bytes slots offset stride function first last")
+Buffer.__doc__ = "kind: parameters … scratch, workspace; function, first, last: where memory.h says that scratch lives"
+Action = collections.namedtuple("Action", "name function first second")
+
+
+@dataclasses.dataclass
+class Access:
+    buffer: str
+    slot: str           # an expression of the function's arguments; None: the buffer has no slots
+    write: bool
+    read: bool
+    bytes: int = None   # where the call says how many; else the buffer's slot
+    adds: str = ""      # the condition under which a GEMM adds to what is there
+
+
+@dataclasses.dataclass
+class Message:
+    send: bool
+    peer: int
+    count: int
+    type: str
+    access: Access
+
+
+@dataclasses.dataclass
+class Operation:
+    """kind: wait, record (event: an expression) or step."""
+    kind: str
+    stream: str
+    line: int
+    condition: str = ""     # "", "evaluating" or "ARGUMENT == N"
+    event: str = ""
+    call: str = ""
+    text: str = ""          # the comment above
+    accesses: list = dataclasses.field(default_factory=list)
+    messages: list = dataclasses.field(default_factory=list)
+    communicator: str = ""
+
+
+@dataclasses.dataclass
+class Function:
+    name: str
+    arguments: tuple        # names of its micro-batches: (), ("mb",), ("f", "b"), …
+    operations: list
+
+    @property
+    def micro(self):
+        return bool(self.arguments)
+
+
+@dataclasses.dataclass
+class Program:
+    stage: int
+    buffers: dict
+    constants: dict         # numbers of events
+    functions: dict
+    lists: dict             # train, evaluate, infer: Actions
+    arena: int
+
+
+def split(text):
+    """Arguments at the commas that are in no brackets."""
+    parts, depth, start = [], 0, 0
+    for i, c in enumerate(text):
+        depth += c in "([" and 1 or c in ")]" and -1 or 0
+        if c == "," and depth == 0:
+            parts.append(text[start:i].strip())
+            start = i + 1
+    return parts + [text[start:].strip()]
+
+
+def number(expression, names):
+    """The value of a C expression of whole numbers."""
+    check(re.fullmatch(r"[\w\s+*%><=()-]+", expression), f"what is the expression {expression!r}?")
+    return int(eval(expression, {"__builtins__": {}}, names))
+
+
+# ---------------------------------------------------------------------------------------------------------
+# memory.h and kernels.h
+
+ACCESSOR = re.compile(r"static inline \w+ \*(\w+)\(const struct mp_rank \*r(, int mb)?\) \{ return \(\w+ \*\)\(r->arena \+ (\d+)"
+                      r"(?: \+ mb % (\d+) \* \(size_t\)(\d+))?\); \} // .*?, (\d+) bytes(?:, (\w+) steps? (\d+)(?: to (\d+))?)?$")
+
+
+def read_buffers(text):
+    """[{name: Buffer}, …] by program."""
+    programs, kind = [], ""
+    for line in text.splitlines():
+        if re.match(r"#(el)?if MP_PROGRAM == ", line):
+            programs.append({})
+        elif re.match(r"// \w+(:|$)", line):
+            kind = re.match(r"// (\w+)", line)[1]
+        elif line.startswith("static inline"):
+            found = ACCESSOR.match(line)
+            check(found, f"memory.h was not understood: {line}")
+            name, slotted, offset, slots, stride, size, function, first, last = found.groups()
+            check(name not in programs[-1], f"memory.h defines {name} twice")
+            check(bool(slotted) == bool(slots), f"memory.h: {name} ignores its micro-batch")
+            programs[-1][name] = Buffer(name, kind, int(size), int(slots or 1), int(offset), int(stride or 0), function or None,
+                                        first and int(first), first and int(last or first))
+    return programs
+
+
+def read_prototypes(text):
+    """{kernel: [what its parameters are: "" no buffer, "read" or "write"]}"""
+    text = re.sub(r"(?m)//.*$", "", text)
+    found = {}
+    for name, parameters in re.findall(r"^void (\w+)\(([^;]*?)\);", text, re.M | re.S):
+        found[name] = ["" if "*" not in p else "read" if p.startswith("const ") else "write" for p in split(parameters)]
+    return found
+
+
+# ---------------------------------------------------------------------------------------------------------
+# program_K.cu
+
+class Reader:
+    def __init__(self, buffers, prototypes, workspace):
+        self.buffers, self.prototypes, self.workspace = buffers, prototypes, workspace
+
+    def place(self, argument, write, read, size=None):
+        """[Access] of a pointer argument; nothing for NULL and host memory."""
+        argument = re.sub(r"^\(\w+ \*\)", "", argument)
+        found = re.match(r"(\w+)\(r(?:, (\w+))?\)( \+ peer \* \d+)?$", argument)
+        if not found:
+            check(argument == "NULL" or re.match(r"r->(input|output|metrics|learning_rate)\b", argument),
+                  f"what is the operand {argument!r}?")
+            return []
+        check(found[1] in self.buffers, f"{found[1]} is not in memory.h")
+        return [Access(found[1], found[2], write, read, size)]
+
+    def call(self, name, arguments, operation):
+        if name == "mp_gemm":
+            operation.stream = arguments[7]
+            for i in (2, 3, 4):
+                operation.accesses += self.place(arguments[i], False, True)
+            (result,) = self.place(arguments[5], True, False)
+            result.adds = arguments[6].replace("false", "")
+            operation.accesses.append(result)
+            if self.workspace:
+                operation.accesses.append(Access(WORKSPACE, None, True, False))
+        elif name == "cudaMemcpyAsync":
+            operation.stream = arguments[4]
+            operation.accesses += self.place(arguments[0], True, False, int(arguments[2]))
+            operation.accesses += self.place(arguments[1], False, True, int(arguments[2]))
+        elif name.startswith("nccl"):
+            self.communication(name, arguments, operation)
+        else:
+            check(name in self.prototypes, f"{name} is not in kernels.h")
+            kinds = self.prototypes[name]
+            check(len(kinds) == len(arguments), f"{name} is called with {len(arguments)} arguments")
+            operation.stream = arguments[-1]
+            for kind, argument in zip(kinds, arguments):
+                if kind:
+                    operation.accesses += self.place(argument, kind == "write", kind == "read")
+        operation.stream = operation.stream.removeprefix("r->")
+        check(operation.stream in STREAMS, f"{name} runs on {operation.stream}")
+
+    def communication(self, name, arguments, operation):
+        operation.stream, communicator = arguments[-1], arguments[-2].removeprefix("r->")
+        check(operation.communicator in ("", communicator), f"a group on {communicator} and {operation.communicator}")
+        operation.communicator = communicator
+        if name in ("ncclSend", "ncclRecv"):
+            send, count, size = name == "ncclSend", int(arguments[1]), NUMBERS[arguments[2]]
+            if arguments[3] == "peer":  # all-to-all: the loop's messages cover the whole buffer
+                operation.accesses += self.place(arguments[0], not send, send)
+                return
+            (access,) = self.place(arguments[0], not send, send, count * size)
+            operation.accesses.append(access)
+            operation.messages.append(Message(send, int(arguments[3]), count, arguments[2], access))
+            return
+        source, target, count, size = arguments[0], arguments[1], int(arguments[2]), NUMBERS[arguments[3]]
+        check(name in ("ncclAllReduce", "ncclReduceScatter", "ncclAllGather"), f"what is {name}?")
+        exact = count * size
+        in_place = source == target
+        operation.accesses += self.place(source, in_place, True, None if name == "ncclReduceScatter" else exact)
+        if not in_place:
+            operation.accesses += self.place(target, True, False, None if name == "ncclAllGather" else exact)
+
+    def body(self, lines, first_line):
+        operations, conditions, comment, group = [], [], "", None
+        for i, line in enumerate(lines):
+            here, line = first_line + i, line.strip()
+            if line.startswith("//"):
+                comment = line[3:]
+                continue
+            condition = next((c for c in reversed(conditions) if c != "loop"), "")
+            if found := re.match(r"if \((.+)\) \{", line):
+                conditions.append({"r->evaluating": "evaluating"}.get(found[1], found[1]))
+            elif re.match(r"for \(int peer = 0; peer < \d+; peer\+\+\) \{", line):
+                conditions.append("loop")
+            elif line == "}":
+                conditions.pop()
+            elif found := re.match(r"CUDA\(cudaStreamWaitEvent\(r->(\w+), r->event\[(.+)\], 0\)\);$", line):
+                check(found[1] in STREAMS, f"what is {line}?")
+                operations.append(Operation("wait", found[1], here, condition, event=found[2]))
+            elif found := re.match(r"CUDA\(cudaEventRecord\(r->event\[(.+)\], r->(\w+)\)\);$", line):
+                check(found[2] in STREAMS, f"what is {line}?")
+                operations.append(Operation("record", found[2], here, condition, event=found[1]))
+            elif line == "NCCL(ncclGroupStart());":
+                group = Operation("step", "", here, condition, call="group", text=comment)
+            elif line == "NCCL(ncclGroupEnd());":
+                operations.append(group)
+                group = None
+            else:
+                found = re.match(r"(?:CUDA\(|NCCL\()?(\w+)\((.*)\);$", line)
+                check(found, f"what is {line!r}?")
+                arguments = found[2][:-1] if line.startswith(("CUDA(", "NCCL(")) else found[2]
+                operation = group or Operation("step", "", here, condition, call=found[1], text=comment)
+                self.call(found[1], split(arguments), operation)
+                if operation is not group:
+                    operations.append(operation)
+        check(not conditions and not group, "a block of a function stays open")
+        return operations
+
+
+def read_program(text, stage, buffers, prototypes):
+    lines = text.splitlines()
+    offset, size = map(int, re.search(r"^\t(\d+), (\d+), // workspace", text, re.M).groups())
+    if size:
+        buffers = {**buffers, WORKSPACE: Buffer(WORKSPACE, "workspace", size, 1, offset, 0, None, None, None)}
+    reader, functions, lists = Reader(buffers, prototypes, bool(size)), {}, {}
+    for i, line in enumerate(lines):
+        if found := re.match(r"static void (\w+)\(struct mp_rank \*r, int(?: (\w+))?, int(?: (\w+))?\)$", line):
+            end = lines.index("}", i)
+            functions[found[1]] = Function(found[1], tuple(a for a in (found[2], found[3]) if a),
+                                           reader.body(lines[i + 2:end], i + 3))
+        elif found := re.match(r"static const struct mp_action (\w+)_actions\[\] = \{$", line):
+            rows = [re.fullmatch(r'\t\{"(.+)", (\w+), (-?\d+), (-?\d+)\},', row) for row in lines[i + 1:lines.index("};", i)]]
+            lists[found[1]] = [Action(row[1], row[2], int(row[3]), int(row[4])) for row in rows]
+    constants = {name: int(value) for name, value in re.findall(r"^\t(\w+) = (\d+),?$", text, re.M)}
+    arena = int(re.search(r"^\t(\d+), // bytes of the arena", text, re.M)[1])
+    check(lists and functions, f"program_{stage}.cu was not understood")
+    return Program(stage, buffers, constants, functions, lists, arena)
+
+
+def read(folder):
+    """The Programs of an emitted directory, by stage."""
+    buffers = read_buffers((folder / "memory.h").read_text())
+    prototypes = read_prototypes((folder / "kernels.h").read_text())
+    files = sorted(folder.glob("program_*.cu"), key=lambda path: int(path.stem.split("_")[1]))
+    check(len(files) == len(buffers), f"{len(files)} programs and memory of {len(buffers)}")
+    return [read_program(path.read_text(), i, buffers[i], prototypes) for i, path in enumerate(files)]
