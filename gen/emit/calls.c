@@ -98,7 +98,9 @@ const char *kernel_call(Kernels *kernels, const Role *role, const Function *func
 	(void)function;
 	const Emit *emit = kernels->emit;
 	const Node *node = step->nodes.at[0];
-	Kernel kernel = {.name = op_table[node->op].expression, .template_name = op_table[node->op].expression};
+	Type type = node->outs ? node->out[0]->type : emit->plan->graph->real;
+	const char *name = op_table[node->op].expression;
+	Kernel kernel = {.name = type == TYPE_I32 ? arena_printf(emit->arena, "%s_i32", name) : name, .template_name = name, .type = type};
 	const char *launcher = use_kernel(kernels, &kernel);
 	if (node->op == OP_SGD)
 		return sgd_call(emit, role, node, slot);

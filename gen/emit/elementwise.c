@@ -233,7 +233,7 @@ const char *elementwise_call(Kernels *kernels, const Role *role, const Step *ste
 	collect(&chain);
 	choose_columns(&chain);
 	const char *real = c_type(emit->plan->graph->real);
-	Kernel kernel = {.name = chain_name(&chain), .template_name = chain.rows ? "elementwise_rows" : "elementwise",
+	Kernel kernel = {.name = chain_name(&chain), .template_name = chain.rows ? "elementwise_rows" : "elementwise", .type = emit->plan->graph->real,
 	                 .parameters = parameter_text(&chain, real, ""), .arguments = argument_text(&chain),
 	                 .body = body_text(&chain, real), .comment = comment_text(&chain)};
 	Text call = {.arena = emit->arena};

@@ -17,7 +17,7 @@ const char *use_kernel(Kernels *kernels, const Kernel *kernel)
 		const Kernel *known = &kernels->kernels.at[i];
 		if (strncmp(known->name, kernel->name, strlen(kernel->name)))
 			continue;
-		if (same_text(known->body, kernel->body) && same_text(known->parameters, kernel->parameters) && known->template_name == kernel->template_name)
+		if (same_text(known->body, kernel->body) && same_text(known->parameters, kernel->parameters) && known->template_name == kernel->template_name && known->type == kernel->type)
 			return known->name;
 		namesakes++;
 	}
@@ -64,9 +64,9 @@ void emit_kernels(Text *source, Text *header, const Kernels *kernels)
 	text_add(source, "// Every kernel of the programs, instantiated from mpgen's templates.\n#include \"kernels.h\"\n#include \"mp.h\"\n#include \"mp_kernel.h\"\n");
 	emit_banner(header, emit);
 	text_add(header, "// Launchers of the kernels in kernels.cu.\n#ifndef KERNELS_H\n#define KERNELS_H\n#include <cuda_runtime_api.h>\n");
-	Binding params[] = {{"real", c_type(emit->plan->graph->real)}};
 	for (int i = 0; i < kernels->kernels.count; i++) {
 		const Kernel *kernel = &kernels->kernels.at[i];
+		Binding params[] = {{"real", c_type(kernel->type)}};
 		const char *text = read_template(emit, arena_printf(emit->arena, "%s.cu", kernel->template_name));
 		Binding slots[] = {{"comment", kernel->comment}, {"parameters", kernel->parameters}, {"body", kernel->body}, {"arguments", kernel->arguments},
 		                   {"kernel_parameters", kernel->parameters ? restricted(emit->arena, kernel->parameters) : NULL}};

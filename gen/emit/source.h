@@ -8,6 +8,7 @@
 typedef struct {
 	const char *name;       // of the launcher
 	const char *template_name;
+	Type type;              // of its elements
 	const char *parameters, *arguments, *body, *comment; // slots of element-wise templates, else NULL
 } Kernel;
 

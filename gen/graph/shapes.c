@@ -45,7 +45,7 @@ void shape_scalar(Graph *graph, Node *node)
 
 void shape_same(Graph *graph, Node *node)
 {
-	if (node->phase == PHASE_FORWARD)
+	if (op_table[node->op].lowering == LOWER_ELEMENTWISE)
 		want_reals(graph, node);
 	for (int i = 1; i < node->ins; i++)
 		assert(same_shape(node->in[0], node->in[i]));

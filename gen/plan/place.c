@@ -71,6 +71,12 @@ static bool scatter_is_wanted(const Node *node, const Rule *rule, Axis axis, int
 	return false;
 }
 
+// An update changes its parameter and state where they are stored: it runs in their placement.
+static bool stays(const Node *node, int operand)
+{
+	return node->op == OP_SGD && op_table[node->in[operand]->producer->op].lowering == LOWER_NOTHING;
+}
+
 // Where the result has to lie; false: anywhere.
 static bool fixed_result(const Node *node, Axis axis, Placement *to)
 {
@@ -95,6 +101,28 @@ static bool divides(const Placing *p, const Node *node, const Rule *rule, Axis a
 	return x == y || (x % p->plan->mesh[axis] == 0 && y % p->plan->mesh[axis] == 0);
 }
 
+// A dim is shared out by one axis, or by micro-batches and dp together (whose product divides the batch): equal
+// shards of shards would need padding inside of padding.
+static bool taken(Placement wanted, Axis axis, const Placement *places)
+{
+	for (int other = 0; other < (int)axis && wanted.kind == SHARD && axis > AXIS_DP; other++)
+		if (places[other].kind == SHARD && places[other].dim == wanted.dim)
+			return true;
+	return false;
+}
+
+// result: where the node's outputs lie on the axes before this one.
+static bool dims_are_free(const Node *node, const Rule *rule, Axis axis, const Placement *result)
+{
+	for (int i = 0; i < node->ins; i++)
+		if (taken(rule->in[i], axis, node->in[i]->place))
+			return false;
+	for (int i = 0; i < node->outs; i++)
+		if (taken(rule->out[i], axis, result))
+			return false;
+	return true;
+}
+
 typedef struct {
 	double bytes;
 	int conversions;
@@ -107,10 +135,11 @@ static bool price_rule(const Placing *p, const Node *node, const Rule *rule, Axi
 	*price = (Price){0};
 	for (int i = 0; i < node->ins; i++) {
 		double cost = conversion_cost(p, node->in[i], axis, rule->in[i]);
-		if (cost == DBL_MAX || !scatter_is_wanted(node, rule, axis, i, fixed))
+		bool converts = !same(node->in[i]->place[axis], rule->in[i]);
+		if (cost == DBL_MAX || !scatter_is_wanted(node, rule, axis, i, fixed) || (converts && stays(node, i)))
 			return false;
 		price->bytes += cost;
-		price->conversions += !same(node->in[i]->place[axis], rule->in[i]);
+		price->conversions += converts;
 	}
 	if (!divides(p, node, rule, axis))
 		return false;
@@ -126,12 +155,12 @@ static bool price_rule(const Placing *p, const Node *node, const Rule *rule, Axi
 	return true;
 }
 
-static const Rule *choose_rule(const Placing *p, const Node *node, const Rules *rules, Axis axis)
+static const Rule *choose_rule(const Placing *p, const Node *node, const Rules *rules, Axis axis, const Placement *result)
 {
 	const Rule *best = NULL;
 	Price least = {0}, price;
 	for (int i = 0; i < rules->count; i++) {
-		if (!price_rule(p, node, &rules->at[i], axis, &price))
+		if (!dims_are_free(node, &rules->at[i], axis, result) || !price_rule(p, node, &rules->at[i], axis, &price))
 			continue;
 		if (!best || price.bytes < least.bytes || (price.bytes == least.bytes && price.conversions < least.conversions)) {
 			best = &rules->at[i];
@@ -266,6 +295,9 @@ static bool can_read(const Node *node, const Node *consumer)
 // The conversion's result, when the same was done before where this consumer can read it.
 static Tensor *converted_before(const Placing *p, const Tensor *t, Axis axis, Placement to, const Node *consumer)
 {
+	Tensor *origin = t->producer->attributes.converts; // t is itself a conversion of what is wanted
+	if (origin && t->producer->attributes.axis == axis && same(origin->place[axis], to) && can_read(origin->producer, consumer))
+		return origin;
 	for (int i = 0; i < p->conversions.count; i++) {
 		Node *node = p->conversions.at[i];
 		Tensor *result = node->out[0];
@@ -396,7 +428,7 @@ static void place_node(Placing *p, Node *node)
 		has_rules |= rules.count > 0;
 		if (!rules.count || p->plan->mesh[axis] == 1 || (axis == AXIS_MICRO && once_a_step(node)))
 			continue;
-		const Rule *rule = choose_rule(p, node, &rules, axis);
+		const Rule *rule = choose_rule(p, node, &rules, axis, result);
 		if (!rule)
 			no_rule(p, node, axis);
 		for (int i = 0; i < node->ins; i++)

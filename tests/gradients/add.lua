@@ -1,16 +1,21 @@
--- Operands of equal shapes, shorter ones on either side, a scalar tensor and numbers.
+-- add: equal shapes, either operand the smaller one, scalars, numbers, and one tensor as both operands.
 local function forward(t)                            -- t.x f32[batch,3,4]
-  local a = mp.parameter("a", { 3, 4 }, mp.uniform(1, 2))
-  local b = mp.parameter("b", { 4 }, mp.uniform(1, 2))
-  local c = mp.parameter("c", { 3, 4 }, mp.uniform(1, 2))
-  local y = (t.x + 2) + a
-  y = b + y                                         -- the shorter operand first
-  y = (y * y) + (a + c)                            -- equal shapes, both of parameters
-  y = (1.5 + y) + mp.mean(b)                       -- a number, a scalar
-  y = (y + (y * y + c)) + 0.75
-  return { loss = mp.mean(y * y), outputs = { y = y } }
+  local row = mp.parameter("row", { 4 }, mp.normal(0, 0.5))
+  local matrix = mp.parameter("matrix", { 3, 4 }, mp.normal(0, 0.5))
+  local other = mp.parameter("other", { 3, 4 }, mp.normal(0, 0.5))
+  local scalar = mp.mean(other * other)
+  local h = t.x + matrix                             -- gradients of both operands of h + row and row + h
+  local terms = { h, row + t.x, h + row, row + h, h + h, matrix + other, row + matrix, matrix + row,
+    h + scalar, scalar + h, scalar + row, scalar + scalar, 2 + other, other + 3 }
+  local loss = mp.mean(h)
+  for i, term in ipairs(terms) do
+    loss = loss + mp.mean(term * term * (term + i)) * 0.2
+  end
+  return { loss = loss }
 end
 
 return mp.program {
-  forward = forward, data = mp.tensors { x = { "f32", 3, 4 } }, batch = 4, mesh = {}, optimizer = mp.sgd { lr = 1 },
+  forward = forward,
+  data = mp.tensors { x = { "f32", 3, 4 } },
+  batch = 8, optimizer = mp.sgd { lr = 1 },
 }

@@ -15,5 +15,5 @@ end
 return mp.program {
   forward = forward,
   data = mp.tensors { x = { "f32", 3, 5 }, kind = { "i32" }, token = { "i32", 3 } },
-  batch = 8, optimizer = mp.sgd { lr = 1 },
+  batch = 8, microbatches = 2, optimizer = mp.sgd { lr = 1 },
 }

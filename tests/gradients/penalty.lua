@@ -13,5 +13,5 @@ end
 return mp.program {
   forward = forward,
   data = mp.tensors { x = { "f32", 5 }, label = { "i32" } },
-  batch = 8, optimizer = mp.sgd { lr = 1 },
+  batch = 8, microbatches = 2, optimizer = mp.sgd { lr = 1 },
 }

@@ -13,5 +13,5 @@ end
 return mp.program {
   forward = forward,
   data = mp.tensors { x = { "f32", 3, 4 }, y = { "f32", 2, 6 } },
-  batch = 8, optimizer = mp.sgd { lr = 1 },
+  batch = 8, microbatches = 2, optimizer = mp.sgd { lr = 1 },
 }

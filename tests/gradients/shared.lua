@@ -15,5 +15,5 @@ end
 return mp.program {
   forward = forward,
   data = mp.tensors { x = { "f32", 6 }, y = { "f32", 6 } },
-  batch = 8, optimizer = mp.sgd { lr = 1 },
+  batch = 8, microbatches = 2, optimizer = mp.sgd { lr = 1 },
 }

@@ -18,5 +18,5 @@ end
 return mp.program {
   forward = forward,
   data = mp.tensors { x = { "f32", 2, 3, 4 } },
-  batch = 8, optimizer = mp.sgd { lr = 1 },
+  batch = 8, microbatches = 2, optimizer = mp.sgd { lr = 1 },
 }

@@ -1,140 +1,181 @@
 """Parity with PyTorch: the same weights and the same batches, exchanged as safetensors, read in the file's order.
 
-Gradients are what one step takes from the weights, in f64, against autograd's. Then 20 steps of training, and the
-outputs of inference.
+Gradients are what one step takes from the weights, in f64, against autograd's. Then the losses of 20 steps (in f64 the
+trained weights too), and the outputs of inference. models.py has the models in PyTorch.
 """
 import sys
 
 import numpy
 
 from lib import safetensors, specs
-from lib.harness import WORK, Case, Skip, check, compare_numbers, compare_tensors, locked
+from lib.harness import FASHION, WORK, Case, Program, Skip, check, compare_numbers, compare_tensors, locked
 
-STEPS, MICROBATCHES = 20, 2
-SPECS = {spec.name: spec for spec in specs.SPECS}
-ONE = (1, 1, 1)
+STEPS, BATCHES, TAIL = 20, 4, 17        # the file holds 4 batches, which 20 steps read 5 times, and 17 samples more
+SPECS = {spec.name: spec for spec in specs.SPECS + [
+    specs.Spec("momentum", "specs/mlp.lua", 4, True, FASHION, specs.IMAGE, "momentum=0.9", "weight_decay=0.01",
+               "schedule=linear"),
+    specs.Spec("activations", "tests/parity/activations.lua", 1, False, "synthetic", {"x": [16]})]}
+HAS_LR = ("mlp", "column", "row", "pair")       # with an option for it
+TOLERANCE = {"f64": 1e-9, "f32": 1e-5}
+ONE, ALL = (1, 1, 1), (2, 2, 2)
+OTHERS = ["residual_across_cut", "shared_weight", "two_losses", "chains", "uneven", "reuse", "activations"]
 
 
-def torch_models():
-    sys.path.insert(0, str(__file__).rsplit("/", 1)[0])
+def import_torch():
+    """PyTorch and the models in it; a case that needs it is skipped where it is missing."""
     try:
         import torch
-        import models
     except ImportError as missing:
         raise Skip(f"{missing}: Debian's python3-torch is not installed")
     torch.set_num_threads(1)
+    sys.path.insert(0, str(specs.ROOT / "tests/parity"))
+    import models
     return torch, models.MODELS
 
 
-def data_file(name, shapes):
-    """20 batches; a label of -1, in the data of classes, is one that does not count."""
+def make_data(shapes):
+    """Values around the centre of each sample's class, so that losses fall. A fifth of the labels is -1, which does not
+    count; so are those of the first 16 samples, all that a micro-batch has."""
+    random, samples = numpy.random.default_rng(11), BATCHES * specs.BATCH + TAIL
+    classes = min([shape for shape in shapes.values() if isinstance(shape, int)], default=10)
+    kind, tensors = random.integers(0, classes, samples, dtype="i4"), {}
+    for name, shape in shapes.items():
+        if isinstance(shape, int):
+            tensors[name] = numpy.where(random.random(samples) < 0.2, -1, kind).astype("i4")
+            tensors[name][:16] = -1
+        else:
+            tensors[name] = 0.7 * random.random([classes, *shape], "f4")[kind] + 0.3 * random.random([samples, *shape], "f4")
+    return tensors
+
+
+def exchange(name, make):
+    """(path, {name: array}) of a file that the first caller makes."""
     path = WORK / "data" / f"parity-{name}.safetensors"
     with locked(path.with_suffix(".lock")):
-        random, samples = numpy.random.default_rng(11), STEPS * specs.BATCH
-        tensors = {}
-        for input, shape in shapes.items():
-            if isinstance(shape, int):
-                tensors[input] = random.integers(0, shape, samples, dtype="i4")
-            else:
-                tensors[input] = random.random([samples, *shape], "f4")
+        tensors = make()
         safetensors.write(path, tensors)
     return path, tensors
 
 
-def weights_file(name, dtype):
-    """Weights of our own, for the shapes that the program starts with."""
-    program = specs.program(SPECS[name], ONE, MICROBATCHES, "f64")
-    path = WORK / "data" / f"weights-{name}-{dtype}.safetensors"
-    with locked(path.with_suffix(".lock")):
-        program.run("--data", "synthetic", "--steps", 0, "--save", program.folder / "shapes")
-        start = safetensors.read(program.folder / "shapes/step_0/model.safetensors")
-        random = numpy.random.default_rng(7)
-        weights = {n: random.normal(n in ("gain", "scale"), 0.6 / max(w.shape[-1], 4) ** 0.5, w.shape)
-                   for n, w in sorted(start.items())}
-        weights = {n: w.astype("f4").astype("f8" if dtype == "f64" else "f4") for n, w in weights.items()}
-        safetensors.write(path, weights)
-    return path, weights
+def make_weights(spec, dtype):
+    """Values of our own, exact in f32, for the tensors that the program starts with."""
+    program = specs.program(spec, ONE, 1, "f64")
+    program.run("--data", "synthetic", "--steps", 0, "--save", program.folder / "shapes")
+    start = safetensors.read(program.folder / "shapes/step_0/model.safetensors")
+    random = numpy.random.default_rng(7)
+    weights = {n: random.normal(n in ("gain", "scale"), 0.6 / max(w.shape[-1], 4) ** 0.5, w.shape)
+               for n, w in sorted(start.items())}
+    return {n: w.astype("f4").astype({"f64": "f8", "f32": "f4"}[dtype]) for n, w in weights.items()}
 
 
 class Reference:
-    """The model in PyTorch, in double precision unless dtype says otherwise."""
+    """A model in PyTorch, in the type of the program that it is compared with."""
 
     def __init__(self, name, dtype="f64"):
-        self.torch, models = torch_models()
-        self.model, self.type = models[name], getattr(self.torch, {"f64": "float64", "f32": "float32"}[dtype])
-        self.data_path, self.data = data_file(name, self.model.shapes)
-        self.weights_path, weights = weights_file(name, dtype)
+        self.torch, models = import_torch()
+        self.model, self.type = models[name], {"f64": self.torch.float64, "f32": self.torch.float32}[dtype]
+        self.data_path, self.data = exchange(name, lambda: make_data(self.model.shapes))
+        self.weights_path, weights = exchange(f"{name}-weights-{dtype}", lambda: make_weights(SPECS[name], dtype))
         self.weights = {n: self.torch.tensor(w, dtype=self.type, requires_grad=True) for n, w in weights.items()}
+        self.words = ["--data", self.data_path, "--load", self.weights_path]
 
-    def batch(self, begin, end):
+    def forward(self, begin=0, end=None):
+        """(loss, outputs) for samples of the file."""
         tensors = {n: self.torch.from_numpy(a[begin:end]) for n, a in self.data.items()}
-        return {n: a.long() if a.dtype == self.torch.int32 else a.to(self.type) for n, a in tensors.items()}
+        batch = {n: t.long() if t.dtype == self.torch.int32 else t.to(self.type) for n, t in tensors.items()}
+        return self.model.forward(self.weights, batch)
 
-    def train(self, steps):
+    def step(self, step):
+        """The loss of a step's batch, and the gradients."""
+        begin = step % BATCHES * specs.BATCH
+        loss, _ = self.forward(begin, begin + specs.BATCH)
+        loss.backward()
+        return loss.item()
+
+    def train(self):
         losses, optimizer = [], self.model.optimizer(self.weights)
-        for step in range(steps):
+        for step in range(STEPS):
             for group in optimizer.param_groups:
-                group["lr"] = self.model.rate(step, steps)
+                group["lr"] = self.model.rate(step, STEPS)
             optimizer.zero_grad()
-            loss, outputs = self.model.forward(self.weights, self.batch(step * specs.BATCH, (step + 1) * specs.BATCH))
-            loss.backward()
+            losses.append(self.step(step))
             optimizer.step()
-            losses.append(loss.item())
         return losses
 
-    def trained(self):
+    def values(self):
         return {n: w.detach().numpy() for n, w in self.weights.items()}
 
-    def words(self):
-        return ["--data", self.data_path, "--order", "file", "--load", self.weights_path]
 
-
-def gradients(name, mesh=ONE):
+def gradients(name, mesh, microbatches):
     reference = Reference(name)
-    more = ["-D", "lr=1"] if name in ("mlp", "column", "row", "pair") else []
-    program = specs.program(SPECS[name], mesh, MICROBATCHES, "f64", *more)
-    step = program.train("gradient", 1, *reference.words())
-    rate = 1 if more else reference.model.rate(0, 1)
-    loss, outputs = reference.model.forward(reference.weights, reference.batch(0, specs.BATCH))
-    loss.backward()
-    compare_numbers("loss of step", step.losses, [loss.item()], 1e-9)
-    before, after, expected, computed = reference.trained(), step.weights, {}, {}
+    rate, more = (1, ["-D", "lr=1"]) if name in HAS_LR else (reference.model.rate(0, 1), [])
+    program = specs.program(SPECS[name], mesh, microbatches, "f64", *more)
+    step = program.train("gradient", 1, *reference.words, "--order", "file")
+    compare_numbers("loss of step", step.losses, [reference.step(0)], TOLERANCE["f64"])
+    before, after, expected = reference.values(), step.weights, {}
     for n, w in reference.weights.items():
-        decay = 0 if n in reference.model.no_decay else reference.model.decay
-        expected[n] = w.grad.numpy() + decay * before[n]
-        computed[n] = (before[n] - after[n]) / rate
-        check(abs(expected[n]).max() > 0, f"{n}: its gradient is zero")
-    compare_tensors(computed, expected, 1e-9)
+        expected[n] = w.grad.numpy() + (0 if n in reference.model.no_decay else reference.model.decay) * before[n]
+        check(abs(expected[n]).max() > 1e-6, f"{n}: its gradient is almost zero")
+    compare_tensors({n: (before[n] - w) / rate for n, w in after.items()}, expected, TOLERANCE["f64"])
 
 
-def training(name, mesh, dtype):
+def training(name, mesh, microbatches, dtype):
     reference = Reference(name, dtype)
-    program = specs.program(SPECS[name], mesh, MICROBATCHES, dtype)
-    run = program.train(f"parity", STEPS, *reference.words())
-    losses = reference.train(STEPS)
-    compare_numbers("loss of step", run.losses, losses, {"f64": 1e-9, "f32": 1e-5}[dtype])
+    program = specs.program(SPECS[name], mesh, microbatches, dtype)
+    run = program.train("parity", STEPS, *reference.words, "--order", "file")
+    losses = reference.train()
+    check(losses[-BATCHES] < losses[0], f"PyTorch's losses do not fall: {losses}")
+    compare_numbers("loss of step", run.losses, losses, TOLERANCE[dtype])
     if dtype == "f64":
-        compare_tensors(run.weights, reference.trained(), 1e-9)
+        compare_tensors(run.weights, reference.values(), TOLERANCE[dtype])
 
 
-def inference(name, mesh, dtype):
+def inference(name, mesh, microbatches, dtype):
+    """All samples of the file: the last batch is not full."""
     reference = Reference(name, dtype)
-    program = specs.program(SPECS[name], mesh, MICROBATCHES, dtype, "--mode", "infer")
+    program = specs.program(SPECS[name], mesh, microbatches, dtype, "--mode", "infer")
     output = program.folder / "parity.safetensors"
-    program.run("--data", reference.data_path, "--load", reference.weights_path, "--steps", 3, "--output", output)
+    program.run(*reference.words, "--output", output)
     with reference.torch.no_grad():
-        loss, outputs = reference.model.forward(reference.weights, reference.batch(0, 3 * specs.BATCH))
-    compare_tensors(safetensors.read(output), {n: o.numpy() for n, o in outputs.items()}, {"f64": 1e-9, "f32": 2e-5}[dtype])
+        _, outputs = reference.forward()
+    compare_tensors(safetensors.read(output), {n: o.numpy() for n, o in outputs.items()}, TOLERANCE[dtype])
+
+
+def extremes(dtype):
+    """Activations of large, small and equal values, each within a few units of the last place of max(1, |y|)."""
+    torch, models = import_torch()
+    real, tolerance = {"f64": ("f8", 1e-15), "f32": ("f4", 1e-6)}[dtype]
+    ends = numpy.array([0, 1e-30, 1e-8, 1e-4, 0.5, 3, 5.5, 9, 20, 60, 89, 300, 750, 1e4, 1e15, 1e30])
+    rows = [ends, -ends, numpy.full(16, 1e30), numpy.full(16, -1e4), ends[::-1] - 750]
+    x = numpy.concatenate([rows, numpy.linspace(-12, 12, 59 * 16).reshape(59, 16)]).astype(real)
+    program = Program(SPECS["activations"].path, "--mesh", "1", "--dtype", dtype, "--mode", "infer")
+    path, _ = exchange(f"extremes-{dtype}", lambda: {"x": x, "gain": numpy.ones(16, real)})
+    program.run("--data", path, "--load", path, "--output", program.folder / "extremes.safetensors")
+    computed = safetensors.read(program.folder / "extremes.safetensors")
+    _, expected = models["activations"].forward({"gain": torch.ones(16)}, {"x": torch.from_numpy(x), "y": torch.zeros(1)})
+    check(sorted(computed) == sorted(expected), f"outputs {sorted(computed)}, not {sorted(expected)}")
+    for name, y in expected.items():
+        y = y.numpy()
+        error = abs(computed[name] - y) / numpy.maximum(1, abs(y))
+        worst = numpy.unravel_index(error.argmax(), error.shape)        # a nan is the largest
+        check(error[worst] < tolerance, f"{name} of {x[worst]!r}: {computed[name][worst]!r}, not {y[worst]!r}")
 
 
 def cases(long):
-    names = ["mlp", "momentum", "column", "row", "pair", "residual_across_cut", "shared_weight", "two_losses", "chains",
-             "uneven", "reuse"]
-    found = [Case(f"gradients-{name}", gradients, name) for name in names if name != "momentum"]
-    found += [Case("gradients-mlp-dp=2,tp=2,pp=2", gradients, "mlp", (2, 2, 2))]
-    found += [Case(f"training-{name}-f64", training, name, ONE, "f64") for name in names]
-    found += [Case(f"training-{name}-f32", training, name, ONE, "f32") for name in ("mlp", "momentum", "pair", "two_losses")]
-    found += [Case("training-momentum-f64-dp=2,tp=2,pp=2", training, "momentum", (2, 2, 2), "f64")]
-    found += [Case(f"inference-{name}", inference, name, ONE, "f64") for name in names if name != "momentum"]
-    return found + [Case("inference-mlp-f32-pp=2", inference, "mlp", (1, 1, 2), "f32"),
-                    Case("inference-column-tp=4", inference, "column", (1, 4, 1), "f64")]
+    """Names say the mesh when it is not one device."""
+    columns = [(name, (1, tp, 1), 1) for name in ("column", "row", "pair") for tp in ((1, 2, 4) if long else (2, 4))]
+    mlps = [("mlp", ONE, 1), ("mlp", ALL, 4)]
+    others = [(name, ONE, 2) for name in OTHERS]
+    momentums = [("momentum", ONE, 2), ("momentum", ALL, 4)]
+    trained = mlps + momentums + [("pair", (1, 2, 1), 2)] + others
+    short = [("two_losses", ONE, 2), ("pair", (1, 4, 1), 1), *mlps, *momentums]
+    found = [("gradients", gradients, row) for row in mlps + columns + others]
+    found += [("training", training, (*row, "f64")) for row in trained]
+    found += [("training", training, (*row, "f32")) for row in (trained if long else short)]
+    found += [("inference", inference, (*row, "f64")) for row in mlps + columns + others]
+    found += [("inference", inference, (*row, "f32")) for row in (mlps + columns + others if long else mlps)]
+    named = []
+    for kind, run, (name, mesh, *more) in found:
+        parts = [kind, name, *([specs.mesh_text(mesh)] if mesh != ONE else []), *more[1:]]
+        named.append(Case("-".join(parts), run, name, mesh, *more))
+    return named + [Case(f"extremes-{dtype}", extremes, dtype) for dtype in TOLERANCE]

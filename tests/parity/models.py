@@ -1,5 +1,5 @@
 """The shipped and some test specs in PyTorch, in its own words: each a function forward(weights, batch) -> (loss,
-outputs), with the inputs' shapes."""
+outputs), with the inputs' shapes and what the spec's optimizer says."""
 import torch
 import torch.nn.functional as F
 
@@ -8,12 +8,16 @@ def linear(w, name, x):
     return F.linear(x, w[name + ".weight"], w.get(name + ".bias"))
 
 
+def cross_entropy(logits, label):
+    return F.cross_entropy(logits, label, ignore_index=-1)
+
+
 def mlp(w, t):
     h = F.relu(linear(w, "fc1", t["image"]))
     h = F.relu(linear(w, "fc2", h))
     h = F.relu(linear(w, "fc3", h))
     logits = linear(w, "fc4", h)
-    return F.cross_entropy(logits, t["label"], ignore_index=-1), {"logits": logits}
+    return cross_entropy(logits, t["label"]), {"logits": logits}
 
 
 def one_linear(w, t):
@@ -29,7 +33,7 @@ def pair(w, t):
 def residual_across_cut(w, t):
     h = F.relu(linear(w, "first", t["image"]))
     logits = linear(w, "third", h + F.relu(linear(w, "second", h)))
-    return F.cross_entropy(logits, t["label"], ignore_index=-1), {"logits": logits}
+    return cross_entropy(logits, t["label"]), {"logits": logits}
 
 
 def shared_weight(w, t):
@@ -38,13 +42,13 @@ def shared_weight(w, t):
     h = F.relu(F.linear(h, shared, w["second.bias"]))
     h = F.relu(linear(w, "third", h))
     logits = linear(w, "fifth", F.relu(F.linear(h, shared)))
-    return F.cross_entropy(logits, t["label"], ignore_index=-1), {"logits": logits}
+    return cross_entropy(logits, t["label"]), {"logits": logits}
 
 
 def two_losses(w, t):
     h = F.relu(linear(w, "left", t["left"])) + F.relu(linear(w, "right", t["right"]))
     kind, value = linear(w, "kind", h), linear(w, "value", h)
-    loss = F.cross_entropy(kind, t["kind"]) + 0.5 * F.mse_loss(value, t["value"])
+    loss = cross_entropy(kind, t["kind"]) + 0.5 * F.mse_loss(value, t["value"])
     return loss, {"kind": kind, "value": value}
 
 
@@ -66,7 +70,7 @@ def uneven(w, t):
     h = F.gelu(linear(w, "third", h))
     h = F.relu(linear(w, "fourth", h * linear(w, "gate", h).softmax(-1)))
     logits = linear(w, "classes", h)
-    return F.cross_entropy(logits, t["label"], ignore_index=-1), {"logits": logits}
+    return cross_entropy(logits, t["label"]), {"logits": logits}
 
 
 def reuse(w, t):
@@ -76,7 +80,13 @@ def reuse(w, t):
     h = F.gelu(F.linear(h, twice) * scale, approximate="tanh") + h * scale
     logits = linear(w, "last", F.linear(h, twice))
     penalty = 1e-3 * (twice * twice).sum() + (scale * scale).mean()
-    return F.cross_entropy(logits, t["label"], ignore_index=-1) + penalty, {"logits": logits}
+    return cross_entropy(logits, t["label"]) + penalty, {"logits": logits}
+
+
+def activations(w, t):
+    x = t["x"] * w["gain"]
+    outputs = {"gelu_erf": F.gelu(x), "gelu_tanh": F.gelu(x, approximate="tanh"), "softmax": x.softmax(-1), "relu": F.relu(x)}
+    return sum(F.mse_loss(y, t["y"]) for y in outputs.values()), outputs
 
 
 class Model:
@@ -103,7 +113,7 @@ class Model:
 IMAGE = {"image": [784], "label": 10}
 MODELS = {
     "mlp": Model(mlp, IMAGE, 0.01),
-    "momentum": Model(mlp, IMAGE, 0.01, momentum=0.9, decay=1e-3, linear=True),
+    "momentum": Model(mlp, IMAGE, 0.01, momentum=0.9, decay=1e-2, linear=True),
     "column": Model(one_linear, {"x": [1024], "target": [4096]}, 0.01),
     "row": Model(one_linear, {"x": [1024], "target": [4096]}, 0.01),
     "pair": Model(pair, {"x": [1024], "target": [1024]}, 0.01),
@@ -114,4 +124,5 @@ MODELS = {
     "chains": Model(chains, {"x": [6, 8], "y": [12]}, 0.1),
     "uneven": Model(uneven, IMAGE, 0.05, momentum=0.9, decay=1e-3),
     "reuse": Model(reuse, IMAGE, 0.05, momentum=0.8, decay=1e-2, no_decay=("scale",), linear=True, warmup=4),
+    "activations": Model(activations, {"x": [16], "y": [16]}, 0.5),
 }

@@ -103,7 +103,7 @@ def read_buffers(text):
     for line in text.splitlines():
         if re.match(r"#(el)?if MP_PROGRAM == ", line):
             programs.append({})
-        elif re.match(r"// \w+(:|$)", line):
+        elif re.match(r"// \w+( state)?(:|$)", line):
             kind = re.match(r"// (\w+)", line)[1]
         elif line.startswith("static inline"):
             found = ACCESSOR.match(line)

@@ -1,0 +1,3 @@
+mpgen specs/mlp.lua -o out
+# ---
+mpgen specs/mlp.lua -o out --check

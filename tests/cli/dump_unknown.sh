@@ -1,0 +1,1 @@
+mpgen specs/mlp.lua --dump plase

@@ -1,0 +1,1 @@
+mpgen specs/sharded_linear.lua -D layer=fourth -o out

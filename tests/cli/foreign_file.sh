@@ -1,0 +1,4 @@
+mkdir out
+echo mine >out/main.c
+# ---
+mpgen specs/mlp.lua -o out

@@ -1,0 +1,3 @@
+run mpgen --help
+run mpgen -h specs/missing.lua
+run mpgen --version

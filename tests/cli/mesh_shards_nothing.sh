@@ -1,0 +1,1 @@
+mpgen tests/spec/residual_across_cut.lua --mesh tp=2 -o out

@@ -1,0 +1,1 @@
+mpgen specs/mlp.lua -o out --mesh dp=2,dp=2

@@ -1,0 +1,1 @@
+mpgen nowhere.lua -o out

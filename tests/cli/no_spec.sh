@@ -1,0 +1,1 @@
+mpgen -o out

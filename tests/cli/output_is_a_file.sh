@@ -1,0 +1,3 @@
+echo mine >out
+# ---
+mpgen specs/mlp.lua -o out

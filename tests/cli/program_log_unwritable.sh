@@ -1,0 +1,2 @@
+# program: specs/mlp.lua --mesh 1
+./program --data synthetic --steps 1 --log /proc/nowhere

@@ -1,0 +1,1 @@
+mpgen specs/mlp.lua -o out --recompute full

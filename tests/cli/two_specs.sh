@@ -1,0 +1,1 @@
+mpgen specs/mlp.lua specs/mlp.lua -o out

@@ -1,0 +1,57 @@
+"""Reads what --dump synchronise prints."""
+import dataclasses
+import re
+
+from lib.harness import check
+from plan.emitted import Buffer
+
+STREAMS = {"compute": "compute", "dp": "dp_stream", "tp": "tp_stream", "pp": "pp_stream"}
+
+
+@dataclasses.dataclass
+class Step:
+    stream: str
+    when: str               # "", "last" or "evaluating"
+    waits: list             # "EVENT[0]"
+    records: list           # reads, writes: (buffer, argument)
+    reads: set = dataclasses.field(default_factory=set)
+    writes: set = dataclasses.field(default_factory=set)
+
+
+@dataclasses.dataclass
+class Stage:
+    buffers: dict = dataclasses.field(default_factory=dict)
+    events: dict = dataclasses.field(default_factory=dict)      # {name: instances}
+    functions: dict = dataclasses.field(default_factory=dict)   # {name: Steps}
+    lists: dict = dataclasses.field(default_factory=dict)       # {name: names of actions}
+
+
+def read_line(stage, steps, line):
+    if found := re.match(r"  buffer (\S+) (\w+) (\d+) bytes x (\d+) at (\d+)", line):
+        name, kind, size, slots, offset = found.groups()
+        stage.buffers[name] = Buffer(name, kind, int(size), int(slots), int(offset), None, None, None, None)
+    elif found := re.match(r"  event (\S+) x (\d+)$", line):
+        stage.events[found[1]] = int(found[2])
+    elif found := re.match(r"  (train|evaluate|infer): (.*)$", line):
+        stage.lists[found[1]] = found[2].split()
+    elif found := re.match(r"  (\w+)$", line):
+        return stage.functions.setdefault(found[1], [])
+    elif found := re.match(r"    \w+ \S+ on (\w+)( last| evaluating)?( accumulate)?:", line):
+        steps.append(Step(STREAMS[found[1]], (found[2] or "").strip(), re.findall(r" wait (\S+)", line), re.findall(r" record (\S+)", line)))
+    elif re.match(r"      (read|write) ", line):
+        for kind, name, argument in re.findall(r"(read|write) (\w+)\[(\d)\]", line):
+            (steps[-1].reads if kind == "read" else steps[-1].writes).add((name, int(argument)))
+    else:
+        check(False, f"--dump synchronise was not understood: {line!r}")
+    return steps
+
+
+def read(text):
+    stages, steps = [], None
+    for line in text.splitlines():
+        if re.match(r"stage \d+$", line):
+            check(line == f"stage {len(stages)}", f"the dump's stages are out of order: {line}")
+            stages.append(Stage())
+        else:
+            steps = read_line(stages[-1], steps, line)
+    return stages

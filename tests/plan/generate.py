@@ -1,0 +1,75 @@
+"""Random specs: chains of blocks with residuals that skip stages, a weight that distant blocks share, several losses."""
+import random
+
+HEAD = '-- A random spec: tests/plan/generate.py, seed {seed}.\nlocal nn = require "nn"\n\nlocal function forward(t)\n'
+LABELS = 5
+
+
+class Blocks:
+    """Writes the blocks; names holds what is there to be added: (Lua name, width)."""
+
+    def __init__(self, chance):
+        self.chance, self.lines, self.names, self.shared = chance, [], [("t.x", 16)], None
+
+    def write(self, line):
+        self.lines.append("  " + line)
+
+    def layer(self, name, operand, width):
+        shard = self.chance.choice(["", ', { shard = "column" }', ', { shard = "row" }', ""])
+        return f'nn.linear("{name}", {operand}, {width}{shard})'
+
+    def residual(self, width):
+        """A term of the same width from anywhere before, or nothing."""
+        fitting = [name for name, w in self.names if w == width]
+        return self.chance.choice(["", "", f" + {self.chance.choice(fitting)}"]) if fitting else ""
+
+    def shared_block(self, number, operand):
+        if self.shared is None:
+            self.write(f"local shared, h{number}")
+            self.write(f'h{number} = mp.block("block{number}", function()')
+            self.write('  shared = mp.parameter("weight", { 16, 16 }, mp.normal(0, 0.2))')
+            self.write(f"  return nn.relu(mp.linear({operand}, shared))")
+            self.write("end)")
+            self.shared = f"block{number}"
+        else:
+            self.write("mp.cut()")
+            self.write(f"local h{number} = nn.gelu(mp.linear({operand}, shared)){self.residual(16)}")
+
+    def block(self, number):
+        operand, width = self.names[-1]
+        if width == 16 and self.chance.random() < 0.3:
+            self.shared_block(number, operand)
+            self.names.append((f"h{number}", 16))
+            return
+        wide = self.chance.choice([16, 16, 16, 12])
+        activation = self.chance.choice(["nn.relu", "nn.gelu", "nn.softmax", ""])
+        if number > 1 and self.chance.random() < 0.3:
+            self.write("mp.cut()")
+        text = f"{activation}({self.layer(f'b{number}', operand, wide)})"
+        self.write(f"local h{number} = {text}{self.residual(wide)}")
+        self.names.append((f"h{number}", wide))
+
+
+def spec(seed):
+    """(text, blocks at least): the spec of a seed. Its first layer is split by columns, so that every tp works."""
+    chance = random.Random(seed)
+    blocks, count = Blocks(chance), chance.randint(1, 8)
+    blocks.write('local h1 = nn.relu(nn.linear("b1", t.x, 16, { shard = "column" }))')
+    blocks.names.append(("h1", 16))
+    for number in range(2, count + 1):
+        blocks.block(number)
+    early = chance.random() < 0.4
+    if early:
+        operand = chance.choice([name for name, _ in blocks.names[1:]])
+        blocks.write(f'local early = nn.linear("early", {operand}, {LABELS})')
+    blocks.write(f'local y = nn.linear("last", {blocks.names[-1][0]}, 4)')
+    blocks.write("local d = y - t.y")
+    losses = ["mp.mean(d * d)"] + (["mp.cross_entropy(early, t.kind)"] if early else [])
+    chance.shuffle(losses)
+    more = " accuracy = mp.accuracy(early, t.kind)," if early else ""
+    blocks.write(f"return {{ loss = {{ {', '.join(losses)} }},{more} outputs = {{ y = y }} }}")
+    momentum = chance.choice(["", ", momentum = 0.9"])
+    kind = ', kind = { "i32" }' if early else ""
+    tail = (f'end\n\nreturn mp.program {{\n  forward = forward,\n  data = mp.tensors {{ x = {{ "f32", 16 }}, y = {{ "f32", 4 }}{kind} }},\n'
+            f"  batch = 64, optimizer = mp.sgd {{ lr = 0.05{momentum} }},\n}}\n")
+    return HEAD.format(seed=seed) + "\n".join(blocks.lines) + "\n" + tail, count
