@@ -18,9 +18,10 @@ typedef enum {
 // One way to place an op on one axis: with inputs so, the outputs are so.
 typedef struct {
 	Placement in[MAX_INPUTS], out[MAX_OUTPUTS];
+	bool in_time;           // for micro-batches only: elsewhere a sum is better reduced before the op
 } Rule;
 
-enum { MAX_RULES = 2 * MAX_DIMS + 4 };
+enum { MAX_RULES = 2 * MAX_DIMS + 6 };
 
 typedef struct {
 	Rule at[MAX_RULES];
@@ -55,7 +56,7 @@ Tensor *add_output(Graph *graph, Node *node, Type type, int dims, const long *sh
 
 // The rules of the table's placement column.
 #define PLACEMENTS(X) X(given) X(replicated) X(matmul) X(reshape) X(sum) X(expand) X(rows) X(sum_all) X(linear) \
-	X(broadcast) X(divide) X(scale) X(elementwise) X(update) X(sink)
+	X(broadcast) X(divide) X(scale) X(elementwise) X(gradient) X(rows_gradient) X(update) X(sink)
 #define SHAPES(X) X(given) X(scalar) X(matmul) X(reshape) X(sum) X(expand) X(softmax) X(cross_entropy) \
 	X(cross_entropy_grad) X(correct) X(count) X(broadcast) X(same) X(update) X(sink)
 #define GRADIENTS(X) X(matmul) X(reshape) X(sum) X(expand) X(softmax) X(cross_entropy) X(add) X(sub) X(mul) X(div) \

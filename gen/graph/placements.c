@@ -3,7 +3,8 @@
 // For one mesh axis a rule says: with the inputs placed so, the op computes its outputs placed so, on each device
 // alone. gen/plan chooses among an op's rules by the bytes that converting the inputs would move; ties go to the
 // earlier rule. Replicated comes first, so that what nothing shards stays replicated. Partial passes only
-// where the op is linear in that operand and adds nothing of its own.
+// where the op is linear in that operand and adds nothing of its own; and where waiting for the sum would cost nothing
+// but could not be done: over micro-batches, any op passes on sums that it is linear in.
 #include "ops.h"
 
 static const Placement R = {REPLICATE, 0}, P = {PARTIAL, 0};
@@ -52,6 +53,28 @@ void placement_elementwise(const Node *node, Rules *rules)
 	}
 }
 
+// The op is linear in this operand.
+static void add_linear(const Node *node, Rules *rules, int operand)
+{
+	(void)node;
+	Rule *rule = add_rule(rules);
+	rule->in[operand] = rule->out[0] = P;
+	rule->in_time = true;
+}
+
+// Gradients of element-wise ops: linear in the cotangent, their first operand.
+void placement_gradient(const Node *node, Rules *rules)
+{
+	placement_elementwise(node, rules);
+	add_linear(node, rules, 0);
+}
+
+void placement_rows_gradient(const Node *node, Rules *rules)
+{
+	placement_rows(node, rules);
+	add_linear(node, rules, 0);
+}
+
 void placement_linear(const Node *node, Rules *rules)
 {
 	placement_elementwise(node, rules);
@@ -70,25 +93,25 @@ void placement_scale(const Node *node, Rules *rules)
 void placement_broadcast(const Node *node, Rules *rules)
 {
 	placement_elementwise(node, rules);
-	for (int i = 0; i < node->ins && node->out[0]->dims == 0; i++) {
-		Rule *rule = add_rule(rules);
-		rule->in[i] = rule->out[0] = P;
+	for (int i = 0; i < node->ins; i++) {
+		add_linear(node, rules, i);
+		rules->at[rules->count - 1].in_time = node->out[0]->dims > 0;
 	}
 }
 
 void placement_divide(const Node *node, Rules *rules)
 {
 	placement_elementwise(node, rules);
-	if (node->out[0]->dims == 0) {
-		Rule *rule = add_rule(rules);
-		rule->in[0] = rule->out[0] = P;
-	}
+	add_linear(node, rules, 0);
+	rules->at[rules->count - 1].in_time = node->out[0]->dims > 0;
 }
 
 void placement_matmul(const Node *node, Rules *rules)
 {
 	int last = node->in[0]->dims - 1;
 	add_rule(rules);
+	add_linear(node, rules, 0);
+	add_linear(node, rules, 1);
 	if (node->attributes.transpose == MATMUL_TN) { // [rows…,M] [rows…,N] -> [M,N]
 		Rule *rule = add_rule(rules);
 		rule->in[0] = S(last), rule->out[0] = S(0);

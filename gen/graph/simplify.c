@@ -41,6 +41,11 @@ void remove_dead_nodes(Graph *graph)
 	for (int i = 0; i < graph->tensors.count; i++)
 		if (needed[graph->tensors.at[i]->producer->id])
 			graph->tensors.at[tensors++] = graph->tensors.at[i];
+	int inputs = 0;
+	for (int i = 0; i < graph->inputs.count; i++)
+		if (needed[graph->inputs.at[i]->tensor->producer->id])
+			graph->inputs.at[inputs++] = graph->inputs.at[i];
+	graph->inputs.count = inputs;
 	int kept = 0;
 	for (int i = 0; i < graph->nodes.count; i++) {
 		Node *node = graph->nodes.at[i];

@@ -1,3 +1,1 @@
-run mpgen --help
-run mpgen -h specs/missing.lua
-run mpgen --version
+mpgen --help

@@ -1,13 +1,12 @@
-# What the cases of this folder use. A case is a list of `run COMMAND…` in an empty folder that has links to specs/,
-# to this folder (cli) and, when its first line says `# program: SPEC OPTIONS`, to the program built from them.
+# What the cases of this folder use beside plain commands.
 
 # Names and contents of everything below a folder; links are shown, not followed.
 snapshot() {
-	(cd "$1" && find . -type l -printf '%p -> %l\n' -o -type d -printf '%p/\n' -o -type f -exec sha256sum {} + | LC_ALL=C sort)
+	(cd "$1" && find . -type l -printf '%p -> %l\n' -o -type d -printf '%p/\n' -o -type f -exec sha256sum {} + | LC_ALL=C sort -k2)
 }
 
-# Runs a command and shows it, its stdout, its stderr behind "! ", and its exit status. A command that fails must leave
-# every file as it was.
+# Runs a command and shows it: the command, its stdout, its stderr behind "! ", its exit status. A command that fails must
+# leave every file as it was.
 run() {
 	echo "\$ $*"
 	snapshot . >"$scratch/before"
@@ -21,7 +20,6 @@ run() {
 		echo "IT FAILED AND CHANGED FILES:"
 		grep '^[<>]' "$scratch/diff"
 	fi
-	return $status
 }
 
 # Says whether two folders hold the same bytes; what differs when they do not.

@@ -49,11 +49,12 @@ def make_data(shapes):
 
 
 def exchange(name, make):
-    """(path, {name: array}) of a file that the first caller makes."""
+    """(path, {name: array}) of a file. Cases that use the same one each make it, and one may be reading it."""
     path = WORK / "data" / f"parity-{name}.safetensors"
     with locked(path.with_suffix(".lock")):
         tensors = make()
-        safetensors.write(path, tensors)
+        safetensors.write(path.with_suffix(".new"), tensors)
+        path.with_suffix(".new").rename(path)
     return path, tensors
 
 
@@ -149,8 +150,9 @@ def extremes(dtype):
     rows = [ends, -ends, numpy.full(16, 1e30), numpy.full(16, -1e4), ends[::-1] - 750]
     x = numpy.concatenate([rows, numpy.linspace(-12, 12, 59 * 16).reshape(59, 16)]).astype(real)
     program = Program(SPECS["activations"].path, "--mesh", "1", "--dtype", dtype, "--mode", "infer")
-    path, _ = exchange(f"extremes-{dtype}", lambda: {"x": x, "gain": numpy.ones(16, real)})
-    program.run("--data", path, "--load", path, "--output", program.folder / "extremes.safetensors")
+    data, _ = exchange(f"extremes-{dtype}", lambda: {"x": x, "y": x})
+    weights, _ = exchange(f"extremes-weights-{dtype}", lambda: {"gain": numpy.ones(16, real)})
+    program.run("--data", data, "--load", weights, "--output", program.folder / "extremes.safetensors")
     computed = safetensors.read(program.folder / "extremes.safetensors")
     _, expected = models["activations"].forward({"gain": torch.ones(16)}, {"x": torch.from_numpy(x), "y": torch.zeros(1)})
     check(sorted(computed) == sorted(expected), f"outputs {sorted(computed)}, not {sorted(expected)}")

@@ -1,3 +1,0 @@
-run mpgen specs/mpl.lua -o out
-run mpgen . -o out
-run mpgen specs/mlp.lua/x -o out
