@@ -136,14 +136,24 @@ static void apply(Arena *arena, Options *options, int option, const char *value)
 	}
 }
 
-_Noreturn static void unknown_option(const char *text)
+// result: of getopt_long; word: where it stopped.
+_Noreturn static void refuse_option(int result, const char *word)
 {
 	const char *names[sizeof long_options / sizeof *long_options];
 	int count = 0;
 	for (const struct option *o = long_options; o->name; o++)
 		names[count++] = o->name;
-	const char *near = !strncmp(text, "--", 2) ? nearest_name(text + 2, names, count) : NULL;
-	fail(EXIT_USAGE, "unknown or incomplete option '%s'%s%s%s\nmpgen --help lists the options", text, near ? ": did you mean '--" : "",
+	int length = (int)strcspn(word, "=");
+	if (result == ':')
+		fail(EXIT_USAGE, "%s needs a value\nmpgen --help lists the options", word);
+	if (optopt && word[1] == '-')
+		fail(EXIT_USAGE, "%.*s takes no value\nmpgen --help lists the options", length, word);
+	if (optopt)
+		fail(EXIT_USAGE, "unknown option '-%c'\nmpgen --help lists the options", optopt);
+	char name[64];
+	snprintf(name, sizeof name, "%.*s", length > 2 ? length - 2 : 0, word + 2);
+	const char *near = nearest_name(name, names, count);
+	fail(EXIT_USAGE, "unknown option '%.*s'%s%s%s\nmpgen --help lists the options", length, word, near ? ": did you mean '--" : "",
 	     near ? near : "", near ? "'?" : "");
 }
 
@@ -163,11 +173,11 @@ Options read_options(Arena *arena, int argc, char **argv, const char *const *pas
 	options.device = find_device(arena, "h100");
 	opterr = 0;
 	for (;;) {
-		int index = optind, option = getopt_long(argc, argv, "o:D:qh", long_options, NULL);
+		int option = getopt_long(argc, argv, ":o:D:qh", long_options, NULL);
 		if (option == -1)
 			break;
-		if (option == '?')
-			unknown_option(argv[index < argc ? index : argc - 1]);
+		if (option == '?' || option == ':')
+			refuse_option(option, argv[optind - 1]);
 		apply(arena, &options, option, optarg);
 	}
 	if (optind + 1 != argc)

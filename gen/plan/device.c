@@ -26,6 +26,8 @@ static const Device *read_device(Arena *arena, const char *file)
 {
 	json_error_t error;
 	json_t *object = json_load_file(file, JSON_REJECT_DUPLICATES, &error);
+	if (!object && error.line < 0)
+		fail(EXIT_IO, "%s", error.text); // it could not be opened
 	if (!object)
 		fail(EXIT_USAGE, "%s: line %d: %s", file, error.line, error.text);
 	Device *device = arena_alloc(arena, sizeof *device);

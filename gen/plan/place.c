@@ -309,6 +309,15 @@ static Tensor *converted_before(const Placing *p, const Tensor *t, Axis axis, Pl
 	return NULL;
 }
 
+// Once a step where it can be, but what belongs to samples is converted micro-batch by micro-batch.
+static Phase phase_of_conversion(const Tensor *t, Axis axis, const Node *consumer)
+{
+	bool samples = t->place[AXIS_MICRO].kind == SHARD;
+	if (t->producer->phase == PHASE_PROLOGUE && t->place[AXIS_MICRO].kind == REPLICATE && axis != AXIS_MICRO)
+		return PHASE_PROLOGUE;
+	return samples && consumer->phase == PHASE_EPILOGUE ? t->producer->phase : consumer->phase;
+}
+
 static Tensor *convert_once(Placing *p, Tensor *t, Axis axis, Placement to, const Node *consumer)
 {
 	if (same(t->place[axis], to))
@@ -316,8 +325,7 @@ static Tensor *convert_once(Placing *p, Tensor *t, Axis axis, Placement to, cons
 	Tensor *before = converted_before(p, t, axis, to, consumer);
 	if (before)
 		return before;
-	bool early = t->producer->phase == PHASE_PROLOGUE && t->place[AXIS_MICRO].kind == REPLICATE && axis != AXIS_MICRO;
-	Tensor *result = convert(p, t, axis, to, consumer, early ? PHASE_PROLOGUE : consumer->phase);
+	Tensor *result = convert(p, t, axis, to, consumer, phase_of_conversion(t, axis, consumer));
 	result->producer->attributes.converts = t;
 	list_add(p->graph->arena, &p->conversions, result->producer);
 	return result;
