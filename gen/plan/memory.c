@@ -9,7 +9,7 @@
 
 #include "fuse.h"
 
-enum { ALIGNMENT = 256, WORKSPACE_BYTES = 32 << 20 };
+enum { ALIGNMENT = 256, WORKSPACE_BYTES = 32 << 20, LEAST_ARENA = 512 }; // even a stage without work greets its neighbours
 
 static size_t aligned(size_t bytes)
 {
@@ -334,7 +334,7 @@ void plan_memory(Plan *plan)
 		}
 		add_workspace(plan, role, &at);
 		place_scratch(plan, role, &at);
-		role->arena = at;
+		role->arena = at < LEAST_ARENA ? LEAST_ARENA : at;
 		resolve_accesses(role);
 	}
 	check_capacity(plan);
