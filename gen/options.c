@@ -191,7 +191,7 @@ Options read_options(Arena *arena, int argc, char **argv, const char *const *pas
 Plan *start_plan(Arena *arena, const Spec *spec, const Options *options)
 {
 	Plan *plan = arena_alloc(arena, sizeof *plan);
-	*plan = (Plan){.arena = arena, .graph = spec->graph, .schedule = options->schedule, .tf32 = options->tf32, .device = options->device};
+	*plan = (Plan){.arena = arena, .graph = spec->graph, .location = spec->location, .schedule = options->schedule, .tf32 = options->tf32, .device = options->device};
 	memcpy(plan->mesh, spec->mesh, sizeof plan->mesh);
 	return plan;
 }

@@ -181,6 +181,7 @@ long mp_loader_next(struct mp_loader *l, long step)
 	pthread_mutex_unlock(&l->mutex);
 	for (int i = 0; i < l->r->program->input_count; i++)
 		l->r->input[i] = slot->input[i];
+	l->r->input_slot = l->front;
 	return slot->real;
 }
 

@@ -189,6 +189,8 @@ struct mp_rank {
 	struct mp_watch *watch;                             // what the watchdog sees of this rank
 	struct mp_marks *marks;                             // events around the actions, for traces and the watchdog
 	struct mp_trace *trace;
+	struct mp_graphs *graphs;
+	int input_slot;                                     // which of its alternating buffers a loader gave to input[]
 	struct mp_report *report;                           // NULL where another rank reports
 	size_t device_bytes;                                // sum of all device allocations, counted where made
 	long step, steps;                                   // steps done; where to end

@@ -182,6 +182,12 @@ const char *mp_marks_pending(struct mp_marks *m, char *text, size_t size);
 // Adds what ran since mp_marks_start to a trace. Timed only, and when all has ended.
 void mp_marks_trace(struct mp_marks *m, struct mp_trace *t);
 
+// cuda/graph.c, host/graph.c: whole steps as graphs. mp_graphs_run runs a schedule as one and returns true, or returns
+// false, and the caller enqueues its actions. Every rank decides alike. Freed before communicators are destroyed.
+struct mp_graphs *mp_graphs_new(void);
+bool mp_graphs_run(struct mp_graphs *graphs, struct mp_rank *r, const struct mp_schedule *schedule);
+void mp_graphs_free(struct mp_graphs *graphs, struct mp_rank *r);
+
 // The streams that have work: fills stream[] and name[] (at most MP_STREAMS) and returns their number.
 enum { MP_STREAMS = 4 };
 int mp_streams(const struct mp_rank *r, cudaStream_t *stream, const char **name);

@@ -203,6 +203,7 @@ void mp_rank_open(struct mp_rank *r)
 	if (r->options->trace)
 		r->trace = mp_trace_open();
 	r->marks = mp_marks_new(r, r->trace != NULL);
+	r->graphs = mp_graphs_new();
 	r->report = mp_report_open(r);
 	r->watch = mp_watch_open(r);
 	print_memory(r);
@@ -224,6 +225,7 @@ static void close_device(struct mp_rank *r)
 	cudaStream_t stream[] = {r->compute, r->dp_stream, r->tp_stream, r->pp_stream};
 
 	mp_gemm_release(r);
+	mp_graphs_free(r->graphs, r);
 	for (int axis = 0; axis < MP_AXES; axis++)
 		if (part[axis])
 			NCCL(ncclCommDestroy(part[axis]));

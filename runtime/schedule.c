@@ -15,6 +15,8 @@ void mp_run(struct mp_rank *r, const struct mp_schedule *schedule)
 	bool marked = worth_marking(r);
 
 	mp_watch_begin(r->watch);
+	if (!r->trace && mp_graphs_run(r->graphs, r, schedule))
+		return;
 	if (marked)
 		mp_marks_start(r->marks, schedule);
 	for (int i = 0; i < schedule->count; i++) {

@@ -474,8 +474,8 @@ static void check_batch(const Plan *plan)
 		if (batch % ((long)k * dp) == 0)
 			text_add(&works, "%s%d", works.length ? ", " : "", k);
 	if (!works.length)
-		fail(EXIT_SPEC, "a batch of %ld samples does not divide over dp=%d: use a batch that is a multiple of %d", batch, dp, dp);
-	fail(EXIT_SPEC, "a batch of %ld samples does not divide into dp=%d times microbatches=%d\nmicrobatches that work with this batch and dp: %s",
+		fail_at(plan->location, "a batch of %ld samples does not divide over dp=%d: use a batch that is a multiple of %d", batch, dp, dp);
+	fail_at(plan->location, "a batch of %ld samples does not divide into dp=%d times microbatches=%d\nmicrobatches that work with this batch and dp: %s",
 	     batch, dp, m, works.at);
 }
 
@@ -489,7 +489,7 @@ static void check_axes(const Plan *plan)
 				shards |= node->out[k]->place[axis].kind == SHARD;
 		}
 		if (!shards)
-			fail(EXIT_SPEC, "%s=%d shards nothing in this model: every device of the axis would do the same work\n%s",
+			fail_at(plan->location, "%s=%d shards nothing in this model: every device of the axis would do the same work\n%s",
 			     axis_text[axis], plan->mesh[axis],
 			     axis == AXIS_TP ? "annotate layers, for example nn.linear(name, x, n, { shard = \"column\" }), or use tp=1"
 			                     : "the spec has no input with samples; use dp=1");

@@ -171,6 +171,7 @@ typedef struct {
 typedef struct {
 	Arena *arena;
 	Graph *graph;
+	const Location *location; // of mp.program, for what does not fit the mesh
 	int mesh[ALL_AXES];
 	int stages;
 	int *stage_of;          // by block

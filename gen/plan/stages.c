@@ -69,9 +69,9 @@ void cut_stages(Plan *plan)
 		told += graph->blocks.at[b].cut;
 	plan->stages = plan->mesh[AXIS_PP];
 	if (plan->stages > MAX_STAGES)
-		fail(EXIT_SPEC, "pp=%d: at most %d pipeline stages are supported", plan->stages, MAX_STAGES);
+		fail_at(plan->location, "pp=%d: at most %d pipeline stages are supported", plan->stages, MAX_STAGES);
 	if (graph->blocks.count < plan->stages)
-		fail(EXIT_SPEC, "pp=%d needs %d places to cut, but the model has %d block%s: pp=1 to pp=%d work\n"
+		fail_at(plan->location, "pp=%d needs %d places to cut, but the model has %d block%s: pp=1 to pp=%d work\n"
 		     "a block begins at each mp.block, each mp.cut, and each layer with parameters outside of mp.block",
 		     plan->stages, plan->stages - 1, graph->blocks.count, graph->blocks.count == 1 ? "" : "s", graph->blocks.count);
 	plan->stage_of = arena_alloc(plan->arena, (size_t)graph->blocks.count * sizeof *plan->stage_of);
