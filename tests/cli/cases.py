@@ -1,16 +1,17 @@
 """The command lines of mpgen and of emitted programs: NAME.sh and what it prints, NAME.expected: stdout, then stderr, then
 `exit` with the status.
 
-A case runs in an empty folder that has links to specs/ and tests/. What stands before a line `# ---` is preparation. With a
-first line `# program: SPEC OPTIONS` there are also links to the program built from them (program/, or its binary when the case says ./program) and a
-few data sets. A case that ends with an error must leave every file as it was. For a sequence of commands there is `run`,
-which shows each of them and checks the same (prelude.sh).
+A case runs in an empty folder that has links to specs/ and tests/. What stands before a line `# ---` is preparation. With
+a first line `# program: SPEC OPTIONS` there are also a link `program` to the folder of the program built from them (to its
+binary when the case says ./program) and a few data sets. A case that ends with an error must leave every file as it was.
+For a sequence of commands there is `run`, which shows each of them and checks the same (prelude.sh).
 
 UPDATE=NAME tests/run cli/NAME writes the expected file of that case.
 """
 import difflib
 import os
 import pathlib
+import re
 import shutil
 import tempfile
 
@@ -51,6 +52,12 @@ def add_program(case, folder):
     write_data(folder)
 
 
+def shown(text):
+    """Without times and sizes, and without which of several ranks spoke first."""
+    kept = "".join(line for line in text.splitlines(True) if not re.match(r"memory: rank |step \d+/", line))
+    return re.sub(r"\brank \d+: ", "rank N: ", kept)
+
+
 def run_case(case, folder, scratch):
     """What the case prints."""
     def shell(text, status=None):
@@ -66,8 +73,7 @@ def run_case(case, folder, scratch):
     before = shell(SNAPSHOT).stdout
     result = shell(". tests/cli/prelude.sh\n" + text)
     check(result.status == 0 or shell(SNAPSHOT).stdout == before, f"it ended with {result.status} and changed files")
-    shown = "".join(line for line in result.stdout.splitlines(True) if not line.startswith("memory: rank "))
-    return f"{shown}{result.stderr}exit {result.status}\n"
+    return shown(result.stdout) + shown(result.stderr) + f"exit {result.status}\n"
 
 
 def check_case(case):

@@ -6,3 +6,4 @@ run mpgen -x specs/mlp.lua -o out
 run mpgen specs/mlp.lua -o out --batch
 run mpgen specs/mlp.lua -o
 run mpgen specs/mlp.lua -o out --check=5
+run mpgen specs/mlp.lua -o out --help=3

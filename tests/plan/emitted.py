@@ -129,8 +129,8 @@ def read_prototypes(text):
 # program_K.cu
 
 class Reader:
-    def __init__(self, buffers, prototypes, workspace):
-        self.buffers, self.prototypes, self.workspace = buffers, prototypes, workspace
+    def __init__(self, buffers, prototypes, workspace, sizes):
+        self.buffers, self.prototypes, self.workspace, self.sizes = buffers, prototypes, workspace, sizes
 
     def place(self, argument, write, read, size=None):
         """[Access] of a pointer argument; nothing for NULL and host memory."""
@@ -185,11 +185,10 @@ class Reader:
             return
         source, target, count, size = arguments[0], arguments[1], int(arguments[2]), NUMBERS[arguments[3]]
         check(name in ("ncclAllReduce", "ncclReduceScatter", "ncclAllGather"), f"what is {name}?")
-        exact = count * size
-        in_place = source == target
-        operation.accesses += self.place(source, in_place, True, None if name == "ncclReduceScatter" else exact)
+        part, whole, in_place = count * size, count * size * self.sizes[communicator], source == target
+        operation.accesses += self.place(source, in_place, True, whole if name == "ncclReduceScatter" else part)
         if not in_place:
-            operation.accesses += self.place(target, True, False, None if name == "ncclAllGather" else exact)
+            operation.accesses += self.place(target, True, False, whole if name == "ncclAllGather" else part)
 
     def body(self, lines, first_line):
         operations, conditions, comment, group = [], [], "", None
@@ -228,12 +227,12 @@ class Reader:
         return operations
 
 
-def read_program(text, stage, buffers, prototypes):
+def read_program(text, stage, buffers, prototypes, sizes):
     lines = text.splitlines()
     offset, size = map(int, re.search(r"^\t(\d+), (\d+), // workspace", text, re.M).groups())
     if size:
         buffers = {**buffers, WORKSPACE: Buffer(WORKSPACE, "workspace", size, 1, offset, 0, None, None, None)}
-    reader, functions, lists = Reader(buffers, prototypes, bool(size)), {}, {}
+    reader, functions, lists = Reader(buffers, prototypes, bool(size), sizes), {}, {}
     for i, line in enumerate(lines):
         if found := re.match(r"static void (\w+)\(struct mp_rank \*r, int(?: (\w+))?, int(?: (\w+))?\)$", line):
             end = lines.index("}", i)
@@ -248,10 +247,11 @@ def read_program(text, stage, buffers, prototypes):
     return Program(stage, buffers, constants, functions, lists, arena)
 
 
-def read(folder):
-    """The Programs of an emitted directory, by stage."""
+def read(folder, mesh):
+    """The Programs of an emitted directory, by stage; mesh: (dp, tp, pp)."""
+    sizes = dict(zip(("dp_comm", "tp_comm", "pp_comm"), mesh))
     buffers = read_buffers((folder / "memory.h").read_text())
     prototypes = read_prototypes((folder / "kernels.h").read_text())
     files = sorted(folder.glob("program_*.cu"), key=lambda path: int(path.stem.split("_")[1]))
     check(len(files) == len(buffers), f"{len(files)} programs and memory of {len(buffers)}")
-    return [read_program(path.read_text(), i, buffers[i], prototypes) for i, path in enumerate(files)]
+    return [read_program(path.read_text(), i, buffers[i], prototypes, sizes) for i, path in enumerate(files)]
