@@ -48,9 +48,12 @@ static bool run_passes(Plan *plan, const char *dump_after)
 	return true;
 }
 
+// The plan is shown first, also when it does not fit: it tells what takes the memory.
 static int explain(const Plan *plan, bool json)
 {
 	dump(plan, json ? explain_json : explain_plan);
+	fflush(stdout);
+	check_capacity(plan);
 	return EXIT_DONE;
 }
 
@@ -68,6 +71,7 @@ int main(int argc, char **argv)
 		return EXIT_DONE;
 	if (options.explain)
 		return explain(plan, options.explain_json);
+	check_capacity(plan);
 
 	Emit emit = {arena, plan, spec, options.templates, describe_options(arena, spec, plan)};
 	Output output = emit_program(&emit);

@@ -94,17 +94,39 @@ static bool contains(const Paths *paths, const char *path)
 	return false;
 }
 
+// Whether every folder on the way to path is absent or a real folder; else *part is the first that is not.
+static bool parents_are_folders(Arena *arena, int root, const char *path, const char **part)
+{
+	char *prefix = arena_strdup(arena, path);
+	for (char *slash = strchr(prefix, '/'); slash; slash = strchr(slash + 1, '/')) {
+		struct stat info;
+		*slash = 0;
+		*part = prefix;
+		if (fstatat(root, prefix, &info, AT_SYMLINK_NOFOLLOW))
+			return errno == ENOENT;
+		if (!S_ISDIR(info.st_mode))
+			return false;
+		*slash = '/';
+	}
+	return true;
+}
+
+// Finds whatever would stop the writing half-way, before anything is written: files that are not ours, and folders or
+// links where files or folders are to be.
 static void refuse_foreign(Arena *arena, int root, const Output *output, const Paths *ours, const char *directory)
 {
 	for (int i = 0; i < output->files.count; i++) {
-		const char *path = output->files.at[i].path, *name;
-		int folder = open_parent(arena, root, path, false, &name);
+		const char *path = output->files.at[i].path, *part = path;
 		struct stat info;
-		if (folder >= 0 && !fstatat(folder, name, &info, AT_SYMLINK_NOFOLLOW) && !contains(ours, path))
+		if (!parents_are_folders(arena, root, path, &part))
+			fail(EXIT_IO, "%s/%s is not a folder: nothing was changed\nmove it away, or choose another folder with -o", directory, part);
+		if (fstatat(root, path, &info, AT_SYMLINK_NOFOLLOW))
+			continue;
+		if (!contains(ours, path))
 			fail(EXIT_IO, "%s/%s exists and was not written by mpgen: nothing was changed\nmove it away, or choose another folder with -o",
 			     directory, path);
-		if (folder >= 0)
-			close(folder);
+		if (S_ISDIR(info.st_mode))
+			fail(EXIT_IO, "%s/%s is a folder: nothing was changed\nmove it away, or choose another folder with -o", directory, path);
 	}
 }
 

@@ -1,12 +1,13 @@
 // simplify.c: removes nodes that nothing needs and marks those that only evaluation needs.
 //
 // What is needed starts at the nodes with effects (updates, metrics, outputs) and follows operands. A node that only
-// an evaluation metric reaches runs only while evaluating.
+// an evaluation metric reaches runs only while evaluating. Parameters stay: checkpoints hold the whole model, whichever
+// part of it a mode computes.
 #include "ops.h"
 
 static bool has_effect(const Node *node)
 {
-	return node->op == OP_SGD || node->op == OP_METRIC || node->op == OP_OUTPUT;
+	return node->op == OP_PARAMETER || node->op == OP_SGD || node->op == OP_METRIC || node->op == OP_OUTPUT;
 }
 
 static void mark(const Node *node, bool *needed)

@@ -194,6 +194,16 @@ static void make_buffers(const Plan *plan, Role *role)
 			}
 }
 
+// Parameters that no step of this mode uses are stored all the same.
+static void make_unused_buffers(const Plan *plan, Role *role)
+{
+	for (int i = 0; i < role->nodes[PHASE_PROLOGUE].count; i++) {
+		const Node *node = role->nodes[PHASE_PROLOGUE].at[i];
+		if (node->op == OP_PARAMETER && role->buffer_of[node->out[0]->id] < 0)
+			add_buffer(plan, role, node->out[0], CLASS_PARAMETERS, 1);
+	}
+}
+
 // ---- addresses
 
 static void place_class(Role *role, Class class, size_t *at)
@@ -307,7 +317,7 @@ static void add_workspace(const Plan *plan, Role *role, size_t *at)
 	*at += role->bytes[CLASS_WORKSPACE];
 }
 
-static void check_capacity(const Plan *plan)
+void check_capacity(const Plan *plan)
 {
 	for (int s = 0; s < plan->stages; s++) {
 		const Role *role = &plan->roles[s];
@@ -327,6 +337,7 @@ void plan_memory(Plan *plan)
 		for (int i = 0; i < plan->graph->tensors.count; i++)
 			role->buffer_of[i] = -1;
 		make_buffers(plan, role);
+		make_unused_buffers(plan, role);
 		size_t at = 0;
 		for (Class class = CLASS_PARAMETERS; class <= CLASS_COMMUNICATION; class++) {
 			place_class(role, class, &at);
@@ -337,5 +348,4 @@ void plan_memory(Plan *plan)
 		role->arena = at < LEAST_ARENA ? LEAST_ARENA : at;
 		resolve_accesses(role);
 	}
-	check_capacity(plan);
 }

@@ -218,6 +218,9 @@ void make_schedules(Plan *plan);
 // Needs: action lists. Gives: buffers with offsets, bytes by class. (memory.c)
 void plan_memory(Plan *plan);
 
+// Ends with EXIT_DOES_NOT_FIT when a device has less memory than the plan takes. (memory.c)
+void check_capacity(const Plan *plan);
+
 // Needs: streams, buffers, action lists. Gives: events, waits and records: every conflicting pair of steps is
 // ordered, and no wait can be removed. (synchronise.c)
 void synchronise(Plan *plan);

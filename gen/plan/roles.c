@@ -87,14 +87,19 @@ static bool has_node(const Role *role, const Node *node)
 	return false;
 }
 
-// Inputs and parameters are listed in every role that reads them.
+// Inputs and parameters are listed in every role that reads them, and parameters in their owner's.
 static void assign_nodes(Plan *plan, Role *role)
 {
 	const Graph *graph = plan->graph;
 	for (int i = 0; i < graph->nodes.count; i++) {
 		Node *node = graph->nodes.at[i];
-		if (is_local_everywhere(node) || stage_of(plan, node) != role->stage)
+		if (stage_of(plan, node) != role->stage)
 			continue;
+		if (is_local_everywhere(node)) {
+			if (node->op == OP_PARAMETER && !has_node(role, node))
+				list_add(plan->arena, &role->nodes[PHASE_PROLOGUE], node);
+			continue;
+		}
 		for (int k = 0; k < node->ins; k++)
 			if (is_local_everywhere(node->in[k]->producer) && !has_node(role, node->in[k]->producer))
 				list_add(plan->arena, &role->nodes[PHASE_PROLOGUE], node->in[k]->producer);

@@ -12,5 +12,5 @@ end
 return mp.program {
   forward = forward,
   data = mp.tensors { x = { "f32", 3, 5 }, y = { "f32", 3, 4 } },
-  batch = 8, optimizer = mp.sgd { lr = 1 },
+  batch = 8, microbatches = 2, optimizer = mp.sgd { lr = 1 },
 }

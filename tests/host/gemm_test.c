@@ -96,7 +96,7 @@ static void gemm(void)
 		for (int t = 0; t < 2; t++)
 			for (int transpose = MP_NN; transpose <= MP_TN; transpose++) {
 				struct mp_gemm g = {"gemm", shapes[s][0], shapes[s][1], shapes[s][2], (enum mp_transpose)transpose,
-				                    MP_NO_EPILOGUE, types[t], false};
+				                    MP_NO_EPILOGUE, types[t], false, 16};
 				check_gemm(&g, true);
 				for (int e = MP_NO_EPILOGUE; e <= MP_BIAS_RELU; e++) {
 					g.epilogue = (enum mp_epilogue)e;

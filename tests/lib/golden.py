@@ -1,17 +1,14 @@
-"""Expected results beside their cases. tests/run --update SUITE/CASE writes those of one case, to be reviewed."""
+"""Expected results beside their cases. tests/run --update SUITE/CASE, or UPDATE=CASE in the environment, writes those of
+one case, to be reviewed."""
 import difflib
 import os
 
 from lib.harness import Failure
 
 
-def updating():
-    return bool(os.environ.get("MP_TEST_UPDATE"))
-
-
-def compare(path, actual):
+def compare(case, path, actual):
     """The text of a file, line by line."""
-    if updating():
+    if os.environ.get("UPDATE") == case:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(actual)
         return

@@ -85,7 +85,8 @@ def reuse(w, t):
 
 def activations(w, t):
     x = t["x"] * w["gain"]
-    outputs = {"gelu_erf": F.gelu(x), "gelu_tanh": F.gelu(x, approximate="tanh"), "softmax": x.softmax(-1), "relu": F.relu(x)}
+    outputs = {"gelu_erf": F.gelu(x), "gelu_tanh": F.gelu(x, approximate="tanh"), "softmax": x.softmax(-1),
+               "relu": F.relu(x)}
     return sum(F.mse_loss(y, t["y"]) for y in outputs.values()), outputs
 
 

@@ -136,11 +136,22 @@ def slots_of(buffer, action, k):
     return range(buffer.slots) if mb < 0 else [mb % buffer.slots]
 
 
+def check_step(stage, step):
+    """A step does not write over what it reads, but for a buffer that is both."""
+    scratch = {name: stage.buffers[name] for w, name, k in step.accesses if stage.buffers[name].slots == 1}
+    for a in {name for w, name, k in step.accesses if w and name in scratch}:
+        for b in scratch:
+            apart = (scratch[a].offset + scratch[a].bytes <= scratch[b].offset
+                     or scratch[b].offset + scratch[b].bytes <= scratch[a].offset)
+            check(a == b or apart, f"stage {stage.number}: {step.name} writes {a} over {b}, which it uses too")
+
+
 def run_action(stage, action, last, arena, written):
     for step in stage.functions.get(action.function, []):
         if "evaluating" in step.flags or ("last" in step.flags and action.arguments[0] != last):
             continue
         rewrites = step.kind == "collective" or "update" in step.name
+        check_step(stage, step)
         for is_write, name, k in sorted(step.accesses, key=lambda access: access[0]):
             buffer = stage.buffers[name]
             for slot in slots_of(buffer, action, k):
