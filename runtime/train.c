@@ -4,7 +4,12 @@
 // The agreement is a round of small messages. When steps are short, ranks vote before they wait for the device, so
 // that the wait hides the messages' way; a signal during the wait then counts for the next step. When steps are long
 // (rank 0 says so, with its own vote) they vote after the wait, and the run ends with the running step.
+#include "data_files.h"
 #include "mp_run.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
 
 enum vote { STOP = 1, VOTE_LATE = 2 };
 
@@ -34,12 +39,28 @@ static void check_modes(const struct mp_rank *r)
 		mp_fail(MP_USAGE, "--eval: this program has no evaluation: the spec's forward returns no loss for it");
 }
 
+// A long run must not end with the news that its results cannot be written.
+static void check_writable(const struct mp_rank *r)
+{
+	if (r->rank != 0)
+		return;
+	if (r->options->save)
+		mp_make_folders(r->options->save);
+	if (r->options->trace) {
+		FILE *file = fopen(r->options->trace, "a");
+		if (!file)
+			mp_fail(MP_IO_FAILED, "--trace: cannot write %s: %s", r->options->trace, strerror(errno));
+		fclose(file);
+	}
+}
+
 void mp_load(struct mp_rank *r)
 {
 	const struct mp_options *o = r->options;
 	struct mp_loop *loop = r->loop;
 
 	check_modes(r);
+	check_writable(r);
 	mp_state_init(r, o->seed);
 	if (o->load)
 		mp_checkpoint_load(r, o->load, o->allow_missing);

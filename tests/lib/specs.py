@@ -33,6 +33,7 @@ SPECS = [
     Spec("factored", "tests/equality/factored.lua", 2, False, "synthetic", {"x": [16]}),
     Spec("reuse", "tests/equality/reuse.lua", 5, True, FASHION, IMAGE),
     Spec("skip_many", "tests/equality/skip_many.lua", 8, True, "synthetic", {"x": [16]}),
+    Spec("side_output", "tests/equality/side_output.lua", 3, True, "synthetic", {"x": [6]}),
     Spec("momentum", "specs/mlp.lua", 4, True, FASHION, IMAGE, "momentum=0.9", "weight_decay=0.001", "schedule=linear",
          "width=101"),
 ]
