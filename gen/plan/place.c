@@ -10,25 +10,9 @@
 #include <float.h>
 #include <string.h>
 
-#include "plan.h"
-
-typedef LIST(Node *) Nodes;
-
-typedef struct {
-	Plan *plan;
-	Graph *graph;
-	Nodes phases[4];        // the new node lists
-	Tensor **latest;        // by tensor id: what consumers read instead (after a conversion of the result)
-	int latest_count;
-	LIST(Node *) conversions; // made so far, to be used again
-} Placing;
+#include "place.h"
 
 static const char *const axis_text[] = {"microbatches", "dp", "tp"};
-
-static bool same(Placement a, Placement b)
-{
-	return a.kind == b.kind && (a.kind != SHARD || a.dim == b.dim);
-}
 
 static bool once_a_step(const Node *node)
 {
@@ -50,7 +34,7 @@ static double conversion_cost(const Placing *p, const Tensor *t, Axis axis, Plac
 {
 	Placement from = t->place[axis];
 	double n = p->plan->mesh[axis];
-	if (same(from, to) || from.kind == REPLICATE)
+	if (same_placement(from, to) || from.kind == REPLICATE)
 		return to.kind == PARTIAL && from.kind == REPLICATE && axis != AXIS_MICRO ? DBL_MAX : 0;
 	if (axis == AXIS_MICRO || to.kind == PARTIAL)
 		return DBL_MAX;
@@ -66,7 +50,7 @@ static bool scatter_is_wanted(const Node *node, const Rule *rule, Axis axis, int
 	if (result_is_fixed || node->in[operand]->place[axis].kind != PARTIAL || rule->in[operand].kind != SHARD)
 		return true;
 	for (int i = 0; i < node->ins; i++)
-		if (i != operand && rule->in[i].kind == SHARD && same(node->in[i]->place[axis], rule->in[i]))
+		if (i != operand && rule->in[i].kind == SHARD && same_placement(node->in[i]->place[axis], rule->in[i]))
 			return true;
 	return false;
 }
@@ -135,7 +119,7 @@ static bool price_rule(const Placing *p, const Node *node, const Rule *rule, Axi
 	*price = (Price){0};
 	for (int i = 0; i < node->ins; i++) {
 		double cost = conversion_cost(p, node->in[i], axis, rule->in[i]);
-		bool converts = !same(node->in[i]->place[axis], rule->in[i]);
+		bool converts = !same_placement(node->in[i]->place[axis], rule->in[i]);
 		if (cost == DBL_MAX || !scatter_is_wanted(node, rule, axis, i, fixed) || (converts && stays(node, i)))
 			return false;
 		price->bytes += cost;
@@ -150,7 +134,7 @@ static bool price_rule(const Placing *p, const Node *node, const Rule *rule, Axi
 		if (cost == DBL_MAX)
 			return false;
 		price->bytes += cost;
-		price->conversions += !same(rule->out[0], to);
+		price->conversions += !same_placement(rule->out[0], to);
 	}
 	return true;
 }
@@ -170,117 +154,7 @@ static const Rule *choose_rule(const Placing *p, const Node *node, const Rules *
 	return best;
 }
 
-// ---- inserting conversions
-
-static Tensor *append(Placing *p, Op op, const char *what, Tensor *t, Axis axis, int dim, const Node *consumer, Phase phase)
-{
-	Graph *graph = p->graph;
-	Attributes attributes = {.axis = axis, .dim = dim};
-	Node *node = add_node(graph, op, arena_printf(graph->arena, "%s.%s", t->name, what), consumer->location, phase, &t, 1, &attributes);
-	graph->nodes.count--; // it belongs to the new lists
-	node->block = consumer->block;
-	node->evaluation = consumer->evaluation;
-	memcpy(node->out[0]->place, t->place, sizeof t->place);
-	list_add(graph->arena, &p->phases[phase], node);
-	return node->out[0];
-}
-
-// What NCCL moves is a plain run of elements: its shape is already that of one device.
-static void make_raw(Tensor *t, long elements)
-{
-	t->dims = 1;
-	t->shape[0] = elements;
-	memset(t->place, 0, sizeof t->place);
-}
-
-static long packed_elements(const Placing *p, const Tensor *t, int dim, int n)
-{
-	long elements = 1;
-	for (int i = 0; i < t->dims; i++) {
-		long extent = local_extent(p->plan, t, i);
-		elements *= i == dim ? (extent + n - 1) / n * n : extent;
-	}
-	return elements;
-}
-
-// NCCL splits and joins the outermost dim; a shard of an inner or padded one has to be packed first.
-static bool is_outermost(const Placing *p, const Tensor *t, int dim, int n)
-{
-	for (int i = 0; i < dim; i++)
-		if (local_extent(p->plan, t, i) != 1)
-			return false;
-	return t->shape[dim] % n == 0;
-}
-
-static Tensor *pack(Placing *p, Tensor *t, Axis axis, int dim, const Node *consumer, Phase phase)
-{
-	Tensor *packed = append(p, OP_PACK, "pack", t, axis, dim, consumer, phase);
-	make_raw(packed, packed_elements(p, t, dim, p->plan->mesh[axis]));
-	return packed;
-}
-
-// `packed` holds a piece of each device's shard of dim; shape is that of the logical tensor.
-static Tensor *unpack(Placing *p, Tensor *packed, const Tensor *shape, Placement to, Axis axis, int dim, const Node *consumer, Phase phase)
-{
-	Tensor *whole = append(p, OP_UNPACK, "unpack", packed, axis, dim, consumer, phase);
-	whole->dims = shape->dims;
-	memcpy(whole->shape, shape->shape, sizeof whole->shape);
-	memcpy(whole->place, shape->place, sizeof whole->place);
-	whole->place[axis] = to;
-	return whole;
-}
-
-static Tensor *gather(Placing *p, Tensor *t, Axis axis, const Node *consumer, Phase phase)
-{
-	int dim = t->place[axis].dim, n = p->plan->mesh[axis];
-	Tensor *all = append(p, OP_ALL_GATHER, "all_gather", t, axis, dim, consumer, phase);
-	if (is_outermost(p, t, dim, n)) {
-		all->place[axis] = (Placement){REPLICATE, 0};
-		return all;
-	}
-	make_raw(all, local_elements(p->plan, t) * n);
-	return unpack(p, all, t, (Placement){REPLICATE, 0}, axis, dim, consumer, phase);
-}
-
-static Tensor *scatter(Placing *p, Tensor *t, Axis axis, int dim, const Node *consumer, Phase phase)
-{
-	Tensor shape = *t;
-	if (!is_outermost(p, t, dim, p->plan->mesh[axis]))
-		t = pack(p, t, axis, dim, consumer, phase);
-	Tensor *piece = append(p, OP_REDUCE_SCATTER, "reduce_scatter", t, axis, dim, consumer, phase);
-	piece->dims = shape.dims;
-	memcpy(piece->shape, shape.shape, sizeof piece->shape);
-	memcpy(piece->place, shape.place, sizeof piece->place);
-	piece->place[axis] = (Placement){SHARD, dim};
-	return piece;
-}
-
-static Tensor *exchange(Placing *p, Tensor *t, Axis axis, int dim, const Node *consumer, Phase phase)
-{
-	Tensor *packed = pack(p, t, axis, dim, consumer, phase);
-	Tensor *pieces = append(p, OP_ALL_TO_ALL, "all_to_all", packed, axis, dim, consumer, phase);
-	return unpack(p, pieces, t, (Placement){SHARD, dim}, axis, t->place[axis].dim, consumer, phase);
-}
-
-static Tensor *convert(Placing *p, Tensor *t, Axis axis, Placement to, const Node *consumer, Phase phase)
-{
-	Placement from = t->place[axis];
-	if (from.kind == PARTIAL && to.kind == SHARD)
-		return scatter(p, t, axis, to.dim, consumer, phase);
-	if (from.kind == SHARD && to.kind == REPLICATE)
-		return gather(p, t, axis, consumer, phase);
-	if (from.kind == SHARD)
-		return exchange(p, t, axis, to.dim, consumer, phase);
-	Tensor *result;
-	if (from.kind == PARTIAL)
-		result = append(p, OP_ALL_REDUCE, "all_reduce", t, axis, 0, consumer, phase);
-	else if (to.kind == SHARD)
-		result = append(p, OP_SLICE, "slice", t, axis, to.dim, consumer, phase);
-	else
-		result = append(p, OP_KEEP_FIRST, "keep_first", t, axis, 0, consumer, phase);
-	result->place[axis] = to;
-	return result;
-}
+// ---- conversions, each once
 
 // Whether a consumer can read what `node` makes without sending it against the direction of its phase.
 static bool can_read(const Node *node, const Node *consumer)
@@ -296,12 +170,12 @@ static bool can_read(const Node *node, const Node *consumer)
 static Tensor *converted_before(const Placing *p, const Tensor *t, Axis axis, Placement to, const Node *consumer)
 {
 	Tensor *origin = t->producer->attributes.converts; // t is itself a conversion of what is wanted
-	if (origin && t->producer->attributes.axis == axis && same(origin->place[axis], to) && can_read(origin->producer, consumer))
+	if (origin && t->producer->attributes.axis == axis && same_placement(origin->place[axis], to) && can_read(origin->producer, consumer))
 		return origin;
 	for (int i = 0; i < p->conversions.count; i++) {
 		Node *node = p->conversions.at[i];
 		Tensor *result = node->out[0];
-		if (node->attributes.converts == t && node->attributes.axis == axis && same(result->place[axis], to) && can_read(node, consumer)) {
+		if (node->attributes.converts == t && node->attributes.axis == axis && same_placement(result->place[axis], to) && can_read(node, consumer)) {
 			node->evaluation &= consumer->evaluation;
 			return result;
 		}
@@ -320,12 +194,12 @@ static Phase phase_of_conversion(const Tensor *t, Axis axis, const Node *consume
 
 static Tensor *convert_once(Placing *p, Tensor *t, Axis axis, Placement to, const Node *consumer)
 {
-	if (same(t->place[axis], to))
+	if (same_placement(t->place[axis], to))
 		return t;
 	Tensor *before = converted_before(p, t, axis, to, consumer);
 	if (before)
 		return before;
-	Tensor *result = convert(p, t, axis, to, consumer, phase_of_conversion(t, axis, consumer));
+	Tensor *result = insert_conversion(p, t, axis, to, consumer, phase_of_conversion(t, axis, consumer));
 	result->producer->attributes.converts = t;
 	list_add(p->graph->arena, &p->conversions, result->producer);
 	return result;
@@ -368,7 +242,7 @@ static Tensor *accumulated(Placing *p, Tensor *t)
 		t->place[AXIS_MICRO] = (Placement){REPLICATE, 0};
 		return t;
 	}
-	Tensor *total = append(p, OP_ACCUMULATE, "total", t, AXIS_MICRO, 0, producer, producer->phase);
+	Tensor *total = append_conversion(p, OP_ACCUMULATE, "total", t, AXIS_MICRO, 0, producer, producer->phase);
 	Nodes *nodes = &p->phases[producer->phase];
 	nodes->count--;
 	insert_after(p, nodes, producer, total->producer);
@@ -405,7 +279,7 @@ static void clear_padding(Placing *p, Node *node)
 		if (op_table[node->op].lowering == LOWER_NOTHING || op_table[node->op].lowering == LOWER_COLLECTIVE
 		    || !is_padded(p->plan, t, &dim, &axis) || keeps_zero(node, dim))
 			continue;
-		Tensor *clear = append(p, OP_CLEAR_PADDING, "clear_padding", t, axis, dim, node, node->phase);
+		Tensor *clear = append_conversion(p, OP_CLEAR_PADDING, "clear_padding", t, axis, dim, node, node->phase);
 		p->latest[t->id] = clear;
 	}
 }

@@ -1,0 +1,26 @@
+// place.h: the state of place_tensors, shared with the file that makes conversions.
+#ifndef PLACE_H
+#define PLACE_H
+
+#include "plan.h"
+
+typedef LIST(Node *) Nodes;
+
+typedef struct {
+	Plan *plan;
+	Graph *graph;
+	Nodes phases[4];        // the new node lists
+	Tensor **latest;        // by tensor id: what consumers read instead (after a conversion of the result)
+	int latest_count;
+	LIST(Node *) conversions; // made so far, to be used again
+} Placing;
+
+bool same_placement(Placement a, Placement b);
+
+// A node behind the last one of `phase`, in the consumer's block, whose result is t, placed alike, until the caller says otherwise.
+Tensor *append_conversion(Placing *p, Op op, const char *what, Tensor *t, Axis axis, int dim, const Node *consumer, Phase phase);
+
+// t in another placement on one axis, for a consumer. The conversion must exist (conversion_cost). (convert.c)
+Tensor *insert_conversion(Placing *p, Tensor *t, Axis axis, Placement to, const Node *consumer, Phase phase);
+
+#endif
