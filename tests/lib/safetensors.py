@@ -1,5 +1,6 @@
 """A reader and a writer of safetensors files, independent of the runtime's."""
 import json
+import os
 import struct
 
 import numpy
@@ -33,5 +34,8 @@ def write(path, tensors):
         blobs.append(blob)
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    with open(path, "wb") as file:
+    # A program may be reading the file that was there: it keeps that one.
+    own = f"{path}.{os.getpid()}"
+    with open(own, "wb") as file:
         file.write(struct.pack("<Q", len(text)) + text + b"".join(blobs))
+    os.replace(own, path)

@@ -67,6 +67,8 @@ class Model:
 
     def fold(self):
         name, width = self.any()
+        if width % 2:
+            return
         self.lines.append(f"  local r{self.count} = mp.reshape({name}, -1, 2, {width // 2})")
         dim = self.draw.choice([2, 3])
         kept = width // 2 if dim == 2 else 2
