@@ -19,6 +19,7 @@ typedef enum {
 typedef struct {
 	Placement in[MAX_INPUTS], out[MAX_OUTPUTS];
 	bool in_time;           // for micro-batches only: elsewhere a sum is better reduced before the op
+	bool of_samples;        // for dp only: replicas hand out their own samples, tp has to gather
 } Rule;
 
 enum { MAX_RULES = 2 * MAX_DIMS + 6 };

@@ -222,5 +222,6 @@ void placement_sink(const Node *node, Rules *rules)
 	if (node->op == OP_OUTPUT) {
 		Rule *rule = add_rule(rules);
 		rule->in[0] = S(0);
+		rule->of_samples = true;
 	}
 }

@@ -144,7 +144,7 @@ static const Rule *choose_rule(const Placing *p, const Node *node, const Rules *
 	const Rule *best = NULL;
 	Price least = {0}, price;
 	for (int i = 0; i < rules->count; i++) {
-		if ((rules->at[i].in_time && axis != AXIS_MICRO) || !dims_are_free(node, &rules->at[i], axis, result) || !price_rule(p, node, &rules->at[i], axis, &price))
+		if ((rules->at[i].in_time && axis != AXIS_MICRO) || (rules->at[i].of_samples && axis != AXIS_DP) || !dims_are_free(node, &rules->at[i], axis, result) || !price_rule(p, node, &rules->at[i], axis, &price))
 			continue;
 		if (!best || price.bytes < least.bytes || (price.bytes == least.bytes && price.conversions < least.conversions)) {
 			best = &rules->at[i];

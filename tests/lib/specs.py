@@ -37,6 +37,8 @@ SPECS = [
     Spec("momentum", "specs/mlp.lua", 4, True, FASHION, IMAGE, "momentum=0.9", "weight_decay=0.001", "schedule=linear",
          "width=101"),
 ]
+# The smallest case of a mistake that the sample of plans need not meet.
+CLASS_SHARDS = Spec("class_shards", "tests/equality/class_shards.lua", 1, True, "synthetic", {"x": [4]})
 
 
 def mesh_text(mesh):

@@ -15,8 +15,8 @@ static const struct mp_gemm gemms[] = {
 
 // Events. Where a buffer has several slots, its event has an instance for each.
 enum {
-	ONLY_ADD_PACK_READY = 0,
-	ONLY_ADD_PACK_GATHERED = 1,
+	ONLY_ADD_READY = 0,
+	ONLY_ADD_GATHERED = 1,
 	STEP_BEGUN = 2,
 	TP_STREAM_DONE = 3,
 	EVENTS = 4
@@ -38,27 +38,20 @@ static void forward(struct mp_rank *r, int mb, int)
 {
 	// only.add: x f32[4,4] . only.weight f32[2,4]^T + only.bias -> f32[4,2]
 	mp_gemm(r, &gemms[ONLY_ADD], x(r), only_weight(r), only_bias(r), only_add(r), false, r->compute);
+	CUDA(cudaEventRecord(r->event[ONLY_ADD_READY], r->compute));
 }
 
 static void results(struct mp_rank *r, int, int)
 {
-	// only.add.pack: pack f32[8]
-	pack(only_add_pack(r), only_add(r), 1, 4, 2, 2, 2, r->compute);
-	CUDA(cudaEventRecord(r->event[ONLY_ADD_PACK_READY], r->compute));
-	// only.add.pack.all_to_all: all_to_all f32[8]
-	CUDA(cudaStreamWaitEvent(r->tp_stream, r->event[ONLY_ADD_PACK_READY], 0));
-	NCCL(ncclGroupStart());
-	for (int peer = 0; peer < 2; peer++) {
-		NCCL(ncclSend(only_add_pack(r) + peer * 4, 4, ncclFloat32, peer, r->tp_comm, r->tp_stream));
-		NCCL(ncclRecv(only_add_pack_all_to_all(r) + peer * 4, 4, ncclFloat32, peer, r->tp_comm, r->tp_stream));
-	}
-	NCCL(ncclGroupEnd());
-	CUDA(cudaEventRecord(r->event[ONLY_ADD_PACK_GATHERED], r->tp_stream));
-	// only.add.pack.all_to_all.unpack: unpack f32[2,3]
-	CUDA(cudaStreamWaitEvent(r->compute, r->event[ONLY_ADD_PACK_GATHERED], 0));
-	unpack(only_add_pack_all_to_all_unpack(r), only_add_pack_all_to_all(r), 2, 3, 2, 1, 2, r->compute);
-	// only.add.pack.all_to_all.unpack f32[2,3] to the host
-	CUDA(cudaMemcpyAsync(r->output[0], only_add_pack_all_to_all_unpack(r), 24, cudaMemcpyDeviceToHost, r->compute));
+	// only.add.all_gather: all_gather f32[16]
+	CUDA(cudaStreamWaitEvent(r->tp_stream, r->event[ONLY_ADD_READY], 0));
+	NCCL(ncclAllGather(only_add(r), only_add_all_gather(r), 8, ncclFloat32, r->tp_comm, r->tp_stream));
+	CUDA(cudaEventRecord(r->event[ONLY_ADD_GATHERED], r->tp_stream));
+	// only.add.all_gather.unpack: unpack f32[4,3]
+	CUDA(cudaStreamWaitEvent(r->compute, r->event[ONLY_ADD_GATHERED], 0));
+	unpack(only_add_all_gather_unpack(r), only_add_all_gather(r), 4, 3, 2, 1, 2, r->compute);
+	// only.add.all_gather.unpack f32[4,3] to the host
+	CUDA(cudaMemcpyAsync(r->output[0], only_add_all_gather_unpack(r), 48, cudaMemcpyDeviceToHost, r->compute));
 }
 
 static void end_step(struct mp_rank *r, int, int)
