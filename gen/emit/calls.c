@@ -1,14 +1,6 @@
 // calls.c: the calls of kernels that have a template of their own: which operands and extents each takes.
 #include "source.h"
 
-static long product(const Emit *emit, const Tensor *t, int from, int to)
-{
-	long n = 1;
-	for (int i = from; i < to; i++)
-		n *= local_extent(emit->plan, t, i);
-	return n;
-}
-
 // All micro-batches at once, outside of the micro-batch phases.
 static long elements(const Emit *emit, const Role *role, const Tensor *t)
 {
@@ -25,20 +17,20 @@ static const char *coordinate(const Emit *emit, Axis axis, const char *slot)
 static void add_split(Text *call, const Emit *emit, const Tensor *whole, int dim, int size)
 {
 	long extent = local_extent(emit->plan, whole, dim);
-	text_add(call, ", %ld, %ld, %ld, %ld", product(emit, whole, 0, dim), extent, (extent + size - 1) / size,
-	         product(emit, whole, dim + 1, whole->dims));
+	text_add(call, ", %ld, %ld, %ld, %ld", local_product(emit->plan, whole, 0, dim), extent, (extent + size - 1) / size,
+	         local_product(emit->plan, whole, dim + 1, whole->dims));
 }
 
 static void add_rows(Text *call, const Emit *emit, const Tensor *t)
 {
-	text_add(call, ", %ld, %ld", product(emit, t, 0, t->dims - 1), local_extent(emit->plan, t, t->dims - 1));
+	text_add(call, ", %ld, %ld", local_product(emit->plan, t, 0, t->dims - 1), local_extent(emit->plan, t, t->dims - 1));
 }
 
 static void add_sum(Text *call, const Emit *emit, const Node *node, const char *slot)
 {
 	const Tensor *x = node->in[0];
 	const Attributes *a = &node->attributes;
-	text_add(call, ", %ld, %ld, %ld, %s, ", product(emit, x, 0, a->from), product(emit, x, a->from, a->to), product(emit, x, a->to, x->dims),
+	text_add(call, ", %ld, %ld, %ld, %s, ", local_product(emit->plan, x, 0, a->from), local_product(emit->plan, x, a->from, a->to), local_product(emit->plan, x, a->to, x->dims),
 	         c_number(emit->arena, x->type, a->scale));
 	if (node->accumulate)
 		text_add(call, "%s > 0", slot);
@@ -70,8 +62,8 @@ static void add_extents(Text *call, const Emit *emit, const Role *role, const No
 		break;
 	case OP_CLEAR_PADDING: {
 		const Tensor *t = node->in[0];
-		text_add(call, ", %ld, %ld, %ld, mp_shard_valid(%ld, %d, %s)", product(emit, t, 0, a->dim), local_extent(emit->plan, t, a->dim),
-		         product(emit, t, a->dim + 1, t->dims), t->shape[a->dim], size, coordinate(emit, a->axis, slot));
+		text_add(call, ", %ld, %ld, %ld, mp_shard_valid(%ld, %d, %s)", local_product(emit->plan, t, 0, a->dim), local_extent(emit->plan, t, a->dim),
+		         local_product(emit->plan, t, a->dim + 1, t->dims), t->shape[a->dim], size, coordinate(emit, a->axis, slot));
 		break;
 	}
 	case OP_KEEP_FIRST:

@@ -1,12 +1,6 @@
 // communicate.c: NCCL calls, inlined where the step runs.
 #include "source.h"
 
-static const char *stream_name(const Step *step)
-{
-	static const char *const names[] = {"compute", "dp_stream", "tp_stream", "pp_stream"};
-	return names[step->stream];
-}
-
 // Buckets are contiguous: one call from the first gradient to the end of the last.
 static long bucket_elements(const Emit *emit, const Role *role, const Step *step)
 {
@@ -40,15 +34,15 @@ void emit_collective(Text *out, const Emit *emit, const Role *role, const Step *
 	switch (node->op) {
 	case OP_ALL_REDUCE:
 		text_add(out, "%sNCCL(ncclAllReduce(%s, %s, %ld, %s, ncclSum, r->%s_comm, r->%s));\n", indent, from, to,
-		         step->nodes.count > 1 ? bucket_elements(emit, role, step) : local_elements(emit->plan, node->in[0]), type, axis, stream_name(step));
+		         step->nodes.count > 1 ? bucket_elements(emit, role, step) : local_elements(emit->plan, node->in[0]), type, axis, stream_name(step->stream));
 		break;
 	case OP_REDUCE_SCATTER:
 		text_add(out, "%sNCCL(ncclReduceScatter(%s, %s, %ld, %s, ncclSum, r->%s_comm, r->%s));\n", indent, from, to,
-		         local_elements(emit->plan, node->out[0]), type, axis, stream_name(step));
+		         local_elements(emit->plan, node->out[0]), type, axis, stream_name(step->stream));
 		break;
 	case OP_ALL_GATHER:
 		text_add(out, "%sNCCL(ncclAllGather(%s, %s, %ld, %s, r->%s_comm, r->%s));\n", indent, from, to,
-		         local_elements(emit->plan, node->in[0]), type, axis, stream_name(step));
+		         local_elements(emit->plan, node->in[0]), type, axis, stream_name(step->stream));
 		break;
 	case OP_ALL_TO_ALL: emit_all_to_all(out, emit, role, node, slot, indent); break;
 	default: assert(!"a collective has its call here");

@@ -23,14 +23,6 @@ typedef struct {
 	bool rows;              // some operand is broadcast
 } Chain;
 
-static long local_product(const Plan *plan, const Tensor *t, int from, int to)
-{
-	long n = 1;
-	for (int i = from; i < to; i++)
-		n *= local_extent(plan, t, i);
-	return n;
-}
-
 static bool made_inside(const Step *step, const Tensor *t)
 {
 	for (int i = 0; i < step->nodes.count; i++)

@@ -3,16 +3,6 @@
 
 static const char *const class_names[] = {"parameters", "gradients", "optimizer state", "activations", "communication", "scratch", "workspace"};
 
-static const char *shape(const Emit *emit, const Tensor *t)
-{
-	Text text = {.arena = emit->arena};
-	text_add(&text, "%s[", type_name(t->type));
-	for (int i = 0; i < t->dims; i++)
-		text_add(&text, "%s%ld", i ? "," : "", local_extent(emit->plan, t, i));
-	text_add(&text, "]");
-	return text.at;
-}
-
 // Where in its function a scratch buffer lives.
 static const char *life(const Emit *emit, const Role *role, const Buffer *buffer)
 {
@@ -26,7 +16,7 @@ static void emit_buffer(Text *out, const Emit *emit, const Role *role, const Buf
 	const char *type = c_type(buffer->tensor->type);
 	text_add(out, "static inline %s *%s(const struct mp_rank *r%s) { return (%s *)(r->arena + %zu%s); } // %s, %zu bytes%s\n", type, buffer->name,
 	         buffer->slots > 1 ? ", int mb" : "", type, buffer->offset,
-	         buffer->slots > 1 ? arena_printf(emit->arena, " + mb %% %d * (size_t)%zu", buffer->slots, buffer->stride) : "", shape(emit, buffer->tensor),
+	         buffer->slots > 1 ? arena_printf(emit->arena, " + mb %% %d * (size_t)%zu", buffer->slots, buffer->stride) : "", local_shape(emit, buffer->tensor),
 	         buffer->bytes, life(emit, role, buffer));
 }
 

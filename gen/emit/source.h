@@ -24,6 +24,8 @@ const char *mp_type(Type type);         // "MP_F32"
 const char *c_number(Arena *arena, Type type, double value);    // "0.5f"
 const char *c_string(Arena *arena, const char *text);           // quoted, escaped
 const char *c_comment(Arena *arena, const char *text);          // safe inside a comment
+const char *stream_name(Stream stream); // "dp_stream", a field of struct mp_rank
+const char *local_shape(const Emit *emit, const Tensor *t);     // "f32[16,784]": what one device holds
 const char *axis_name(int axis);        // "dp"
 const char *axis_constant(int axis);    // "MP_DP"
 

@@ -4,12 +4,6 @@
 
 #include "source.h"
 
-static const char *stream_name(Stream stream)
-{
-	static const char *const names[] = {"compute", "dp_stream", "tp_stream", "pp_stream"};
-	return names[stream];
-}
-
 // The names of an emitted function's two micro-batches: f and b in functions that send or receive, mb elsewhere.
 typedef struct {
 	const char *slot[2];
@@ -38,16 +32,6 @@ static Arguments arguments_of(Arena *arena, const Function *function)
 	if (second)
 		arguments.slot[1] = !strcmp(second, arguments.slot[0]) ? arena_printf(arena, "next_%s", second) : second;
 	return arguments;
-}
-
-static const char *local_shape(const Emit *emit, const Tensor *t)
-{
-	Text text = {.arena = emit->arena};
-	text_add(&text, "%s[", type_name(t->type));
-	for (int i = 0; i < t->dims; i++)
-		text_add(&text, "%s%ld", i ? "," : "", local_extent(emit->plan, t, i));
-	text_add(&text, "]");
-	return text.at;
 }
 
 static const char *name_and_shape(const Emit *emit, const Tensor *t)

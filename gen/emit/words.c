@@ -84,6 +84,22 @@ const char *place_of(const Emit *emit, const Role *role, const Tensor *t, const 
 	return arena_printf(emit->arena, "%s(r, %s)", buffer->name, slot);
 }
 
+const char *stream_name(Stream stream)
+{
+	static const char *const names[] = {"compute", "dp_stream", "tp_stream", "pp_stream"};
+	return names[stream];
+}
+
+const char *local_shape(const Emit *emit, const Tensor *t)
+{
+	Text text = {.arena = emit->arena};
+	text_add(&text, "%s[", type_name(t->type));
+	for (int i = 0; i < t->dims; i++)
+		text_add(&text, "%s%ld", i ? "," : "", local_extent(emit->plan, t, i));
+	text_add(&text, "]");
+	return text.at;
+}
+
 void emit_banner(Text *out, const Emit *emit)
 {
 	const char *file = emit->spec->location ? emit->spec->location->file : emit->spec->name, *slash = strrchr(file, '/');

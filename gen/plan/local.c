@@ -15,12 +15,17 @@ long local_extent(const Plan *plan, const Tensor *t, int dim)
 	return extent;
 }
 
-long local_elements(const Plan *plan, const Tensor *t)
+long local_product(const Plan *plan, const Tensor *t, int from, int to)
 {
 	long n = 1;
-	for (int i = 0; i < t->dims; i++)
+	for (int i = from; i < to; i++)
 		n *= local_extent(plan, t, i);
 	return n;
+}
+
+long local_elements(const Plan *plan, const Tensor *t)
+{
+	return local_product(plan, t, 0, t->dims);
 }
 
 size_t local_bytes(const Plan *plan, const Tensor *t)

@@ -190,6 +190,7 @@ typedef struct {
 // Extents of t on one device in one micro-batch (padded to equal shards). Tensors of the prologue and epilogue that
 // belong to samples hold every micro-batch and have as many slots.
 long local_extent(const Plan *plan, const Tensor *t, int dim);
+long local_product(const Plan *plan, const Tensor *t, int from, int to); // of the extents of dims [from, to)
 long local_elements(const Plan *plan, const Tensor *t);
 size_t local_bytes(const Plan *plan, const Tensor *t);
 bool is_padded(const Plan *plan, const Tensor *t, int *dim, Axis *axis);   // a sharded dim that does not divide
