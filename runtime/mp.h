@@ -59,12 +59,14 @@ struct mp_init {
 // partly or wholly padding, which is zero and never leaves the device.
 struct mp_state {
 	const char *name;               // as in files: "fc1.weight"; optimizer state "fc1.weight.momentum"
-	enum { MP_PARAMETER, MP_OPTIMIZER } kind;
+	// A BUFFER is part of the model but not trained: "bn1.running_mean". An integer one (i32 here) is I64 in files.
+	enum { MP_PARAMETER, MP_OPTIMIZER, MP_BUFFER } kind;
 	enum mp_type type;
 	int dims;
-	long shape[MP_DIMS];            // logical
+	long shape[MP_DIMS];            // logical, as in files
 	int axis[MP_DIMS];              // enum mp_axis that shards the dim, or MP_WHOLE
 	size_t offset;                  // bytes from the arena's start; local row-major, padded extents
+	bool channels_last;             // 4 dims [o,i,h,w] that lie as [o,h,w,i] on the device
 	struct mp_init init;
 	bool owned;                     // this role writes it to checkpoints (a shared parameter has one owner)
 };
@@ -111,6 +113,25 @@ struct mp_gemm {
 	int alignment;                  // bytes that every operand's address is a multiple of: 16, or less where a slot is odd
 };
 
+// A 2-d convolution of channels-last images (a correlation, as everywhere in deep learning), or one of its gradients:
+//   y[n,p,q,k] = sum over (i, j, c) of x[n, p stride + i dilation - padding, .., c] w[k,i,j,c]
+// x: [n,h,w,c], w: [k,r,s,c/groups], y: [n,p,q,k]; p = (h + 2 padding - dilation (r - 1) - 1) / stride + 1, q likewise.
+// Output channels k/groups * g and following read the input channels c/groups * g and following.
+enum mp_conv_kind {
+	MP_CONV_FORWARD,                // y from x and w
+	MP_CONV_INPUT_GRAD,             // dx from dy and w
+	MP_CONV_WEIGHT_GRAD             // dw from dy and x
+};
+struct mp_conv {
+	const char *name;               // the model's node, for messages and traces
+	enum mp_conv_kind kind;
+	int n, h, w, c, k, r, s, p, q;
+	int stride[2], padding[2], dilation[2], groups; // of height and width
+	enum mp_type type;
+	bool tf32;
+	int alignment;                  // as of struct mp_gemm
+};
+
 // One entry of a schedule. Compute actions have one micro-batch; an action that sends one micro-batch while it
 // receives another has two. Actions outside the micro-batch loop have -1.
 struct mp_action {
@@ -128,12 +149,13 @@ struct mp_schedule {
 struct mp_program {
 	const char *name;               // "program_0"
 	size_t arena_bytes;             // of one device, everything included
-	size_t workspace_offset, workspace_bytes; // of mp_gemm, one for each stream that runs it (compute)
+	size_t workspace_offset, workspace_bytes; // of mp_gemm and mp_conv, one for each stream that runs it (compute)
 	const struct mp_state *states;   int state_count;
 	const struct mp_input *inputs;   int input_count;
 	const struct mp_output *outputs; int output_count;
 	const struct mp_metric *metrics; int metric_count;  // only the role that reports has any
 	const struct mp_gemm *gemms;     int gemm_count;
+	const struct mp_conv *convs;     int conv_count;
 	int event_count;
 	void (*load_kernels)(void);     // makes the device hold every kernel of kernels.cu
 	struct mp_schedule train, evaluate, infer;          // those the mode has; others have count 0
@@ -174,6 +196,7 @@ struct mp_rank {
 	bool evaluating;
 	void **input;           // pinned, one for each program input: this step's samples, all micro-batches
 	void *learning_rate;    // pinned scalar of the model's type: this step's learning rate
+	int32_t *random_key;    // pinned: low and high word of --seed, this step (from 0), 0: what dropout draws from
 	void **output;          // pinned, one for each program output
 	void *metrics;          // pinned, metric_count scalars of the model's type
 
@@ -185,6 +208,7 @@ struct mp_rank {
 	struct mp_session *session;                         // what the ranks of a process share
 	struct mp_control *control;                         // messages between ranks outside NCCL
 	struct mp_gemm_plan *gemm_plans;
+	struct mp_conv_plan *conv_plans;
 	struct mp_loop *loop;                               // loaders and counters of the main loop
 	struct mp_watch *watch;                             // what the watchdog sees of this rank
 	struct mp_marks *marks;                             // events around the actions, for traces and the watchdog
@@ -211,6 +235,11 @@ static inline long mp_shard_valid(long extent, int size, int c)
 // bias may be NULL when the epilogue has none. Pointers are device memory, aligned as the table says.
 void mp_gemm(struct mp_rank *r, const struct mp_gemm *gemm, const void *a, const void *b, const void *bias,
              void *c, bool accumulate, cudaStream_t stream);
+
+// result = a convolution of the table, of a and b as its kind lists them; result += with accumulate, which
+// MP_CONV_WEIGHT_GRAD alone takes. Enqueued on stream.
+void mp_conv(struct mp_rank *r, const struct mp_conv *conv, const void *a, const void *b, void *result, bool accumulate,
+             cudaStream_t stream);
 
 MP_NORETURN void mp_fail(enum mp_exit status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 MP_NORETURN void mp_cuda_failed(cudaError_t error, const char *call, const char *file, int line);

@@ -238,4 +238,8 @@ size_t mp_type_bytes(enum mp_type type);
 void mp_gemm_prepare(struct mp_rank *r);
 void mp_gemm_release(struct mp_rank *r);
 
+// Convolutions (cuda/conv.c, host/conv.c): the same for mp_conv and r->program->convs.
+void mp_conv_prepare(struct mp_rank *r);
+void mp_conv_release(struct mp_rank *r);
+
 #endif

@@ -25,7 +25,7 @@ static void emit_state(Text *out, const Emit *emit, const Role *role, const Node
 				axis = a;
 		text_add(out, "%s%s", i ? ", " : "", axis_constant(axis));
 	}
-	text_add(out, "}, %zu, {%s, %s, %s}, %s},\n", role->buffers.at[find_buffer(emit->plan, role, t)].offset, inits[init.kind],
+	text_add(out, "}, %zu, false, {%s, %s, %s}, %s},\n", role->buffers.at[find_buffer(emit->plan, role, t)].offset, inits[init.kind],
 	         c_number(emit->arena, TYPE_F64, init.a), c_number(emit->arena, TYPE_F64, init.b), stage_of(emit->plan, node) == role->stage ? "true" : "false");
 }
 
@@ -37,7 +37,7 @@ static int emit_states(Text *out, const Emit *emit, const Role *role)
 		if (node->op != OP_PARAMETER && node->op != OP_STATE)
 			continue;
 		if (!count++)
-			text_add(out, "// name, kind, type, dims, shape, axis of each dim, offset, initial values, owned\nstatic const struct mp_state states[] = {\n");
+			text_add(out, "// name, kind, type, dims, shape, axis of each dim, offset, channels last, initial values, owned\nstatic const struct mp_state states[] = {\n");
 		emit_state(out, emit, role, node);
 	}
 	if (count)
@@ -144,7 +144,7 @@ void emit_tables(Text *out, const Emit *emit, const Role *role)
 	int outputs = emit_outputs(out, emit, role), metrics = emit_metrics(out, emit, role);
 	text_add(out, "extern const struct mp_program program_%d = {\n\t\"program_%d\",\n", role->stage, role->stage);
 	text_add(out, "\t%zu, // bytes of the arena\n\t%zu, %zu, // workspace: offset, bytes\n", role->arena, role->workspace_offset, role->bytes[CLASS_WORKSPACE]);
-	text_add(out, "\t%s,\n\t%s,\n\t%s,\n\t%s,\n\t%s,\n\t%d, // events\n\tload_kernels,\n", table(emit, "states", states), table(emit, "inputs", inputs),
+	text_add(out, "\t%s,\n\t%s,\n\t%s,\n\t%s,\n\t%s,\n\tNULL, 0,\n\t%d, // events\n\tload_kernels,\n", table(emit, "states", states), table(emit, "inputs", inputs),
 	         table(emit, "outputs", outputs), table(emit, "metrics", metrics), table(emit, "gemms", role->gemms.count), role->event_instances);
 	text_add(out, "\t%s,\n\t%s,\n\t%s,\n};\n", schedule(emit, "train", &role->train), schedule(emit, "evaluate", &role->evaluate),
 	         schedule(emit, "infer", &role->infer));

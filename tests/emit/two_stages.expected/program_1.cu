@@ -135,10 +135,10 @@ static const struct mp_action evaluate_actions[] = {
 	{"end_step", end_step, -1, -1},
 };
 
-// name, kind, type, dims, shape, axis of each dim, offset, initial values, owned
+// name, kind, type, dims, shape, axis of each dim, offset, channels last, initial values, owned
 static const struct mp_state states[] = {
-	{"second.weight", mp_state::MP_PARAMETER, MP_F32, 2, {2, 4}, {MP_WHOLE, MP_WHOLE}, 0, {mp_init::MP_UNIFORM, -0.5, 0.5}, true},
-	{"second.bias", mp_state::MP_PARAMETER, MP_F32, 1, {2}, {MP_WHOLE}, 256, {mp_init::MP_UNIFORM, -0.5, 0.5}, true},
+	{"second.weight", mp_state::MP_PARAMETER, MP_F32, 2, {2, 4}, {MP_WHOLE, MP_WHOLE}, 0, false, {mp_init::MP_UNIFORM, -0.5, 0.5}, true},
+	{"second.bias", mp_state::MP_PARAMETER, MP_F32, 1, {2}, {MP_WHOLE}, 256, false, {mp_init::MP_UNIFORM, -0.5, 0.5}, true},
 };
 
 // name, type, dims and shape of a sample, limit of labels
@@ -160,6 +160,7 @@ extern const struct mp_program program_1 = {
 	NULL, 0,
 	metrics, 1,
 	gemms, 3,
+	NULL, 0,
 	6, // events
 	load_kernels,
 	{train_actions, 12},
