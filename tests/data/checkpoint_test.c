@@ -10,15 +10,15 @@ enum { W = MP_WHOLE, D = MP_DP, T = MP_TP };
 
 // Stage 0 and 1 of pp = 2. "shared" is on both and owned by the first.
 static const struct mp_state table[STATES] = {
-	{"rows", MP_PARAMETER, MP_F32, 2, {7, 5}, {T, W}, 0, {MP_UNIFORM, -1, 1}, true},
-	{"columns", MP_PARAMETER, MP_F32, 2, {5, 7}, {W, T}, 0, {MP_NORMAL, 0, 1}, true},
-	{"middle", MP_PARAMETER, MP_F32, 3, {3, 5, 4}, {W, T, W}, 0, {MP_NORMAL, 0, 1}, true},
-	{"nested", MP_PARAMETER, MP_F64, 4, {3, 5, 2, 7}, {D, W, T, W}, 0, {MP_UNIFORM, 0, 1}, true},
-	{"shared", MP_PARAMETER, MP_F32, 1, {11}, {T}, 0, {MP_UNIFORM, 0, 1}, true},
-	{"scalar", MP_OPTIMIZER, MP_I32, 0, {0}, {W}, 0, {MP_CONSTANT, 42, 0}, true},
-	{"rows.momentum", MP_OPTIMIZER, MP_F32, 2, {7, 5}, {D, T}, 0, {MP_NORMAL, 0, 1}, true},
-	{"bias", MP_PARAMETER, MP_F32, 1, {9}, {W}, 0, {MP_CONSTANT, 0.5, 0}, true},
-	{"large", MP_PARAMETER, MP_F32, 2, {1201, 1003}, {W, T}, 0, {MP_UNIFORM, 0, 1}, true},
+	{"rows", MP_PARAMETER, MP_F32, 2, {7, 5}, {T, W}, 0, false, {MP_UNIFORM, -1, 1}, true},
+	{"columns", MP_PARAMETER, MP_F32, 2, {5, 7}, {W, T}, 0, false, {MP_NORMAL, 0, 1}, true},
+	{"middle", MP_PARAMETER, MP_F32, 3, {3, 5, 4}, {W, T, W}, 0, false, {MP_NORMAL, 0, 1}, true},
+	{"nested", MP_PARAMETER, MP_F64, 4, {3, 5, 2, 7}, {D, W, T, W}, 0, false, {MP_UNIFORM, 0, 1}, true},
+	{"shared", MP_PARAMETER, MP_F32, 1, {11}, {T}, 0, false, {MP_UNIFORM, 0, 1}, true},
+	{"scalar", MP_OPTIMIZER, MP_I32, 0, {0}, {W}, 0, false, {MP_CONSTANT, 42, 0}, true},
+	{"rows.momentum", MP_OPTIMIZER, MP_F32, 2, {7, 5}, {D, T}, 0, false, {MP_NORMAL, 0, 1}, true},
+	{"bias", MP_PARAMETER, MP_F32, 1, {9}, {W}, 0, false, {MP_CONSTANT, 0.5, 0}, true},
+	{"large", MP_PARAMETER, MP_F32, 2, {1201, 1003}, {W, T}, 0, false, {MP_UNIFORM, 0, 1}, true},
 };
 static const int stage_of[STATES] = {0, 0, 0, 1, 0, 0, 1, 1, 1};
 
