@@ -2,7 +2,8 @@
 // in 2 micro-batches, pp=2 and dp=DP. It exists to run the runtime before and beside the generator; its kernels are plain.
 //
 // Compile with -DDP=1 or 2, -DINFER for the inference program, and to make trouble: FAULT in the environment,
-// "fail:RANK:STEP" (exit 3), "die:…" (no message), "crash:…" (a signal), "hang:RANK:STEP", "nan:RANK:STEP", "slow:RANK:STEP" (200 ms a step from there on).
+// "fail:RANK:STEP" (exit 3), "die:…" (no message), "crash:…" (a signal), "hang:RANK:STEP", "nan:RANK:STEP", "slow:RANK:STEP" (200 ms a step from there on);
+// "key:RANK:STEP" only prints the random key, from there on.
 #include "mp.h"
 #include "mp_kernel.h"
 
@@ -129,6 +130,9 @@ static void make_trouble(struct mp_rank *r)
 		sleep(1000);
 	if (!strcmp(what, "slow"))
 		usleep(200000);
+	if (!strcmp(what, "key"))
+		printf("key %d %d %d %d%s\n", r->random_key[0], r->random_key[1], r->random_key[2], r->random_key[3],
+		       r->evaluating ? " evaluating" : "");
 }
 
 // ---- program 0
