@@ -71,7 +71,7 @@ static Stream stream_of(const Node *node)
 
 static StepKind kind_of(const Node *node)
 {
-	static const StepKind kinds[] = {[LOWER_ELEMENTWISE] = STEP_ELEMENTWISE, [LOWER_GEMM] = STEP_GEMM,
+	static const StepKind kinds[] = {[LOWER_ELEMENTWISE] = STEP_ELEMENTWISE, [LOWER_GEMM] = STEP_GEMM, [LOWER_CONV] = STEP_CONV,
 		[LOWER_KERNEL] = STEP_KERNEL, [LOWER_COPY] = STEP_COPY, [LOWER_COLLECTIVE] = STEP_COLLECTIVE};
 	return kinds[op_table[node->op].lowering];
 }
@@ -79,7 +79,7 @@ static StepKind kind_of(const Node *node)
 void add_step(const Plan *plan, Function *function, Node *node)
 {
 	Step step = {.kind = kind_of(node), .name = node->name, .stream = stream_of(node), .accumulate = node->accumulate,
-	             .when = node->evaluation ? WHEN_EVALUATING : WHEN_ALWAYS, .gemm = -1};
+	             .when = node->evaluation ? WHEN_EVALUATING : WHEN_ALWAYS, .call = -1};
 	list_add(plan->arena, &step.nodes, node);
 	list_add(plan->arena, &function->steps, step);
 }
@@ -126,10 +126,9 @@ static void find_accesses(const Fusing *f, Step *step)
 {
 	for (int i = 0; i < step->nodes.count; i++) {
 		Node *node = step->nodes.at[i];
-		bool updates = node->op == OP_SGD;
 		for (int k = 0; k < node->ins; k++)
 			if (!makes(step, node->in[k]))
-				add_access(f->plan, step, node->in[k], (updates && k != 1 && k != 2) || node->op == OP_CLEAR_PADDING, 0);
+				add_access(f->plan, step, node->in[k], writes_operand(node, k), 0);
 		for (int k = 0; k < node->outs; k++)
 			if (step->nodes.count == 1 || read_outside(f, step, node->out[k]))
 				add_access(f->plan, step, node->out[k], true, 0);
