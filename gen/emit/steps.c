@@ -43,8 +43,10 @@ static const char *name_and_shape(const Emit *emit, const Tensor *t)
 static void comment_conv(Text *out, const Emit *emit, const Step *step)
 {
 	const Node *node = step->nodes.at[0];
-	text_add(out, "%s%s, %s and %s -> %s", step->accumulate ? "+= " : "", op_name(node->op), name_and_shape(emit, node->in[0]),
-	         name_and_shape(emit, node->in[1]), local_shape(emit, node->out[0]));
+	text_add(out, "%s%s, %s and %s", step->accumulate ? "+= " : "", op_name(node->op), name_and_shape(emit, node->in[0]), name_and_shape(emit, node->in[1]));
+	for (int i = 1; i < step->nodes.count; i++)
+		text_add(out, " + %s", c_comment(emit->arena, step->nodes.at[i]->in[1]->name));
+	text_add(out, " -> %s", local_shape(emit, node->out[0]));
 }
 
 // "fc1.relu: image f32[16,784] . fc1.weight f32[1000,784]^T + fc1.bias, relu -> f32[16,1000]"
@@ -103,27 +105,20 @@ static const char *event_expression(const Emit *emit, const Event *event, const 
 	return arena_printf(emit->arena, "r->event[%s + %s %% %d]", event->name, slot, event->slots);
 }
 
-static void emit_gemm(Text *out, Kernels *kernels, const Role *role, const Step *step, const char *slot, const char *indent)
+// A matrix product or convolution with its operands and, where it has one, the bias.
+static void emit_library_call(Text *out, Kernels *kernels, const Role *role, const Step *step, const char *slot, const char *indent)
 {
 	const Emit *emit = kernels->emit;
-	const Node *matmul = step->nodes.at[0];
-	const char *bias = "NULL";
+	const Node *node = step->nodes.at[0];
+	bool gemm = step->kind == STEP_GEMM;
+	const char *bias = "NULL", *name = gemm ? role->gemms.at[step->call].constant : role->convs.at[step->call].constant;
 	for (int i = 1; i < step->nodes.count; i++)
 		if (step->nodes.at[i]->op == OP_ADD)
 			bias = place_of(emit, role, step->nodes.at[i]->in[1], slot);
 	const char *accumulate = step->accumulate ? arena_printf(emit->arena, "%s > 0", slot) : "false";
-	text_add(out, "%smp_gemm(r, &gemms[%s], %s, %s, %s, %s, %s, r->%s);\n", indent, role->gemms.at[step->call].constant,
-	         place_of(emit, role, matmul->in[0], slot), place_of(emit, role, matmul->in[1], slot), bias,
+	text_add(out, "%s%s(r, &%s[%s], %s, %s, %s, %s, %s, r->%s);\n", indent, gemm ? "mp_gemm" : "mp_conv", gemm ? "gemms" : "convs", name,
+	         place_of(emit, role, node->in[0], slot), place_of(emit, role, node->in[1], slot), bias,
 	         place_of(emit, role, step->nodes.at[step->nodes.count - 1]->out[0], slot), accumulate, stream_name(step->stream));
-}
-
-static void emit_conv(Text *out, const Emit *emit, const Role *role, const Step *step, const char *slot, const char *indent)
-{
-	const Node *node = step->nodes.at[0];
-	const char *accumulate = step->accumulate ? arena_printf(emit->arena, "%s > 0", slot) : "false";
-	text_add(out, "%smp_conv(r, &convs[%s], %s, %s, %s, %s, r->%s);\n", indent, role->convs.at[step->call].constant,
-	         place_of(emit, role, node->in[0], slot), place_of(emit, role, node->in[1], slot), place_of(emit, role, node->out[0], slot),
-	         accumulate, stream_name(step->stream));
 }
 
 static int result_index(const Role *role, const Node *sink)
@@ -172,8 +167,7 @@ static void emit_call(Text *out, Kernels *kernels, const Role *role, const Funct
 {
 	const char *slot = arguments->slot[0];
 	switch (step->kind) {
-	case STEP_GEMM: emit_gemm(out, kernels, role, step, slot, indent); break;
-	case STEP_CONV: emit_conv(out, kernels->emit, role, step, slot, indent); break;
+	case STEP_GEMM: case STEP_CONV: emit_library_call(out, kernels, role, step, slot, indent); break;
 	case STEP_ELEMENTWISE:
 		text_add(out, "%s%s, r->compute);\n", indent, elementwise_call(kernels, role, step, slot));
 		break;

@@ -306,14 +306,28 @@ static void resolve_accesses(Role *role)
 			}
 }
 
+// What a library call may spend beside its operands. The fastest f32 convolutions of cuDNN work on images in the order of
+// the spec: they need room for copies of their operands. On tensor cores (tf32) channels-last is what they want.
+static size_t workspace_of(const Plan *plan, const Step *step)
+{
+	if (step->kind != STEP_GEMM && step->kind != STEP_CONV)
+		return 0;
+	const Node *node = step->nodes.at[0];
+	bool copies = step->kind == STEP_CONV && !plan->tf32;
+	size_t images = aligned(local_bytes(plan, node->in[0])) + aligned(local_bytes(plan, node->in[1])) + aligned(local_bytes(plan, node->out[0]));
+	return WORKSPACE_BYTES + (copies ? images : 0);
+}
+
 static void add_workspace(const Plan *plan, Role *role, size_t *at)
 {
-	bool library = false;
+	size_t most = 0;
 	for (int f = 0; f < role->functions.count; f++)
-		for (int i = 0; i < role->functions.at[f].steps.count; i++)
-			library |= role->functions.at[f].steps.at[i].kind == STEP_GEMM || role->functions.at[f].steps.at[i].kind == STEP_CONV;
+		for (int i = 0; i < role->functions.at[f].steps.count; i++) {
+			size_t needed = workspace_of(plan, &role->functions.at[f].steps.at[i]);
+			most = needed > most ? needed : most;
+		}
 	role->workspace_offset = *at;
-	role->bytes[CLASS_WORKSPACE] = library && plan->graph->real != TYPE_F64 ? WORKSPACE_BYTES : 0;
+	role->bytes[CLASS_WORKSPACE] = plan->graph->real != TYPE_F64 ? most : 0;
 	*at += role->bytes[CLASS_WORKSPACE];
 }
 

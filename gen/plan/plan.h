@@ -39,7 +39,7 @@ typedef enum { WHEN_ALWAYS, WHEN_LAST, WHEN_EVALUATING } When;
 typedef enum {
 	STEP_ELEMENTWISE,       // nodes: a chain that one generated kernel computes
 	STEP_GEMM,              // nodes[0] the matmul, then what its epilogue does
-	STEP_CONV,              // nodes[0]: a convolution or one of its gradients
+	STEP_CONV,              // nodes[0]: a convolution or one of its gradients, then a bias
 	STEP_KERNEL,            // nodes[0], a template
 	STEP_COPY,              // nodes[0]: between host and device
 	STEP_COLLECTIVE,        // nodes: all-reduces of one bucket, or one conversion
@@ -137,6 +137,7 @@ typedef struct {
 	const Node *node;
 	int x[4], w[4], y[4];   // [N,H,W,C], [O,kh,kw,C/groups], [N,H,W,O] on one device
 	int groups;             // on one device
+	bool bias;
 	int alignment;
 } Conv;
 
