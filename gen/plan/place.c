@@ -58,7 +58,7 @@ static bool scatter_is_wanted(const Node *node, const Rule *rule, Axis axis, int
 // An update changes its parameter and state where they are stored: it runs in their placement.
 static bool stays(const Node *node, int operand)
 {
-	return node->op == OP_SGD && op_table[node->in[operand]->producer->op].lowering == LOWER_NOTHING;
+	return writes_operand(node, operand) && op_table[node->in[operand]->producer->op].lowering == LOWER_NOTHING;
 }
 
 // Where the result has to lie; false: anywhere.
@@ -76,9 +76,11 @@ static bool fixed_result(const Node *node, Axis axis, Placement *to)
 	return true;
 }
 
-// A reshape keeps shards only where both sides divide.
+// A reshape keeps shards only where both sides divide; a grouped convolution splits between groups alone.
 static bool divides(const Placing *p, const Node *node, const Rule *rule, Axis axis)
 {
+	if (op_table[node->op].lowering == LOWER_CONV && node->attributes.window.groups > 1 && rule->in[0].kind == SHARD && rule->in[0].dim == 3)
+		return node->attributes.window.groups % p->plan->mesh[axis] == 0;
 	if (node->op != OP_RESHAPE || rule->in[0].kind != SHARD)
 		return true;
 	long x = node->in[0]->shape[rule->in[0].dim], y = node->out[0]->shape[rule->out[0].dim];
@@ -236,7 +238,7 @@ static Tensor *accumulated(Placing *p, Tensor *t)
 	for (int i = 0; i < p->conversions.count; i++)
 		if (p->conversions.at[i]->op == OP_ACCUMULATE && p->conversions.at[i]->in[0] == t)
 			return p->conversions.at[i]->out[0];
-	bool sums_itself = op_table[producer->op].lowering == LOWER_GEMM || producer->op == OP_SUM;
+	bool sums_itself = op_table[producer->op].lowering == LOWER_GEMM || producer->op == OP_CONV2D_WEIGHT_GRAD || producer->op == OP_SUM;
 	if (sums_itself && !uses(p, t)) {
 		producer->accumulate = true;
 		t->place[AXIS_MICRO] = (Placement){REPLICATE, 0};
@@ -259,6 +261,7 @@ static bool keeps_zero(const Node *node, int dim)
 {
 	switch (node->op) {
 	case OP_DIV: case OP_EXPAND: case OP_CONSTANT: case OP_SOFTMAX: case OP_CROSS_ENTROPY: case OP_CORRECT:
+	case OP_SIGMOID:
 		return false;
 	case OP_ADD: case OP_SUB:
 		for (int i = 0; i < node->ins; i++)
