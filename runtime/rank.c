@@ -103,6 +103,7 @@ static void make_host_buffers(struct mp_rank *r)
 	for (int i = 0; i < p->output_count; i++)
 		r->output[i] = pinned(output_bytes(r, &p->outputs[i]));
 	r->learning_rate = pinned(mp_type_bytes(r->model->type));
+	r->random_key = pinned(4 * sizeof *r->random_key);
 	r->metrics = pinned((size_t)p->metric_count * mp_type_bytes(r->model->type));
 }
 
@@ -253,6 +254,7 @@ void mp_rank_close(struct mp_rank *r)
 	for (int i = 0; i < r->program->output_count; i++)
 		CUDA(cudaFreeHost(r->output[i]));
 	CUDA(cudaFreeHost(r->learning_rate));
+	CUDA(cudaFreeHost(r->random_key));
 	CUDA(cudaFreeHost(r->metrics));
 	free(r->input);
 	free(r->output);
