@@ -1,7 +1,7 @@
 // checkpoint.h: what the readers and writers of model state share: the pieces of a tensor that a rank stores, the
 // tensors of the whole model, and the folder of a checkpoint.
 //
-//     DIR/step_N/model.safetensors            parameters (MP_PARAMETER)
+//     DIR/step_N/model.safetensors            parameters and buffers (MP_PARAMETER, MP_BUFFER)
 //                optimizer.safetensors        optimizer state (MP_OPTIMIZER), when there is any
 //                state.json                   step, seed, sizes and checksums of the files; written last
 #ifndef MP_CHECKPOINT_H
@@ -13,7 +13,8 @@
 // ---------------------------------------------------------------------------------------------------------
 // Pieces (checkpoint_shard.c)
 
-// The part of a logical tensor that one rank stores, as runs of elements that lie together in both.
+// The part of a logical tensor that one rank stores, as runs of elements that lie together in both. Dims have the order
+// of files, also where the device has another (channels_last).
 struct mp_shard {
 	int dims;
 	long shape[MP_DIMS];            // logical
@@ -36,8 +37,8 @@ bool mp_shard_writes(const struct mp_rank *r, const struct mp_state *s);
 // Handles `count` elements that begin at logical element `first`; `bytes` is host memory in the state's type.
 typedef void mp_shard_visit(void *context, const struct mp_state *s, void *bytes, long first, long count);
 
-// Fills the state in the arena: calls visit for every run, in pieces of bounded size, then copies to the device.
-// Padding becomes zero. Returns when the device holds it.
+// Fills the state in the arena: calls visit for every run, in pieces of a few megabytes (or one filter), then copies to
+// the device. Padding becomes zero. Returns when the device holds it.
 void mp_shard_fill(struct mp_rank *r, const struct mp_state *s, mp_shard_visit *visit, void *context);
 
 // Copies the state from the arena, in pieces, and calls visit for every run.
@@ -46,8 +47,12 @@ void mp_shard_read(struct mp_rank *r, const struct mp_state *s, mp_shard_visit *
 // ---------------------------------------------------------------------------------------------------------
 // The folder (checkpoint_folder.c)
 
-enum { MP_CHECKPOINT_FILES = 2 };
-extern const char *const mp_checkpoint_file[MP_CHECKPOINT_FILES];       // by kind of state: "model.safetensors", …
+enum { MP_MODEL_FILE, MP_OPTIMIZER_FILE, MP_CHECKPOINT_FILES };
+extern const char *const mp_checkpoint_file[MP_CHECKPOINT_FILES];       // "model.safetensors", …
+
+// Which of the files holds a state, and its type there: integers of the model are I64, as PyTorch's are.
+int mp_checkpoint_file_of(const struct mp_state *s);
+enum mp_file_type mp_checkpoint_type(const struct mp_state *s);
 
 struct mp_checkpoint_state {
 	uint64_t step, seed;

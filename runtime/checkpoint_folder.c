@@ -14,10 +14,20 @@
 #include <unistd.h>
 
 const char *const mp_checkpoint_file[MP_CHECKPOINT_FILES] = {
-	[MP_PARAMETER] = "model.safetensors", [MP_OPTIMIZER] = "optimizer.safetensors",
+	[MP_MODEL_FILE] = "model.safetensors", [MP_OPTIMIZER_FILE] = "optimizer.safetensors",
 };
 
 enum { STATE_BYTES = 1 << 16, VERIFY_BYTES = 1 << 20 };
+
+int mp_checkpoint_file_of(const struct mp_state *s)
+{
+	return s->kind == MP_OPTIMIZER ? MP_OPTIMIZER_FILE : MP_MODEL_FILE;
+}
+
+enum mp_file_type mp_checkpoint_type(const struct mp_state *s)
+{
+	return s->kind == MP_BUFFER && s->type == MP_I32 ? MP_FILE_I64 : mp_file_type_of(s->type);
+}
 
 uint64_t mp_checksum(const void *bytes, size_t n, uint64_t offset)
 {
@@ -39,15 +49,15 @@ static void read_files(struct mp_json *j, struct mp_checkpoint_state *state)
 {
 	mp_json_object(j);
 	for (char *name; (name = mp_json_key(j)); ) {
-		int kind = !strcmp(name, mp_checkpoint_file[MP_PARAMETER]) ? MP_PARAMETER : MP_OPTIMIZER;
-		if (strcmp(name, mp_checkpoint_file[kind]))
+		int file = !strcmp(name, mp_checkpoint_file[MP_MODEL_FILE]) ? MP_MODEL_FILE : MP_OPTIMIZER_FILE;
+		if (strcmp(name, mp_checkpoint_file[file]))
 			mp_json_refuse(j, "an unknown file is listed");
 		mp_json_object(j);
 		for (char *key; (key = mp_json_key(j)); ) {
 			if (!strcmp(key, "bytes"))
-				state->bytes[kind] = mp_json_integer(j);
+				state->bytes[file] = mp_json_integer(j);
 			else if (!strcmp(key, "checksum"))
-				state->sum[kind] = mp_json_integer(j);
+				state->sum[file] = mp_json_integer(j);
 			else
 				mp_json_skip(j);
 		}
@@ -70,7 +80,7 @@ static void parse_state(struct mp_json *j, struct mp_checkpoint_state *state)
 			mp_json_skip(j);
 		}
 	}
-	if (!j->error && (!step || state->step > INT64_MAX || state->bytes[MP_PARAMETER] == 0))
+	if (!j->error && (!step || state->step > INT64_MAX || state->bytes[MP_MODEL_FILE] == 0))
 		mp_json_refuse(j, "the step or the size of model.safetensors is missing");
 }
 
@@ -124,10 +134,10 @@ static bool verify_file(const char *path, uint64_t bytes, uint64_t sum, char **w
 bool mp_checkpoint_verify(const char *folder, const struct mp_checkpoint_state *state, char **why)
 {
 	bool good = true;
-	for (int kind = 0; good && kind < MP_CHECKPOINT_FILES; kind++) {
-		char *path = mp_text("%s/%s", folder, mp_checkpoint_file[kind]);
-		if (state->bytes[kind])
-			good = verify_file(path, state->bytes[kind], state->sum[kind], why);
+	for (int file = 0; good && file < MP_CHECKPOINT_FILES; file++) {
+		char *path = mp_text("%s/%s", folder, mp_checkpoint_file[file]);
+		if (state->bytes[file])
+			good = verify_file(path, state->bytes[file], state->sum[file], why);
 		free(path);
 	}
 	return good;
@@ -138,12 +148,12 @@ void mp_checkpoint_state_write(const char *folder, const struct mp_checkpoint_st
 	char *path = mp_text("%s/state.json", folder);
 	char *text = mp_text("{\"step\":%llu,\"seed\":%llu,\"files\":{", (unsigned long long)state->step,
 	                     (unsigned long long)state->seed);
-	for (int kind = 0; kind < MP_CHECKPOINT_FILES; kind++) {
-		if (!state->bytes[kind])
+	for (int file = 0; file < MP_CHECKPOINT_FILES; file++) {
+		if (!state->bytes[file])
 			continue;
 		char *before = text;
-		text = mp_text("%s%s\"%s\":{\"bytes\":%llu,\"checksum\":%llu}", before, kind ? "," : "", mp_checkpoint_file[kind],
-		               (unsigned long long)state->bytes[kind], (unsigned long long)state->sum[kind]);
+		text = mp_text("%s%s\"%s\":{\"bytes\":%llu,\"checksum\":%llu}", before, file ? "," : "", mp_checkpoint_file[file],
+		               (unsigned long long)state->bytes[file], (unsigned long long)state->sum[file]);
 		free(before);
 	}
 	char *whole = mp_text("%s}}\n", text);

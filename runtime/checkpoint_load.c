@@ -15,7 +15,7 @@ enum { PATH_BYTES = 4096 };
 
 // What to read, as rank 0 found it.
 struct source {
-	char file[MP_CHECKPOINT_FILES][PATH_BYTES];     // by kind of state; "": none
+	char path[MP_CHECKPOINT_FILES][PATH_BYTES];     // of its files; "": none
 	bool checkpoint;                                // with state.json
 	uint64_t step;
 };
@@ -35,9 +35,9 @@ static bool take_checkpoint(struct source *source, const char *folder, char **wh
 	struct mp_checkpoint_state state;
 	if (!mp_checkpoint_state_read(folder, &state, why) || !mp_checkpoint_verify(folder, &state, why))
 		return false;
-	for (int kind = 0; kind < MP_CHECKPOINT_FILES; kind++)
-		if (state.bytes[kind])
-			set_path(source->file[kind], folder, mp_checkpoint_file[kind]);
+	for (int file = 0; file < MP_CHECKPOINT_FILES; file++)
+		if (state.bytes[file])
+			set_path(source->path[file], folder, mp_checkpoint_file[file]);
 	source->checkpoint = true;
 	source->step = state.step;
 	return true;
@@ -106,16 +106,16 @@ static void find_source(struct source *source, const char *path)
 	static const char index[] = "model.safetensors.index.json";
 	char *why = NULL;
 	if (!mp_is_folder(path)) {
-		set_path(source->file[MP_PARAMETER], path, "");
+		set_path(source->path[MP_MODEL_FILE], path, "");
 	} else if (has_file(path, "state.json")) {
 		if (!take_checkpoint(source, path, &why))
 			mp_fail(MP_BAD_INPUT, "%s is not a complete checkpoint: %s", path, why);
-	} else if (has_file(path, mp_checkpoint_file[MP_OPTIMIZER])) {
+	} else if (has_file(path, mp_checkpoint_file[MP_OPTIMIZER_FILE])) {
 		mp_fail(MP_BAD_INPUT, "%s is not a complete checkpoint: it has optimizer state but no state.json", path);
 	} else if (has_file(path, index)) {
-		set_path(source->file[MP_PARAMETER], path, index);
-	} else if (has_file(path, mp_checkpoint_file[MP_PARAMETER])) {
-		set_path(source->file[MP_PARAMETER], path, mp_checkpoint_file[MP_PARAMETER]);
+		set_path(source->path[MP_MODEL_FILE], path, index);
+	} else if (has_file(path, mp_checkpoint_file[MP_MODEL_FILE])) {
+		set_path(source->path[MP_MODEL_FILE], path, mp_checkpoint_file[MP_MODEL_FILE]);
 	} else {
 		take_newest(source, path);
 	}
@@ -138,10 +138,10 @@ static void check_tensor(const struct mp_tensors *set, const struct mp_state *s,
 	if (!same_shape(s, t) || !mp_file_type_fits(t->type, s->type))
 		mp_fail(MP_BAD_INPUT, "%s: tensor %s is %s, but the model's is %s", set->path, t->name,
 		        mp_shape_text(have, mp_file_type_name(t->type), t->dims, t->shape),
-		        mp_shape_text(want, mp_file_type_name(mp_file_type_of(s->type)), s->dims, s->shape));
+		        mp_shape_text(want, mp_file_type_name(mp_checkpoint_type(s)), s->dims, s->shape));
 }
 
-// PyTorch's batch_norm counts its updates in a tensor that nothing computes with.
+// PyTorch's batch_norm counts its updates in a tensor that nothing computes with: a model may do without it.
 static bool is_ignored(const char *name)
 {
 	static const char counter[] = ".num_batches_tracked";
@@ -161,7 +161,7 @@ static void report_names(struct mp_names *names, const char *path, const char *w
 }
 
 // Compares the tensors of a file with the states of all roles. set is NULL where there is no file.
-static void check_kind(const struct mp_model *m, const struct mp_tensors *set, int kind, const char *path, bool allow)
+static void check_file(const struct mp_model *m, const struct mp_tensors *set, int file, const char *path, bool allow)
 {
 	struct mp_names missing = {0}, unused = {0};
 	bool *used = mp_allocate(set && set->count ? (size_t)set->count : 1);
@@ -169,7 +169,7 @@ static void check_kind(const struct mp_model *m, const struct mp_tensors *set, i
 		const struct mp_program *p = m->program(stage);
 		for (int i = 0; i < p->state_count; i++) {
 			const struct mp_state *s = &p->states[i];
-			if ((int)s->kind != kind)
+			if (mp_checkpoint_file_of(s) != file)
 				continue;
 			const struct mp_tensor *t = set ? mp_tensors_find(set, s->name) : NULL;
 			if (t) {
@@ -188,22 +188,22 @@ static void check_kind(const struct mp_model *m, const struct mp_tensors *set, i
 	free(used);
 }
 
-static bool has_kind(const struct mp_program *p, int kind)
+static bool reads_file(const struct mp_program *p, int file)
 {
 	for (int i = 0; i < p->state_count; i++)
-		if ((int)p->states[i].kind == kind)
+		if (mp_checkpoint_file_of(&p->states[i]) == file)
 			return true;
 	return false;
 }
 
 static void check_source(const struct mp_model *m, const struct source *source, const char *path, bool allow)
 {
-	for (int kind = 0; kind < MP_CHECKPOINT_FILES; kind++) {
+	for (int file = 0; file < MP_CHECKPOINT_FILES; file++) {
 		// A file of weights has no optimizer state, and inference needs none.
-		if (kind == MP_OPTIMIZER && (!source->checkpoint || !m->training))
+		if (file == MP_OPTIMIZER_FILE && (!source->checkpoint || !m->training))
 			continue;
-		struct mp_tensors *set = source->file[kind][0] ? mp_tensors_open(source->file[kind]) : NULL;
-		check_kind(m, set, kind, set ? set->path : path, allow);
+		struct mp_tensors *set = source->path[file][0] ? mp_tensors_open(source->path[file]) : NULL;
+		check_file(m, set, file, set ? set->path : path, allow);
 		if (set)
 			mp_tensors_close(set);
 	}
@@ -233,13 +233,13 @@ static void read_run(void *context, const struct mp_state *s, void *bytes, long 
 	free(raw);
 }
 
-static void read_kind(struct mp_rank *r, const char *file, int kind)
+static void read_states(struct mp_rank *r, const char *path, int file)
 {
-	struct mp_tensors *set = mp_tensors_open(file);
+	struct mp_tensors *set = mp_tensors_open(path);
 	for (int i = 0; i < r->program->state_count; i++) {
 		const struct mp_state *s = &r->program->states[i];
 		struct reading in = {set, mp_tensors_find(set, s->name)};
-		if ((int)s->kind == kind && in.tensor)
+		if (mp_checkpoint_file_of(s) == file && in.tensor)
 			mp_shard_fill(r, s, read_run, &in);
 	}
 	mp_tensors_close(set);
@@ -253,9 +253,9 @@ void mp_checkpoint_load(struct mp_rank *r, const char *path, bool allow_missing)
 		check_source(r->model, source, path, allow_missing);
 	}
 	mp_broadcast(r, source, sizeof *source, 0);
-	for (int kind = 0; kind < MP_CHECKPOINT_FILES; kind++)
-		if (source->file[kind][0] && has_kind(r->program, kind))
-			read_kind(r, source->file[kind], kind);
+	for (int file = 0; file < MP_CHECKPOINT_FILES; file++)
+		if (source->path[file][0] && reads_file(r->program, file))
+			read_states(r, source->path[file], file);
 	if (source->checkpoint)
 		r->step = (long)source->step;
 	free(source);

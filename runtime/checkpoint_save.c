@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-// The file of one kind of state while it is written.
+// One file of the checkpoint while it is written.
 struct writer {
 	struct mp_layout layout;
 	const struct mp_layout_tensor *tensor;  // the one that is being written
@@ -23,15 +23,15 @@ struct writer {
 	uint64_t sum;                           // of what this rank wrote
 };
 
-// The tensors of a kind that the whole model owns, whichever role stores them.
-static void lay_out(struct mp_layout *l, const struct mp_model *m, int kind)
+// The tensors of a file that the whole model owns, whichever role stores them.
+static void lay_out(struct mp_layout *l, const struct mp_model *m, int file)
 {
 	for (int stage = 0; stage < m->axis[MP_PP]; stage++) {
 		const struct mp_program *p = m->program(stage);
 		for (int i = 0; i < p->state_count; i++) {
 			const struct mp_state *s = &p->states[i];
-			if (s->owned && (int)s->kind == kind)
-				mp_layout_add(l, s->name, s->type, s->dims, s->shape);
+			if (s->owned && mp_checkpoint_file_of(s) == file)
+				mp_layout_add(l, s->name, mp_checkpoint_type(s), s->dims, s->shape);
 		}
 	}
 	if (l->count)
@@ -47,19 +47,28 @@ static void write_bytes(struct writer *w, const void *bytes, size_t n, uint64_t 
 static void write_run(void *context, const struct mp_state *s, void *bytes, long first, long count)
 {
 	struct writer *w = context;
-	size_t size = mp_type_bytes(s->type);
-	write_bytes(w, bytes, (size_t)count * size, w->tensor->offset + (uint64_t)first * size);
+	size_t size = mp_file_type_bytes(w->tensor->type);
+	uint64_t offset = w->tensor->offset + (uint64_t)first * size;
+	if (w->tensor->type == mp_file_type_of(s->type)) {
+		write_bytes(w, bytes, (size_t)count * size, offset);
+		return;
+	}
+	int64_t *wide = mp_allocate((size_t)count * sizeof *wide);      // the only other type: mp_checkpoint_type
+	for (long i = 0; i < count; i++)
+		wide[i] = ((const int32_t *)bytes)[i];
+	write_bytes(w, wide, (size_t)count * sizeof *wide, offset);
+	free(wide);
 }
 
 // Writes this rank's slices of one file and the header, when it is rank 0.
-static void write_slices(struct mp_rank *r, struct writer *w, int kind)
+static void write_slices(struct mp_rank *r, struct writer *w, int file)
 {
 	w->fd = mp_open_write(w->path);
 	if (r->rank == 0)
 		write_bytes(w, w->layout.header, w->layout.header_bytes, 0);
 	for (int i = 0; i < r->program->state_count; i++) {
 		const struct mp_state *s = &r->program->states[i];
-		if ((int)s->kind != kind || !mp_shard_writes(r, s))
+		if (mp_checkpoint_file_of(s) != file || !mp_shard_writes(r, s))
 			continue;
 		w->tensor = mp_layout_find(&w->layout, s->name);
 		mp_shard_read(r, s, write_run, w);
@@ -92,14 +101,14 @@ static void publish(const char *temporary, const char *folder)
 static void add_sums(struct mp_rank *r, const struct writer *w, struct mp_checkpoint_state *state)
 {
 	uint64_t mine[MP_CHECKPOINT_FILES], *all = r->rank == 0 ? mp_allocate((size_t)r->world * sizeof mine) : NULL;
-	for (int kind = 0; kind < MP_CHECKPOINT_FILES; kind++) {
-		mine[kind] = w[kind].sum;
-		state->bytes[kind] = w[kind].layout.file_bytes;
+	for (int file = 0; file < MP_CHECKPOINT_FILES; file++) {
+		mine[file] = w[file].sum;
+		state->bytes[file] = w[file].layout.file_bytes;
 	}
 	mp_gather(r, mine, sizeof mine, all);
 	for (int k = 0; all && k < r->world; k++)
-		for (int kind = 0; kind < MP_CHECKPOINT_FILES; kind++)
-			state->sum[kind] += all[k * MP_CHECKPOINT_FILES + kind];
+		for (int file = 0; file < MP_CHECKPOINT_FILES; file++)
+			state->sum[file] += all[k * MP_CHECKPOINT_FILES + file];
 	free(all);
 }
 
@@ -113,16 +122,16 @@ void mp_checkpoint_save(struct mp_rank *r, const char *dir, long step, uint64_t 
 		mp_remove_folder(temporary);
 		mp_make_folders(temporary);
 	}
-	for (int kind = 0; kind < MP_CHECKPOINT_FILES; kind++) {
-		w[kind].path = mp_text("%s/%s", temporary, mp_checkpoint_file[kind]);
-		lay_out(&w[kind].layout, r->model, kind);
-		if (r->rank == 0 && w[kind].layout.count)
-			close(mp_create(w[kind].path, w[kind].layout.file_bytes));
+	for (int file = 0; file < MP_CHECKPOINT_FILES; file++) {
+		w[file].path = mp_text("%s/%s", temporary, mp_checkpoint_file[file]);
+		lay_out(&w[file].layout, r->model, file);
+		if (r->rank == 0 && w[file].layout.count)
+			close(mp_create(w[file].path, w[file].layout.file_bytes));
 	}
 	mp_barrier(r);
-	for (int kind = 0; kind < MP_CHECKPOINT_FILES; kind++)
-		if (w[kind].layout.count)
-			write_slices(r, &w[kind], kind);
+	for (int file = 0; file < MP_CHECKPOINT_FILES; file++)
+		if (w[file].layout.count)
+			write_slices(r, &w[file], file);
 	add_sums(r, w, &state);
 	if (r->rank == 0) {
 		mp_checkpoint_state_write(temporary, &state);
@@ -130,9 +139,9 @@ void mp_checkpoint_save(struct mp_rank *r, const char *dir, long step, uint64_t 
 		publish(temporary, folder);
 	}
 	mp_barrier(r);
-	for (int kind = 0; kind < MP_CHECKPOINT_FILES; kind++) {
-		mp_layout_free(&w[kind].layout);
-		free(w[kind].path);
+	for (int file = 0; file < MP_CHECKPOINT_FILES; file++) {
+		mp_layout_free(&w[file].layout);
+		free(w[file].path);
 	}
 	free(temporary);
 	free(folder);

@@ -4,8 +4,12 @@
 // equal extents. Initialising, loading and saving all need the same walk between the two, so it is written once: a
 // piece is a list of runs, each contiguous in both. Dims that are whole join the run of the dim outside them, so that a
 // row-sharded matrix is one run and a column-sharded one has a run for each row.
+//
+// All of this is in the order of files. Filters that the device keeps channels-last pass through a second buffer on
+// their way, where each is transposed; nothing else knows of that order.
 #include "checkpoint.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 enum { STAGING_BYTES = 4 << 20 };
@@ -77,31 +81,75 @@ static void visit_piece(const struct mp_state *s, const struct mp_shard *shard, 
 	}
 }
 
+// to[f][column][row] = from[f][row][column] for so many filters.
+static void transpose(char *to, const char *from, long filters, long rows, long columns, size_t size)
+{
+	long area = rows * columns;
+	for (long f = 0; f < filters; f++, to += (size_t)area * size, from += (size_t)area * size)
+		for (long row = 0; row < rows; row++)
+			for (long column = 0; column < columns; column++) {
+				char *target = to + (size_t)(column * rows + row) * size;
+				const char *source = from + (size_t)(row * columns + column) * size;
+				if (size == 4)
+					memcpy(target, source, 4);      // a size that the compiler knows is one move
+				else
+					memcpy(target, source, 8);
+			}
+}
+
+// What a state's elements pass through between visit and the device.
+struct staging {
+	long step;                      // elements at a time: whole filters where they are transposed
+	long channels, pixels;          // of a filter
+	char *device, *file;            // in the order of each; one buffer where these are the same
+};
+
+static struct staging make_staging(const struct mp_state *s, const struct mp_shard *shard)
+{
+	struct staging g = {.channels = 1, .pixels = 1};
+	size_t size = mp_type_bytes(s->type);
+	if (s->channels_last) {
+		g.channels = shard->local[1];
+		g.pixels = shard->local[2] * shard->local[3];
+	}
+	long filter = g.channels * g.pixels, filters = (long)(STAGING_BYTES / size) / filter;
+	g.step = (filters ? filters : 1) * filter;
+	if (g.step > shard->elements)
+		g.step = shard->elements;
+	CUDA(cudaMallocHost((void **)&g.device, (size_t)g.step * size));
+	g.file = s->channels_last ? mp_allocate((size_t)g.step * size) : g.device;
+	return g;
+}
+
 static void walk(struct mp_rank *r, const struct mp_state *s, bool fill, mp_shard_visit *visit, void *context)
 {
 	struct mp_shard shard = mp_shard_of(r, s);
+	struct staging g = make_staging(s, &shard);
 	size_t size = mp_type_bytes(s->type);
-	long step = (long)(STAGING_BYTES / size), next = 0;
-	char *staging;
-	if (step > shard.elements)
-		step = shard.elements;
-	CUDA(cudaMallocHost((void **)&staging, (size_t)step * size));
-	for (long begin = 0; begin < shard.elements; begin += step) {
-		long end = begin + step < shard.elements ? begin + step : shard.elements;
+	long next = 0;
+	for (long begin = 0; begin < shard.elements; begin += g.step) {
+		long end = begin + g.step < shard.elements ? begin + g.step : shard.elements;
+		long filters = (end - begin) / (g.channels * g.pixels);
 		size_t bytes = (size_t)(end - begin) * size;
-		char *device = r->arena + s->offset + (size_t)begin * size;
+		char *arena = r->arena + s->offset + (size_t)begin * size;
 		if (fill) {
-			memset(staging, 0, bytes);
-			visit_piece(s, &shard, &next, begin, end, staging, visit, context);
-			CUDA(cudaMemcpyAsync(device, staging, bytes, cudaMemcpyHostToDevice, r->compute));
+			memset(g.file, 0, bytes);
+			visit_piece(s, &shard, &next, begin, end, g.file, visit, context);
+			if (g.file != g.device)
+				transpose(g.device, g.file, filters, g.channels, g.pixels, size);
+			CUDA(cudaMemcpyAsync(arena, g.device, bytes, cudaMemcpyHostToDevice, r->compute));
 			CUDA(cudaStreamSynchronize(r->compute));
 		} else {
-			CUDA(cudaMemcpyAsync(staging, device, bytes, cudaMemcpyDeviceToHost, r->compute));
+			CUDA(cudaMemcpyAsync(g.device, arena, bytes, cudaMemcpyDeviceToHost, r->compute));
 			CUDA(cudaStreamSynchronize(r->compute));
-			visit_piece(s, &shard, &next, begin, end, staging, visit, context);
+			if (g.file != g.device)
+				transpose(g.file, g.device, filters, g.pixels, g.channels, size);
+			visit_piece(s, &shard, &next, begin, end, g.file, visit, context);
 		}
 	}
-	CUDA(cudaFreeHost(staging));
+	if (g.file != g.device)
+		free(g.file);
+	CUDA(cudaFreeHost(g.device));
 }
 
 void mp_shard_fill(struct mp_rank *r, const struct mp_state *s, mp_shard_visit *visit, void *context)

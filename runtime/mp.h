@@ -194,7 +194,7 @@ struct mp_rank {
 	ncclComm_t dp_comm, tp_comm, pp_comm;               // NULL where the axis has size 1
 	int dp, tp, pp;                                     // coordinates
 	cudaEvent_t *event;                                 // program->event_count of them, timing disabled
-	bool evaluating;
+	bool evaluating;        // and in inference: nothing is drawn at random, running statistics normalise
 	void **input;           // pinned, one for each program input: this step's samples, all micro-batches
 	void *learning_rate;    // pinned scalar of the model's type: this step's learning rate
 	int32_t *random_key;    // pinned: low and high word of --seed, this step (from 0), 0: what dropout draws from

@@ -40,7 +40,7 @@ void mp_load(struct mp_rank *r);
 // Whether another step is to run: r->step < r->steps and nobody asked the run to end.
 bool mp_more_steps(const struct mp_rank *r);
 
-// Puts the samples of step r->step into r->input and its learning rate into r->learning_rate.
+// Puts the samples of step r->step into r->input, its learning rate into r->learning_rate, its key into r->random_key.
 void mp_next_batch(struct mp_rank *r);
 
 // Enqueues every action of a schedule, in order.

@@ -30,7 +30,7 @@ static struct mp_layout lay_out(const struct mp_model *m, long samples, const ch
 			long shape[MP_FILE_DIMS] = {samples};
 			for (int d = 0; d < o->dims; d++)
 				shape[d + 1] = o->shape[d];
-			mp_layout_add(&layout, o->name, o->type, o->dims + 1, shape);
+			mp_layout_add(&layout, o->name, mp_file_type_of(o->type), o->dims + 1, shape);
 		}
 	}
 	if (layout.count == 0)

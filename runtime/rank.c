@@ -103,6 +103,7 @@ static void make_host_buffers(struct mp_rank *r)
 	for (int i = 0; i < p->output_count; i++)
 		r->output[i] = pinned(output_bytes(r, &p->outputs[i]));
 	r->learning_rate = pinned(mp_type_bytes(r->model->type));
+	r->random_key = pinned(4 * sizeof *r->random_key);
 	r->metrics = pinned((size_t)p->metric_count * mp_type_bytes(r->model->type));
 }
 
@@ -199,6 +200,7 @@ void mp_rank_open(struct mp_rank *r)
 	make_host_buffers(r);
 	make_communicators(r);
 	mp_gemm_prepare(r);
+	mp_conv_prepare(r);
 	connect_and_load(r);
 	if (r->options->trace)
 		r->trace = mp_trace_open();
@@ -224,6 +226,7 @@ static void close_device(struct mp_rank *r)
 	ncclComm_t part[MP_AXES] = {r->dp_comm, r->tp_comm, r->pp_comm};
 	cudaStream_t stream[] = {r->compute, r->dp_stream, r->tp_stream, r->pp_stream};
 
+	mp_conv_release(r);
 	mp_gemm_release(r);
 	mp_graphs_free(r->graphs, r);
 	for (int axis = 0; axis < MP_AXES; axis++)
@@ -253,6 +256,7 @@ void mp_rank_close(struct mp_rank *r)
 	for (int i = 0; i < r->program->output_count; i++)
 		CUDA(cudaFreeHost(r->output[i]));
 	CUDA(cudaFreeHost(r->learning_rate));
+	CUDA(cudaFreeHost(r->random_key));
 	CUDA(cudaFreeHost(r->metrics));
 	free(r->input);
 	free(r->output);

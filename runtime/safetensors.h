@@ -73,7 +73,7 @@ const char *mp_shape_text(char text[MP_SHAPE_TEXT], const char *type, int dims, 
 
 struct mp_layout_tensor {
 	const char *name;
-	enum mp_type type;
+	enum mp_file_type type;
 	int dims;
 	long shape[MP_FILE_DIMS];
 	uint64_t offset;                        // in the file; set by mp_layout_finish
@@ -87,7 +87,7 @@ struct mp_layout {
 	uint64_t file_bytes;
 };
 
-void mp_layout_add(struct mp_layout *l, const char *name, enum mp_type type, int dims, const long *shape);
+void mp_layout_add(struct mp_layout *l, const char *name, enum mp_file_type type, int dims, const long *shape);
 
 // Sorts and places the tensors and writes the header. The bytes depend on the set of tensors alone, not on the order
 // in which they were added. Two tensors of one name are a bug of the generator (MP_BUG).

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-void mp_layout_add(struct mp_layout *l, const char *name, enum mp_type type, int dims, const long *shape)
+void mp_layout_add(struct mp_layout *l, const char *name, enum mp_file_type type, int dims, const long *shape)
 {
 	if (l->count == l->capacity) {
 		l->capacity = l->capacity ? 2 * l->capacity : 64;
@@ -29,7 +29,7 @@ void mp_layout_add(struct mp_layout *l, const char *name, enum mp_type type, int
 static int compare_tensors(const void *a, const void *b)
 {
 	const struct mp_layout_tensor *x = a, *y = b;
-	size_t p = mp_type_bytes(x->type), q = mp_type_bytes(y->type);
+	size_t p = mp_file_type_bytes(x->type), q = mp_file_type_bytes(y->type);
 	return p != q ? (p < q) - (p > q) : strcmp(x->name, y->name);
 }
 
@@ -50,10 +50,10 @@ static void print_name(FILE *f, const char *name)
 // Prints the member of t, whose data begins at byte `begin` of the data. Returns where it ends.
 static uint64_t print_tensor(FILE *f, const struct mp_layout_tensor *t, uint64_t begin)
 {
-	uint64_t bytes = mp_type_bytes(t->type);
+	uint64_t bytes = mp_file_type_bytes(t->type);
 	fputc(',', f);
 	print_name(f, t->name);
-	fprintf(f, ":{\"dtype\":\"%s\",\"shape\":[", mp_file_type_name(mp_file_type_of(t->type)));
+	fprintf(f, ":{\"dtype\":\"%s\",\"shape\":[", mp_file_type_name(t->type));
 	for (int d = 0; d < t->dims; d++) {
 		fprintf(f, "%s%ld", d ? "," : "", t->shape[d]);
 		bytes *= (uint64_t)t->shape[d];

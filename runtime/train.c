@@ -54,6 +54,15 @@ static void check_writable(const struct mp_rank *r)
 	}
 }
 
+// What this step draws at random depends on seed and step alone.
+static void set_random_key(struct mp_rank *r)
+{
+	const uint64_t seed = r->options->seed;
+	const uint32_t words[4] = {(uint32_t)seed, (uint32_t)(seed >> 32), (uint32_t)r->step, 0};
+
+	memcpy(r->random_key, words, sizeof words);
+}
+
 void mp_load(struct mp_rank *r)
 {
 	const struct mp_options *o = r->options;
@@ -64,8 +73,10 @@ void mp_load(struct mp_rank *r)
 	mp_state_init(r, o->seed);
 	if (o->load)
 		mp_checkpoint_load(r, o->load, o->allow_missing);
+	r->evaluating = !r->model->training;
 	if (!r->model->training)
 		r->step = 0; // batches, not the steps that the weights were trained for
+	set_random_key(r); // evaluation may come before the first step, inference has no steps
 	loop->loader = mp_loader_new(r, r->session->data, r->model->training && o->shuffled, o->seed, !r->model->training);
 	r->steps = steps_to_run(r);
 	loop->total_samples = mp_dataset_samples(r->session->data);
@@ -83,11 +94,11 @@ bool mp_more_steps(const struct mp_rank *r)
 	return r->step < r->steps && !r->loop->stopping;
 }
 
+// The step before has ended (mp_report waits), so that no copy reads this or the random key any more.
 static void set_learning_rate(struct mp_rank *r)
 {
 	double rate = mp_learning_rate_at(&r->model->learning_rate, r->step, r->steps);
 
-	// The step before has ended (mp_report waits), so that no copy reads this any more.
 	if (r->model->type == MP_F64)
 		*(double *)r->learning_rate = rate;
 	else
@@ -100,6 +111,7 @@ void mp_next_batch(struct mp_rank *r)
 	r->evaluating = false;
 	r->loop->samples = mp_loader_next(r->loop->loader, r->step);
 	set_learning_rate(r);
+	set_random_key(r);
 }
 
 static void vote(struct mp_rank *r)

@@ -205,6 +205,7 @@ static Rule *add_samples(Rules *rules, const Node *node, bool shared)
 static void add_channels(Rules *rules, const Node *node)
 {
 	Rule *rule = add_rule(rules);
+	rule->on = ON_TP;
 	for (int i = 0; i < node->ins; i++)
 		if (node->in[i]->dims > 0)
 			rule->in[i] = S(node->in[i]->dims - 1);
@@ -217,9 +218,9 @@ void placement_normalize(const Node *node, Rules *rules)
 {
 	bool synchronised = node->attributes.synchronised;
 	add_rule(rules);
-	add_samples(rules, node, false)->in_time = synchronised;
+	add_samples(rules, node, false)->on = synchronised ? ON_MICRO : ON_ANY_AXIS;
 	if (synchronised)
-		add_samples(rules, node, true)->of_samples = true;
+		add_samples(rules, node, true)->on = ON_DP;
 	add_channels(rules, node);
 }
 
@@ -241,17 +242,17 @@ void placement_channel_statistics(const Node *node, Rules *rules)
 void placement_merge_statistics(const Node *node, Rules *rules)
 {
 	add_rule(rules);
-	add_samples(rules, node, false)->in_time = true;
+	add_samples(rules, node, false)->on = ON_MICRO;
 	add_channels(rules, node);
 }
 
 void placement_group_sum(const Node *node, Rules *rules)
 {
 	add_rule(rules);
-	add_samples(rules, node, false)->in_time = true;
+	add_samples(rules, node, false)->on = ON_MICRO;
 	Rule *rule = add_samples(rules, node, false);
 	rule->out[0] = P;
-	rule->of_samples = true;
+	rule->on = ON_DP;
 	add_channels(rules, node);
 }
 

@@ -19,8 +19,9 @@ typedef enum {
 // One way to place an op on one axis: with inputs so, the outputs are so.
 typedef struct {
 	Placement in[MAX_INPUTS], out[MAX_OUTPUTS];
-	bool in_time;           // for micro-batches only: elsewhere a sum is better reduced before the op
-	bool of_samples;        // for dp only: replicas hand out their own samples, tp has to gather
+	// MICRO: a sum that elsewhere is better reduced before the op; DP: replicas have their own samples, tp would have to
+	// gather them; TP: channels, where replicas have samples.
+	enum { ON_ANY_AXIS, ON_MICRO, ON_DP, ON_TP } on;
 } Rule;
 
 enum { MAX_RULES = 2 * MAX_DIMS + 6 };

@@ -49,7 +49,7 @@ void add_linear(Rules *rules, int operand)
 {
 	Rule *rule = add_rule(rules);
 	rule->in[operand] = rule->out[0] = P;
-	rule->in_time = true;
+	rule->on = ON_MICRO;
 }
 
 // Gradients of element-wise ops: linear in the cotangent, their first operand.
@@ -85,7 +85,7 @@ void placement_broadcast(const Node *node, Rules *rules)
 	placement_elementwise(node, rules);
 	for (int i = 0; i < node->ins; i++) {
 		add_linear(rules, i);
-		rules->at[rules->count - 1].in_time = node->out[0]->dims > 0;
+		rules->at[rules->count - 1].on = node->out[0]->dims > 0 ? ON_MICRO : ON_ANY_AXIS;
 	}
 }
 
@@ -93,7 +93,7 @@ void placement_divide(const Node *node, Rules *rules)
 {
 	placement_elementwise(node, rules);
 	add_linear(rules, 0);
-	rules->at[rules->count - 1].in_time = node->out[0]->dims > 0;
+	rules->at[rules->count - 1].on = node->out[0]->dims > 0 ? ON_MICRO : ON_ANY_AXIS;
 }
 
 void placement_matmul(const Node *node, Rules *rules)
@@ -232,6 +232,6 @@ void placement_sink(const Node *node, Rules *rules)
 	if (node->op == OP_OUTPUT) {
 		Rule *rule = add_rule(rules);
 		rule->in[0] = S(0);
-		rule->of_samples = true;
+		rule->on = ON_DP;
 	}
 }

@@ -97,11 +97,22 @@ static bool taken(Placement wanted, Axis axis, const Placement *places)
 	return false;
 }
 
+// Whether t would be shared out on a dim that a later axis shares out already.
+static bool taken_later(const Tensor *t, Placement wanted, Axis axis)
+{
+	if (wanted.kind != SHARD || same_placement(t->place[axis], wanted))
+		return false;
+	for (int other = axis + 1 > AXIS_TP ? axis + 1 : AXIS_TP; other < PLACED_AXES; other++)
+		if (same_placement(t->place[other], wanted))
+			return true;
+	return false;
+}
+
 // result: where the node's outputs lie on the axes before this one.
 static bool dims_are_free(const Node *node, const Rule *rule, Axis axis, const Placement *result)
 {
 	for (int i = 0; i < node->ins; i++)
-		if (taken(rule->in[i], axis, node->in[i]->place))
+		if (taken(rule->in[i], axis, node->in[i]->place) || taken_later(node->in[i], rule->in[i], axis))
 			return false;
 	for (int i = 0; i < node->outs; i++)
 		if (taken(rule->out[i], axis, result))
@@ -141,12 +152,18 @@ static bool price_rule(const Placing *p, const Node *node, const Rule *rule, Axi
 	return true;
 }
 
+static bool is_for(const Rule *rule, Axis axis)
+{
+	static const Axis axes[] = {[ON_MICRO] = AXIS_MICRO, [ON_DP] = AXIS_DP, [ON_TP] = AXIS_TP};
+	return rule->on == ON_ANY_AXIS || axes[rule->on] == axis;
+}
+
 static const Rule *choose_rule(const Placing *p, const Node *node, const Rules *rules, Axis axis, const Placement *result)
 {
 	const Rule *best = NULL;
 	Price least = {0}, price;
 	for (int i = 0; i < rules->count; i++) {
-		if ((rules->at[i].in_time && axis != AXIS_MICRO) || (rules->at[i].of_samples && axis != AXIS_DP) || !dims_are_free(node, &rules->at[i], axis, result) || !price_rule(p, node, &rules->at[i], axis, &price))
+		if (!is_for(&rules->at[i], axis) || !dims_are_free(node, &rules->at[i], axis, result) || !price_rule(p, node, &rules->at[i], axis, &price))
 			continue;
 		if (!best || price.bytes < least.bytes || (price.bytes == least.bytes && price.conversions < least.conversions)) {
 			best = &rules->at[i];

@@ -7,7 +7,9 @@ import sys
 
 import numpy
 
-TYPES = {"F64": "<f8", "F32": "<f4", "I32": "<i4"}
+import make
+
+TYPES = {"F64": "<f8", "F32": "<f4", "I32": "<i4", "I64": "<i8"}
 
 
 def read(path):
@@ -40,9 +42,19 @@ assert state["step"] == 3 and state["seed"] == 11
 for name, described in state["files"].items():
     assert os.path.getsize(os.path.join(step, name)) == described["bytes"]
 shapes = {"rows": (7, 5), "columns": (5, 7), "middle": (3, 5, 4), "nested": (3, 5, 2, 7), "shared": (11,), "bias": (9,),
-          "large": (1201, 1003)}
+          "large": (1201, 1003), "filters": (7, 5, 3, 2), "pixels": (2, 3, 7, 5), "many": (151, 101, 7, 5), "mean": (9,),
+          "batches": (), "counts": (3, 7)}
 assert {name: t.shape for name, t in model.items()} == shapes
+assert model["batches"] == -3 and model["batches"].dtype == model["counts"].dtype == numpy.int64 and (model["mean"] == 0.25).all()
+assert model["counts"].min() < -10 ** 9 and model["counts"].max() > 10 ** 9
 assert (model["bias"] == 0.5).all() and optimizer["scalar"] == 42 and optimizer["scalar"].shape == ()
 assert -1 <= model["rows"].min() and model["rows"].max() < 1 and abs(model["large"].mean() - 0.5) < 1e-3
 assert len(numpy.unique(model["large"])) > 0.9 * model["large"].size
+for k in range(6):  # what filters_test.c loaded from make.py's files on each mesh
+    for name, tensors in ("model", make.MODEL), ("optimizer", make.OPTIMIZER):
+        saved = read(os.path.join(folder, f"filters{k}", "step_5", name + ".safetensors"))
+        assert saved.keys() == tensors.keys(), (k, name)
+        for key, values in tensors.items():
+            same = saved[key].dtype == values.dtype and saved[key].shape == values.shape and (saved[key] == values).all()
+            assert same, (k, key)
 print("check.py: the files read back")

@@ -5,22 +5,31 @@
 #include <math.h>
 #include <sys/stat.h>
 
-enum { STATES = 9, STAGES = 2 };
+enum { STATES = 16, STAGES = 2 };
 enum { W = MP_WHOLE, D = MP_DP, T = MP_TP };
 
 // Stage 0 and 1 of pp = 2. "shared" is on both and owned by the first.
 static const struct mp_state table[STATES] = {
-	{"rows", MP_PARAMETER, MP_F32, 2, {7, 5}, {T, W}, 0, {MP_UNIFORM, -1, 1}, true},
-	{"columns", MP_PARAMETER, MP_F32, 2, {5, 7}, {W, T}, 0, {MP_NORMAL, 0, 1}, true},
-	{"middle", MP_PARAMETER, MP_F32, 3, {3, 5, 4}, {W, T, W}, 0, {MP_NORMAL, 0, 1}, true},
-	{"nested", MP_PARAMETER, MP_F64, 4, {3, 5, 2, 7}, {D, W, T, W}, 0, {MP_UNIFORM, 0, 1}, true},
-	{"shared", MP_PARAMETER, MP_F32, 1, {11}, {T}, 0, {MP_UNIFORM, 0, 1}, true},
-	{"scalar", MP_OPTIMIZER, MP_I32, 0, {0}, {W}, 0, {MP_CONSTANT, 42, 0}, true},
-	{"rows.momentum", MP_OPTIMIZER, MP_F32, 2, {7, 5}, {D, T}, 0, {MP_NORMAL, 0, 1}, true},
-	{"bias", MP_PARAMETER, MP_F32, 1, {9}, {W}, 0, {MP_CONSTANT, 0.5, 0}, true},
-	{"large", MP_PARAMETER, MP_F32, 2, {1201, 1003}, {W, T}, 0, {MP_UNIFORM, 0, 1}, true},
+	{"rows", MP_PARAMETER, MP_F32, 2, {7, 5}, {T, W}, 0, false, {MP_UNIFORM, -1, 1}, true},
+	{"columns", MP_PARAMETER, MP_F32, 2, {5, 7}, {W, T}, 0, false, {MP_NORMAL, 0, 1}, true},
+	{"middle", MP_PARAMETER, MP_F32, 3, {3, 5, 4}, {W, T, W}, 0, false, {MP_NORMAL, 0, 1}, true},
+	{"nested", MP_PARAMETER, MP_F64, 4, {3, 5, 2, 7}, {D, W, T, W}, 0, false, {MP_UNIFORM, 0, 1}, true},
+	{"shared", MP_PARAMETER, MP_F32, 1, {11}, {T}, 0, false, {MP_UNIFORM, 0, 1}, true},
+	{"scalar", MP_OPTIMIZER, MP_I32, 0, {0}, {W}, 0, false, {MP_CONSTANT, 42, 0}, true},
+	{"rows.momentum", MP_OPTIMIZER, MP_F32, 2, {7, 5}, {D, T}, 0, false, {MP_NORMAL, 0, 1}, true},
+	{"bias", MP_PARAMETER, MP_F32, 1, {9}, {W}, 0, false, {MP_CONSTANT, 0.5, 0}, true},
+	{"large", MP_PARAMETER, MP_F32, 2, {1201, 1003}, {W, T}, 0, false, {MP_UNIFORM, 0, 1}, true},
+	// Filters, channels-last on the device: every dim is sharded and padded once; "many" takes several pieces.
+	{"filters", MP_PARAMETER, MP_F32, 4, {7, 5, 3, 2}, {T, W, W, W}, 0, true, {MP_NORMAL, 0, 1}, true},
+	{"filters.momentum", MP_OPTIMIZER, MP_F64, 4, {7, 5, 3, 2}, {D, T, W, W}, 0, true, {MP_NORMAL, 0, 1}, true},
+	{"pixels", MP_PARAMETER, MP_F64, 4, {2, 3, 7, 5}, {W, W, D, T}, 0, true, {MP_UNIFORM, 0, 1}, true},
+	{"many", MP_PARAMETER, MP_F64, 4, {151, 101, 7, 5}, {W, T, W, W}, 0, true, {MP_UNIFORM, 0, 1}, true},
+	// Buffers; the integer ones are wider in files.
+	{"mean", MP_BUFFER, MP_F32, 1, {9}, {D}, 0, false, {MP_CONSTANT, 0.25, 0}, true},
+	{"batches", MP_BUFFER, MP_I32, 0, {0}, {W}, 0, false, {MP_CONSTANT, -3, 0}, true},
+	{"counts", MP_BUFFER, MP_I32, 2, {3, 7}, {W, T}, 0, false, {MP_UNIFORM, -2147483648.0, 2147483647.0}, true},
 };
-static const int stage_of[STATES] = {0, 0, 0, 1, 0, 0, 1, 1, 1};
+static const int stage_of[STATES] = {0, 0, 0, 1, 0, 0, 1, 1, 1, 0, 0, 1, 0, 1, 1, 0};
 
 // The roles of the mesh that is set up; constant while ranks run.
 static struct mp_state states[STAGES][STATES];
@@ -65,9 +74,13 @@ static double element(const struct mp_state *s, const void *values, long i)
 	return s->type == MP_F64 ? ((const double *)values)[i] : s->type == MP_F32 ? ((const float *)values)[i] : ((const int32_t *)values)[i];
 }
 
+// The dims of a piece on the device, outermost first: o, h, w, i of [o,i,h,w] where channels come last.
+static const int in_order[MP_DIMS] = {0, 1, 2, 3, 4, 5}, channels_last[MP_DIMS] = {0, 2, 3, 1};
+
 // Compares a rank's piece with the whole tensor, element by element, by plain index arithmetic.
-static bool piece_is_right(const struct mp_rank *r, const struct mp_state *s, const void *whole)
+static bool piece_is_right(const struct mp_rank *r, const struct mp_state *s, const void *whole, double tolerance)
 {
+	const int *dim = s->channels_last ? channels_last : in_order;
 	long local[MP_DIMS], count = 1;
 	int at_axis[] = {r->dp, r->tp, r->pp};
 	for (int d = 0; d < s->dims; d++)
@@ -75,31 +88,43 @@ static bool piece_is_right(const struct mp_rank *r, const struct mp_state *s, co
 	for (long i = 0; i < count; i++) {
 		long rest = i, index[MP_DIMS], logical = 0;
 		bool inside = true;
-		for (int d = s->dims; d-- > 0; rest /= local[d])
-			index[d] = rest % local[d] + (s->axis[d] == W ? 0 : at_axis[s->axis[d]] * local[d]);
+		for (int k = s->dims; k-- > 0; rest /= local[dim[k]])
+			index[dim[k]] = rest % local[dim[k]] + (s->axis[dim[k]] == W ? 0 : at_axis[s->axis[dim[k]]] * local[dim[k]]);
 		for (int d = 0; d < s->dims; d++) {
 			inside &= index[d] < s->shape[d];
 			logical = logical * s->shape[d] + index[d];
 		}
-		if (element(s, r->arena + s->offset, i) != (inside ? element(s, whole, logical) : 0))
+		double have = element(s, r->arena + s->offset, i), want = inside ? element(s, whole, logical) : 0;
+		if (!(fabs(have - want) <= (inside ? tolerance : 0)))
 			return false;
 	}
 	return true;
 }
 
+static long count_elements(int dims, const long *shape)
+{
+	long count = 1;
+	for (int d = 0; d < dims; d++)
+		count *= shape[d];
+	return count;
+}
+
+// Whether a state holds the initial values of this seed.
+static bool has_values(const struct mp_rank *r, const struct mp_state *s, uint64_t seed, double tolerance)
+{
+	long count = count_elements(s->dims, s->shape);
+	void *whole = malloc((size_t)count * 8);
+	mp_random_fill(&s->init, mp_random_key(seed, s->name), s->type, 0, count, whole);
+	bool good = piece_is_right(r, s, whole, tolerance);
+	free(whole);
+	return good;
+}
+
 static bool all_pieces_are_right(const struct mp_rank *r, uint64_t seed)
 {
 	bool good = true;
-	for (int i = 0; i < r->program->state_count; i++) {
-		const struct mp_state *s = &r->program->states[i];
-		long count = 1;
-		for (int d = 0; d < s->dims; d++)
-			count *= s->shape[d];
-		void *whole = malloc((size_t)count * 8);
-		mp_random_fill(&s->init, mp_random_key(seed, s->name), s->type, 0, count, whole);
-		good &= piece_is_right(r, s, whole);
-		free(whole);
-	}
+	for (int i = 0; i < r->program->state_count; i++)
+		good &= has_values(r, &r->program->states[i], seed, 0);
 	return good;
 }
 
@@ -235,41 +260,42 @@ static void save_again(void)
 
 // ---------------------------------------------------------------------------------------------------------
 
-// A file with all parameters but those named; `also` is one more.
+// A file with the whole model but the tensor that is named; `also` is one more. Integers are I64.
 static void write_weights(const char *path, enum mp_type type, const char *without, const char *also, const char *longer)
 {
 	struct mp_layout l = {0};
 	for (int k = 0; k < STATES; k++) {
 		long shape[MP_DIMS];
 		memcpy(shape, table[k].shape, sizeof shape);
-		if (table[k].kind != MP_PARAMETER || (without && !strcmp(table[k].name, without)))
+		if (table[k].kind == MP_OPTIMIZER || (without && !strcmp(table[k].name, without)))
 			continue;
 		if (longer && !strcmp(table[k].name, longer))
 			shape[0]++;
-		mp_layout_add(&l, table[k].name, type, table[k].dims, shape);
+		mp_layout_add(&l, table[k].name, table[k].type == MP_I32 ? MP_FILE_I64 : mp_file_type_of(type), table[k].dims, shape);
 	}
 	if (also)
-		mp_layout_add(&l, also, type, 0, NULL);
+		mp_layout_add(&l, also, mp_file_type_of(type), 0, NULL);
 	mp_layout_finish(&l);
 	int fd = mp_create(path, l.file_bytes);
 	mp_write_at(fd, path, l.header, l.header_bytes, 0);
 	for (long i = 0; i < l.count; i++) {
 		const struct mp_layout_tensor *t = &l.tensors[i];
-		long count = 1;
-		for (int d = 0; d < t->dims; d++)
-			count *= t->shape[d];
+		bool integer = t->type == MP_FILE_I64;
+		long count = count_elements(t->dims, t->shape);
 		void *values = calloc((size_t)count, 8);
 		for (int k = 0; k < STATES; k++)
 			if (!strcmp(table[k].name, t->name))
-				mp_random_fill(&table[k].init, mp_random_key(31, t->name), type, 0, count, values);
-		mp_write_at(fd, path, values, (size_t)count * mp_type_bytes(type), t->offset);
+				mp_random_fill(&table[k].init, mp_random_key(31, t->name), integer ? MP_I32 : type, 0, count, values);
+		for (long e = count; integer && e-- > 0; )
+			((int64_t *)values)[e] = ((int32_t *)values)[e];
+		mp_write_at(fd, path, values, (size_t)count * mp_file_type_bytes(t->type), t->offset);
 		free(values);
 	}
 	mp_sync_and_close(fd, path);
 	mp_layout_free(&l);
 }
 
-// Parameters have the values of seed 31 up to rounding; optimizer state those of seed 1.
+// The model has the values of seed 31 up to rounding; optimizer state those of seed 1.
 static void compare_weights(struct mp_rank *r, void *context)
 {
 	const char *path = context;
@@ -278,16 +304,7 @@ static void compare_weights(struct mp_rank *r, void *context)
 	CHECK(r->step == 0);
 	for (int i = 0; i < r->program->state_count; i++) {
 		const struct mp_state *s = &r->program->states[i];
-		struct mp_shard shard = mp_shard_of(r, s);
-		double whole[1 << 12];
-		if (shard.elements > 1 << 12)
-			continue;
-		mp_random_fill(&s->init, mp_random_key(s->kind == MP_PARAMETER ? 31 : 1, s->name), MP_F64, 0, 1 << 12, whole);
-		for (long k = 0, logical, stored; k < shard.runs; k++) {
-			mp_shard_at(&shard, k, &logical, &stored);
-			for (long e = 0; e < shard.run; e++)
-				CHECK(fabs(element(s, r->arena + s->offset, stored + e) - whole[logical + e]) < 1e-6);
-		}
+		CHECK(has_values(r, s, s->kind == MP_OPTIMIZER ? 1 : 31, 1e-6));
 	}
 }
 
@@ -319,6 +336,35 @@ static void foreign_files(void)
 	quiet(false);
 }
 
+// A buffer is part of the model: it must be there, with values that the program can hold.
+static void buffers(void)
+{
+	const char *path = at("buffers.safetensors");
+	struct job load = {.load = path, .seed = 31, .expect = 31};
+	write_weights(path, MP_F32, "batches", NULL, NULL);
+	REFUSES(MP_BAD_INPUT, "lacks tensors of the model: batches (--allow-missing", run(0, &load));
+	write_weights(path, MP_F32, "mean", NULL, NULL);
+	REFUSES(MP_BAD_INPUT, "lacks tensors of the model: mean (--allow-missing", run(0, &load));
+	write_weights(path, MP_F32, NULL, NULL, "counts");
+	REFUSES(MP_BAD_INPUT, "tensor counts is I64 [4, 7], but the model's is I64 [3, 7]", run(0, &load));
+	write_weights(path, MP_F64, "mean", NULL, NULL);
+	quiet(true);
+	load.allow = true;
+	run(1, &load);
+	CHECK(!load.wrong);
+	quiet(false);
+	static const int64_t bad[] = {(int64_t)INT32_MAX + 1, (int64_t)INT32_MIN - 1, INT64_MIN};
+	for (int k = 0; k < 3; k++) {
+		write_weights(path, MP_F64, NULL, NULL, NULL);
+		struct mp_tensors *t = mp_tensors_open(path);
+		int fd = mp_open_write(path);
+		mp_write_at(fd, path, &bad[k], 8, mp_tensors_find(t, "counts")->offset + 8 * 12);
+		close(fd);
+		mp_tensors_close(t);
+		REFUSES(MP_BAD_INPUT, "element 12 of tensor counts does not fit into 32 bits", run(1, &load));
+	}
+}
+
 // Sums over parts, in any order, are that of the whole; moved words are noticed.
 static void checksums(void)
 {
@@ -342,4 +388,5 @@ void test_checkpoint(void)
 	newest_valid();
 	save_again();
 	foreign_files();
+	buffers();
 }

@@ -222,7 +222,7 @@ char *read_file(const char *path, size_t *n)
 	return bytes;
 }
 
-// With a folder as argument its files stay there, for check.py.
+// With a folder as argument its files are there and stay there, for make.py and check.py.
 int main(int argc, char **argv)
 {
 	if (argc > 1)
@@ -233,6 +233,7 @@ int main(int argc, char **argv)
 	test_json();
 	test_safetensors();
 	test_checkpoint();
+	test_filters();
 	test_data();
 	test_idx();
 	test_loader();

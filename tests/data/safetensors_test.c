@@ -160,18 +160,18 @@ static void layouts(void)
 {
 	struct mp_layout l = {0}, m = {0};
 	static const long shape[] = {3, 2};
-	mp_layout_add(&l, "z", MP_F64, 1, shape);
-	mp_layout_add(&l, "b\"\\\n", MP_I32, 0, shape);
-	mp_layout_add(&l, "a", MP_F32, 2, shape);
+	mp_layout_add(&l, "z", MP_FILE_F64, 1, shape);
+	mp_layout_add(&l, "b\"\\\n", MP_FILE_I32, 0, shape);
+	mp_layout_add(&l, "a", MP_FILE_F32, 2, shape);
 	mp_layout_finish(&l);
-	mp_layout_add(&m, "a", MP_F32, 2, shape);
-	mp_layout_add(&m, "z", MP_F64, 1, shape);
-	mp_layout_add(&m, "b\"\\\n", MP_I32, 0, shape);
+	mp_layout_add(&m, "a", MP_FILE_F32, 2, shape);
+	mp_layout_add(&m, "z", MP_FILE_F64, 1, shape);
+	mp_layout_add(&m, "b\"\\\n", MP_FILE_I32, 0, shape);
 	mp_layout_finish(&m);
 	CHECK(l.header_bytes == m.header_bytes && !memcmp(l.header, m.header, l.header_bytes) && l.header_bytes % 8 == 0);
 	CHECK(l.file_bytes == l.header_bytes + 24 + 24 + 4);
 	for (long i = 0; i < l.count; i++)
-		CHECK(l.tensors[i].offset % mp_type_bytes(l.tensors[i].type) == 0);
+		CHECK(l.tensors[i].offset % mp_file_type_bytes(l.tensors[i].type) == 0);
 	const char *path = at("layout.safetensors");
 	int fd = mp_create(path, l.file_bytes);
 	mp_write_at(fd, path, l.header, l.header_bytes, 0);
@@ -186,7 +186,7 @@ static void layouts(void)
 	CHECK(!memcmp(mp_tensors_map(t, b), &value, 4));
 	mp_tensors_close(t);
 	mp_layout_free(&l);
-	mp_layout_add(&m, "a", MP_F32, 2, shape);
+	mp_layout_add(&m, "a", MP_FILE_F32, 2, shape);
 	REFUSES(MP_BUG, "named a", mp_layout_finish(&m));
 	mp_layout_free(&m);
 }
@@ -195,7 +195,7 @@ static void write_part(const char *name, const char *tensor)
 {
 	struct mp_layout l = {0};
 	static const long shape[] = {2};
-	mp_layout_add(&l, tensor, MP_F32, 1, shape);
+	mp_layout_add(&l, tensor, MP_FILE_F32, 1, shape);
 	mp_layout_finish(&l);
 	int fd = mp_create(at(name), l.file_bytes);
 	mp_write_at(fd, name, l.header, l.header_bytes, 0);

@@ -40,6 +40,7 @@ void test_random(void);
 void test_json(void);
 void test_safetensors(void);
 void test_checkpoint(void);
+void test_filters(void);
 void test_data(void);
 void test_idx(void);
 void test_loader(void);

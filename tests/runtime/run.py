@@ -174,6 +174,24 @@ def test_seed(tmp):
     expect(losses(tmp / "a") == losses(tmp / "b") != losses(tmp / "c"))
 
 
+def test_random_key(tmp):
+    """Seed and step, on every rank, also when a run goes on; evaluation and inference have one too."""
+    def keys(program, rank, *arguments):
+        status, out, err = run(program, "--data", "synthetic", "--seed", 2 ** 32 * 5 + 2 ** 31, *arguments, FAULT=f"key:{rank}:0")
+        expect(status == 0, err)
+        return re.findall(r"^key -2147483648 5 (\d+ 0.*)$", out, re.M)
+
+    for rank in 0, 1:
+        found = keys("train1", rank, "--steps", 3, "--eval", "synthetic", "--save", tmp / "ck")
+        expect(found[:3] == ["0 0", "1 0", "2 0"] and set(found[3:]) == {"2 0 evaluating"}, found)
+    found = keys("train1", 1, "--steps", 5, "--load", tmp / "ck")
+    expect(found == ["3 0", "4 0"], found)
+    found = keys("train1", 0, "--steps", 0, "--eval", "synthetic")
+    expect(set(found) == {"0 0 evaluating"}, found)
+    found = keys("infer1", 0, "--load", tmp / "ck", "--output", tmp / "out")
+    expect(set(found) == {"0 0 evaluating"}, found)
+
+
 def test_resume(tmp):
     run("train1", "--data", "synthetic", "--steps", 20, "--log", tmp / "whole")
     run("train1", "--data", "synthetic", "--steps", 12, "--save", tmp / "ck", "--save-every", 5)

@@ -2,7 +2,8 @@
 // in 2 micro-batches, pp=2 and dp=DP. It exists to run the runtime before and beside the generator; its kernels are plain.
 //
 // Compile with -DDP=1 or 2, -DINFER for the inference program, and to make trouble: FAULT in the environment,
-// "fail:RANK:STEP" (exit 3), "die:…" (no message), "crash:…" (a signal), "hang:RANK:STEP", "nan:RANK:STEP", "slow:RANK:STEP" (200 ms a step from there on).
+// "fail:RANK:STEP" (exit 3), "die:…" (no message), "crash:…" (a signal), "hang:RANK:STEP", "nan:RANK:STEP", "slow:RANK:STEP" (200 ms a step from there on);
+// "key:RANK:STEP" only prints the random key, from there on.
 #include "mp.h"
 #include "mp_kernel.h"
 
@@ -129,6 +130,9 @@ static void make_trouble(struct mp_rank *r)
 		sleep(1000);
 	if (!strcmp(what, "slow"))
 		usleep(200000);
+	if (!strcmp(what, "key"))
+		printf("key %d %d %d %d%s\n", r->random_key[0], r->random_key[1], r->random_key[2], r->random_key[3],
+		       r->evaluating ? " evaluating" : "");
 }
 
 // ---- program 0
@@ -298,12 +302,12 @@ static const struct mp_action infer_1[] = {
 #define PARAMETER mp_state::MP_PARAMETER, MP_F32
 #define UNIFORM(bound) {mp_init::MP_UNIFORM, -bound, bound}
 static const struct mp_state states_0[] = {
-	{"fc1.weight", PARAMETER, 2, {HIDDEN, IN}, {MP_WHOLE, MP_WHOLE}, 0, UNIFORM(0.35), true},
-	{"fc1.bias", PARAMETER, 1, {HIDDEN}, {MP_WHOLE}, 512, UNIFORM(0.35), true},
+	{"fc1.weight", PARAMETER, 2, {HIDDEN, IN}, {MP_WHOLE, MP_WHOLE}, 0, false, UNIFORM(0.35), true},
+	{"fc1.bias", PARAMETER, 1, {HIDDEN}, {MP_WHOLE}, 512, false, UNIFORM(0.35), true},
 };
 static const struct mp_state states_1[] = {
-	{"fc2.weight", PARAMETER, 2, {CLASSES, HIDDEN}, {MP_WHOLE, MP_WHOLE}, 0, UNIFORM(0.25), true},
-	{"fc2.bias", PARAMETER, 1, {CLASSES}, {MP_WHOLE}, 512, UNIFORM(0.25), true},
+	{"fc2.weight", PARAMETER, 2, {CLASSES, HIDDEN}, {MP_WHOLE, MP_WHOLE}, 0, false, UNIFORM(0.25), true},
+	{"fc2.bias", PARAMETER, 1, {CLASSES}, {MP_WHOLE}, 512, false, UNIFORM(0.25), true},
 };
 static const struct mp_input inputs[] = {
 	{"image", MP_F32, 1, {IN}, 0},
@@ -318,10 +322,10 @@ static const struct mp_schedule forward_0_schedule = {forward_only_0, COUNT(forw
 static const struct mp_schedule evaluate_1_schedule = {evaluate_1, COUNT(evaluate_1)}, infer_1_schedule = {infer_1, COUNT(infer_1)};
 
 static const struct mp_program programs[] = {
-	{"program_0", ARENA, 0, 0, states_0, 2, inputs, 1, NULL, 0, NULL, 0, gemms_0, 2, EVENTS, NULL,
+	{"program_0", ARENA, 0, 0, states_0, 2, inputs, 1, NULL, 0, NULL, 0, gemms_0, 2, NULL, 0, EVENTS, NULL,
 	 TRAINING ? train_0_schedule : none, TRAINING ? forward_0_schedule : none, TRAINING ? none : forward_0_schedule},
 	{"program_1", ARENA + 256, 0, 0, states_1, 2, inputs + 1, TRAINING, outputs_1, !TRAINING, metrics_1, TRAINING ? 3 : 0,
-	 gemms_1, 3, EVENTS, NULL,
+	 gemms_1, 3, NULL, 0, EVENTS, NULL,
 	 TRAINING ? train_1_schedule : none, TRAINING ? evaluate_1_schedule : none, TRAINING ? none : infer_1_schedule},
 };
 static const struct mp_program *program(int stage) { return &programs[stage]; }
