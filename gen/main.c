@@ -14,6 +14,7 @@ static const struct {
 	void (*run)(Plan *plan);
 	void (*dump)(const Plan *plan, Text *out);
 } passes[] = {
+	{"layout", pass_layout, dump_plan_graph},
 	{"differentiate", pass_differentiate, dump_plan_graph},
 	{"place", place_tensors, dump_plan_graph},
 	{"stages", cut_stages, dump_plan_graph},

@@ -207,6 +207,11 @@ const char *describe_options(Arena *arena, const Spec *spec, const Plan *plan)
 	return text.at;
 }
 
+void pass_layout(Plan *plan)
+{
+	layout_images(plan->graph);
+}
+
 void pass_differentiate(Plan *plan)
 {
 	differentiate(plan->graph);

@@ -27,6 +27,7 @@ Plan *start_plan(Arena *arena, const Spec *spec, const Options *options);
 const char *describe_options(Arena *arena, const Spec *spec, const Plan *plan);
 
 // Passes of other rooms in the form of the list in main.c.
+void pass_layout(Plan *plan);
 void pass_differentiate(Plan *plan);
 void dump_plan_graph(const Plan *plan, Text *out);
 

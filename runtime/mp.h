@@ -114,7 +114,7 @@ struct mp_gemm {
 };
 
 // A 2-d convolution of channels-last images (a correlation, as everywhere in deep learning), or one of its gradients:
-//   y[n,p,q,k] = sum over (i, j, c) of x[n, p stride + i dilation - padding, .., c] w[k,i,j,c]
+//   y[n,p,q,k] = sum over (i, j, c) of x[n, p stride + i dilation - padding, .., c] w[k,i,j,c] (+ bias[k])
 // x: [n,h,w,c], w: [k,r,s,c/groups], y: [n,p,q,k]; p = (h + 2 padding - dilation (r - 1) - 1) / stride + 1, q likewise.
 // Output channels k/groups * g and following read the input channels c/groups * g and following.
 enum mp_conv_kind {
@@ -127,6 +127,7 @@ struct mp_conv {
 	enum mp_conv_kind kind;
 	int n, h, w, c, k, r, s, p, q;
 	int stride[2], padding[2], dilation[2], groups; // of height and width
+	bool bias;                      // MP_CONV_FORWARD only
 	enum mp_type type;
 	bool tf32;
 	int alignment;                  // as of struct mp_gemm
@@ -237,9 +238,9 @@ void mp_gemm(struct mp_rank *r, const struct mp_gemm *gemm, const void *a, const
              void *c, bool accumulate, cudaStream_t stream);
 
 // result = a convolution of the table, of a and b as its kind lists them; result += with accumulate, which
-// MP_CONV_WEIGHT_GRAD alone takes. Enqueued on stream.
-void mp_conv(struct mp_rank *r, const struct mp_conv *conv, const void *a, const void *b, void *result, bool accumulate,
-             cudaStream_t stream);
+// MP_CONV_WEIGHT_GRAD alone takes. bias is NULL where the table has none. Enqueued on stream.
+void mp_conv(struct mp_rank *r, const struct mp_conv *conv, const void *a, const void *b, const void *bias, void *result,
+             bool accumulate, cudaStream_t stream);
 
 MP_NORETURN void mp_fail(enum mp_exit status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 MP_NORETURN void mp_cuda_failed(cudaError_t error, const char *call, const char *file, int line);

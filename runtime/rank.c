@@ -200,6 +200,7 @@ void mp_rank_open(struct mp_rank *r)
 	make_host_buffers(r);
 	make_communicators(r);
 	mp_gemm_prepare(r);
+	mp_conv_prepare(r);
 	connect_and_load(r);
 	if (r->options->trace)
 		r->trace = mp_trace_open();
@@ -225,6 +226,7 @@ static void close_device(struct mp_rank *r)
 	ncclComm_t part[MP_AXES] = {r->dp_comm, r->tp_comm, r->pp_comm};
 	cudaStream_t stream[] = {r->compute, r->dp_stream, r->tp_stream, r->pp_stream};
 
+	mp_conv_release(r);
 	mp_gemm_release(r);
 	mp_graphs_free(r->graphs, r);
 	for (int axis = 0; axis < MP_AXES; axis++)

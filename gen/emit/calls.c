@@ -70,7 +70,11 @@ static void add_extents(Text *call, const Emit *emit, const Role *role, const No
 		text_add(call, ", %ld, %s == 0", elements(emit, role, node->in[0]), coordinate(emit, a->axis, slot));
 		break;
 	case OP_ACCUMULATE: text_add(call, ", %ld, %s == 0", elements(emit, role, node->in[0]), slot); break;
-	default: assert(!"an op lowered to a kernel has its extents here");
+	default: {
+		bool known = add_image_extents(call, emit, node, slot);
+		assert(known && "an op lowered to a kernel has its extents here");
+		(void)known;
+	}
 	}
 }
 
@@ -101,7 +105,7 @@ const char *kernel_call(Kernels *kernels, const Role *role, const Function *func
 	for (int i = 0; i < node->outs; i++)
 		text_add(&call, "%s%s", i ? ", " : "", place_of(emit, role, node->out[i], slot));
 	for (int i = 0; i < node->ins && node->op != OP_CLEAR_PADDING; i++)
-		text_add(&call, ", %s", place_of(emit, role, node->in[i], slot));
+		text_add(&call, "%s%s", i || node->outs ? ", " : "", place_of(emit, role, node->in[i], slot));
 	add_extents(&call, emit, role, node, slot);
 	return call.at;
 }

@@ -41,6 +41,10 @@ static Operand describe(const Chain *chain, const Node *node, const Tensor *t)
 		operand.outer = local_product(plan, result, 0, a->from);
 		operand.n = local_product(plan, result, a->from, a->to);
 		operand.inner = local_product(plan, result, a->to, result->dims);
+	} else if (node->attributes.groups && t->dims == 2) { // a group's statistics under its pixels
+		operand.outer = local_extent(plan, t, 0);
+		operand.inner = local_extent(plan, t, 1);
+		operand.n = chain->elements / operand.outer / operand.inner;
 	} else {
 		operand.inner = local_elements(plan, t);
 		operand.n = chain->elements / operand.inner;
@@ -144,10 +148,12 @@ static const char *body_text(const Chain *chain, const char *real)
 	Text body = {.arena = emit->arena};
 	for (int i = 0; i < chain->step->nodes.count; i++) {
 		const Node *node = chain->step->nodes.at[i];
-		text_add(&body, "%s%s t%d = %s(", i ? "\n" : "", real, i, op_table[node->op].expression);
+		const char *expression = op_table[node->op].expression;
+		int letters = (int)strcspn(expression, ",");
+		text_add(&body, "%s%s t%d = %.*s(", i ? "\n" : "", real, i, letters, expression);
 		for (int k = 0; k < node->ins; k++)
 			text_add(&body, "%s%s", k ? ", " : "", operand_text(chain, node, node->in[k]));
-		if (node->op == OP_SCALE || node->op == OP_CONSTANT)
+		if (expression[letters])
 			text_add(&body, "%s%s", node->ins ? ", " : "", c_number(emit->arena, emit->plan->graph->real, node->attributes.scale));
 		text_add(&body, ");");
 		for (int k = 0; k < chain->outputs.count; k++)
@@ -203,7 +209,7 @@ static const char *formula(const Chain *chain, const Tensor *t)
 	text_add(&text, "%s(", op_name(node->op));
 	for (int i = 0; i < node->ins; i++)
 		text_add(&text, "%s%s", i ? ", " : "", formula(chain, node->in[i]));
-	if (node->op == OP_SCALE || node->op == OP_CONSTANT)
+	if (strchr(op_table[node->op].expression, ','))
 		text_add(&text, "%s%.9g", node->ins ? ", " : "", node->attributes.scale);
 	text_add(&text, ")");
 	return text.at;

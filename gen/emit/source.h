@@ -36,6 +36,8 @@ const char *place_of(const Emit *emit, const Role *role, const Tensor *t, const 
 const char *elementwise_call(Kernels *kernels, const Role *role, const Step *step, const char *slot);
 
 // The call of a step's template kernel but for the stream; adds the kernel when it is new. (calls.c)
+// Appends the extents that the kernel of an op on images takes; false: it is another kind of op. (image_calls.c)
+bool add_image_extents(Text *call, const Emit *emit, const Node *node, const char *slot);
 const char *kernel_call(Kernels *kernels, const Role *role, const Function *function, const Step *step, const char *slot);
 
 // Makes sure that a template with these functions is instantiated; returns the launcher's name.
@@ -44,6 +46,9 @@ const char *use_kernel(Kernels *kernels, const Kernel *kernel);
 void emit_collective(Text *out, const Emit *emit, const Role *role, const Step *step, const char *slot, const char *indent); // communicate.c
 void emit_messages(Text *out, const Emit *emit, const Role *role, const Step *step, const char *const slots[2], const char *indent);
 
+// Fills the role's tables of GEMMs and convolutions and the steps' indices into them; writes them. (library.c)
+void number_library_calls(const Emit *emit, Role *role);
+void emit_library_tables(Text *out, const Emit *emit, const Role *role);
 void emit_steps(Text *out, Kernels *kernels, const Role *role, const Function *function);      // steps.c
 void emit_program_file(Text *out, Kernels *kernels, const Role *role);                         // program.c
 void emit_tables(Text *out, const Emit *emit, const Role *role);                               // tables.c

@@ -39,6 +39,16 @@ static const char *name_and_shape(const Emit *emit, const Tensor *t)
 	return arena_printf(emit->arena, "%s %s", c_comment(emit->arena, t->name), local_shape(emit, t));
 }
 
+// "conv1.conv2d: conv2d, image f32[4,28,28,1] and conv1.weight f32[16,3,3,1] -> f32[4,28,28,16]"
+static void comment_conv(Text *out, const Emit *emit, const Step *step)
+{
+	const Node *node = step->nodes.at[0];
+	text_add(out, "%s%s, %s and %s", step->accumulate ? "+= " : "", op_name(node->op), name_and_shape(emit, node->in[0]), name_and_shape(emit, node->in[1]));
+	for (int i = 1; i < step->nodes.count; i++)
+		text_add(out, " + %s", c_comment(emit->arena, step->nodes.at[i]->in[1]->name));
+	text_add(out, " -> %s", local_shape(emit, node->out[0]));
+}
+
 // "fc1.relu: image f32[16,784] . fc1.weight f32[1000,784]^T + fc1.bias, relu -> f32[16,1000]"
 static void comment_gemm(Text *out, const Emit *emit, const Step *step)
 {
@@ -62,6 +72,7 @@ static void comment_step(Text *out, const Emit *emit, const Step *step)
 		text_add(out, "%s: ", c_comment(emit->arena, step->name));
 	switch (step->kind) {
 	case STEP_GEMM: comment_gemm(out, emit, step); break;
+	case STEP_CONV: comment_conv(out, emit, step); break;
 	case STEP_COPY: {
 		const Node *copy = step->nodes.at[0];
 		bool in = copy->op == OP_INPUT;
@@ -94,17 +105,19 @@ static const char *event_expression(const Emit *emit, const Event *event, const 
 	return arena_printf(emit->arena, "r->event[%s + %s %% %d]", event->name, slot, event->slots);
 }
 
-static void emit_gemm(Text *out, Kernels *kernels, const Role *role, const Step *step, const char *slot, const char *indent)
+// A matrix product or convolution with its operands and, where it has one, the bias.
+static void emit_library_call(Text *out, Kernels *kernels, const Role *role, const Step *step, const char *slot, const char *indent)
 {
 	const Emit *emit = kernels->emit;
-	const Node *matmul = step->nodes.at[0];
-	const char *bias = "NULL";
+	const Node *node = step->nodes.at[0];
+	bool gemm = step->kind == STEP_GEMM;
+	const char *bias = "NULL", *name = gemm ? role->gemms.at[step->call].constant : role->convs.at[step->call].constant;
 	for (int i = 1; i < step->nodes.count; i++)
 		if (step->nodes.at[i]->op == OP_ADD)
 			bias = place_of(emit, role, step->nodes.at[i]->in[1], slot);
 	const char *accumulate = step->accumulate ? arena_printf(emit->arena, "%s > 0", slot) : "false";
-	text_add(out, "%smp_gemm(r, &gemms[%s], %s, %s, %s, %s, %s, r->%s);\n", indent, role->gemms.at[step->gemm].constant,
-	         place_of(emit, role, matmul->in[0], slot), place_of(emit, role, matmul->in[1], slot), bias,
+	text_add(out, "%s%s(r, &%s[%s], %s, %s, %s, %s, %s, r->%s);\n", indent, gemm ? "mp_gemm" : "mp_conv", gemm ? "gemms" : "convs", name,
+	         place_of(emit, role, node->in[0], slot), place_of(emit, role, node->in[1], slot), bias,
 	         place_of(emit, role, step->nodes.at[step->nodes.count - 1]->out[0], slot), accumulate, stream_name(step->stream));
 }
 
@@ -140,6 +153,8 @@ static void emit_copy(Text *out, const Emit *emit, const Role *role, const Step 
 		host = arena_printf(emit->arena, "r->output[%d]", result_index(role, node));
 	else if (node->attributes.input->kind == INPUT_LEARNING_RATE)
 		host = "r->learning_rate";
+	else if (node->attributes.input->kind == INPUT_RANDOM_KEY)
+		host = "r->random_key";
 	else
 		host = arena_printf(emit->arena, "r->input[%d]", input_index(role, node));
 	bool in = node->op == OP_INPUT;
@@ -152,7 +167,7 @@ static void emit_call(Text *out, Kernels *kernels, const Role *role, const Funct
 {
 	const char *slot = arguments->slot[0];
 	switch (step->kind) {
-	case STEP_GEMM: emit_gemm(out, kernels, role, step, slot, indent); break;
+	case STEP_GEMM: case STEP_CONV: emit_library_call(out, kernels, role, step, slot, indent); break;
 	case STEP_ELEMENTWISE:
 		text_add(out, "%s%s, r->compute);\n", indent, elementwise_call(kernels, role, step, slot));
 		break;

@@ -15,17 +15,21 @@ static void emit_state(Text *out, const Emit *emit, const Role *role, const Node
 	const Parameter *parameter = node->op == OP_PARAMETER ? node->attributes.parameter : NULL;
 	Init init = parameter ? parameter->init : (Init){.kind = INIT_CONSTANT};
 	static const char *const inits[] = {"mp_init::MP_CONSTANT", "mp_init::MP_UNIFORM", "mp_init::MP_NORMAL"};
-	text_add(out, "\t{%s, mp_state::%s, %s, ", c_string(emit->arena, t->name), parameter ? "MP_PARAMETER" : "MP_OPTIMIZER", mp_type(t->type));
-	emit_shape(out, t->dims, t->shape);
+	text_add(out, "\t{%s, mp_state::%s, %s, ", c_string(emit->arena, t->name), !parameter ? "MP_OPTIMIZER" : parameter->trained ? "MP_PARAMETER" : "MP_BUFFER", mp_type(t->type));
+	static const int in_file[MAX_DIMS] = {0, 3, 1, 2}; // the device's dim of each dim in files
+	long shape[MAX_DIMS];
+	for (int i = 0; i < t->dims; i++)
+		shape[i] = t->shape[t->channels_last ? in_file[i] : i];
+	emit_shape(out, t->dims, shape);
 	text_add(out, ", {");
 	for (int i = 0; i < t->dims || i == 0; i++) {
 		int axis = AXIS_MICRO;
 		for (int a = AXIS_DP; a < PLACED_AXES; a++)
-			if (t->place[a].kind == SHARD && t->place[a].dim == i)
+			if (t->place[a].kind == SHARD && t->place[a].dim == (t->channels_last ? in_file[i] : i))
 				axis = a;
 		text_add(out, "%s%s", i ? ", " : "", axis_constant(axis));
 	}
-	text_add(out, "}, %zu, false, {%s, %s, %s}, %s},\n", role->buffers.at[find_buffer(emit->plan, role, t)].offset, inits[init.kind],
+	text_add(out, "}, %zu, %s, {%s, %s, %s}, %s},\n", role->buffers.at[find_buffer(emit->plan, role, t)].offset, t->channels_last ? "true" : "false", inits[init.kind],
 	         c_number(emit->arena, TYPE_F64, init.a), c_number(emit->arena, TYPE_F64, init.b), stage_of(emit->plan, node) == role->stage ? "true" : "false");
 }
 
@@ -144,8 +148,8 @@ void emit_tables(Text *out, const Emit *emit, const Role *role)
 	int outputs = emit_outputs(out, emit, role), metrics = emit_metrics(out, emit, role);
 	text_add(out, "extern const struct mp_program program_%d = {\n\t\"program_%d\",\n", role->stage, role->stage);
 	text_add(out, "\t%zu, // bytes of the arena\n\t%zu, %zu, // workspace: offset, bytes\n", role->arena, role->workspace_offset, role->bytes[CLASS_WORKSPACE]);
-	text_add(out, "\t%s,\n\t%s,\n\t%s,\n\t%s,\n\t%s,\n\tNULL, 0,\n\t%d, // events\n\tload_kernels,\n", table(emit, "states", states), table(emit, "inputs", inputs),
-	         table(emit, "outputs", outputs), table(emit, "metrics", metrics), table(emit, "gemms", role->gemms.count), role->event_instances);
+	text_add(out, "\t%s,\n\t%s,\n\t%s,\n\t%s,\n\t%s,\n\t%s,\n\t%d, // events\n\tload_kernels,\n", table(emit, "states", states), table(emit, "inputs", inputs),
+	         table(emit, "outputs", outputs), table(emit, "metrics", metrics), table(emit, "gemms", role->gemms.count), table(emit, "convs", role->convs.count), role->event_instances);
 	text_add(out, "\t%s,\n\t%s,\n\t%s,\n};\n", schedule(emit, "train", &role->train), schedule(emit, "evaluate", &role->evaluate),
 	         schedule(emit, "infer", &role->infer));
 }

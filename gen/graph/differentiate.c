@@ -10,7 +10,7 @@
 // in the order of use.
 #include <string.h>
 
-#include "ops.h"
+#include "rules.h"
 
 typedef struct {
 	Tensor *sum;            // over the blocks so far, last block first; parameters: unused
@@ -49,8 +49,8 @@ static void find_paths(Differentiation *d, const Tensor *loss, int forward_nodes
 	}
 	for (int i = 0; i < forward_nodes; i++) {
 		const Node *node = graph->nodes.at[i];
-		bool depends = node->op == OP_PARAMETER;
-		for (int k = 0; k < node->ins; k++)
+		bool depends = node->op == OP_PARAMETER && node->attributes.parameter->trained;
+		for (int k = 0; op_table[node->op].gradient && k < node->ins; k++)
 			depends |= d->wants[node->in[k]->id];
 		for (int k = 0; k < node->outs; k++)
 			d->wants[node->out[k]->id] = depends && d->reaches[node->out[k]->id] && node->out[k]->type == graph->real;
@@ -149,6 +149,7 @@ static State *add_state(Graph *graph, Parameter *parameter, const char *what)
 	State *state = arena_alloc(graph->arena, sizeof *state);
 	*state = (State){.name = node->name, .parameter = parameter};
 	state->tensor = add_output(graph, node, w->type, w->dims, w->shape);
+	state->tensor->channels_last = w->channels_last;
 	memcpy(state->tensor->place, w->place, sizeof w->place);
 	memcpy(state->tensor->pinned, w->pinned, sizeof w->pinned);
 	node->attributes.state = state;
@@ -280,6 +281,7 @@ void differentiate(Graph *graph)
 			if (parameter->gradient)
 				update_parameter(graph, parameter, rate);
 		}
+		update_running_statistics(graph);
 	}
 	add_sinks(graph);
 	remove_dead_nodes(graph);

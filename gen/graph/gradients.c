@@ -2,16 +2,16 @@
 // ordinary ops of the table, so backward placement, fusion and communication need no rules of their own.
 #include <string.h>
 
-#include "ops.h"
+#include "rules.h"
 
-static Tensor *make(Gradient *g, Op op, const char *name, Tensor *const *in, int ins, const Attributes *attributes)
+Tensor *make_backward(Gradient *g, Op op, const char *name, Tensor *const *in, int ins, const Attributes *attributes)
 {
 	Node *node = add_node(g->graph, op, name, g->node->location, PHASE_BACKWARD, in, ins, attributes);
 	node->block = g->node->block;
 	return node->out[0];
 }
 
-static const char *sub_name(Gradient *g, int i, const char *part)
+const char *part_name(Gradient *g, int i, const char *part)
 {
 	return arena_printf(g->graph->arena, "%s.%s", g->names[i], part);
 }
@@ -20,16 +20,21 @@ static const char *sub_name(Gradient *g, int i, const char *part)
 static Tensor *reduce_to(Gradient *g, int i, Tensor *d)
 {
 	const Tensor *x = g->node->in[i];
-	if (d->dims == x->dims)
+	int extra = d->dims - x->dims;
+	if (!extra)
 		return d;
-	Attributes sum = {.scale = 1, .from = 0, .to = d->dims - x->dims};
-	return make(g, OP_SUM, g->names[i], &d, 1, &sum);
+	if (extra > 1) { // samples apart first: one sum for each keeps the device busy
+		Attributes inner = {.scale = 1, .from = 1, .to = extra};
+		d = make_backward(g, OP_SUM, part_name(g, i, "of_samples"), &d, 1, &inner);
+	}
+	Attributes outer = {.scale = 1, .from = 0, .to = 1};
+	return make_backward(g, OP_SUM, g->names[i], &d, 1, &outer);
 }
 
 // The name of the product before reduce_to: the operand's own when nothing is summed.
 static const char *product_name(Gradient *g, int i)
 {
-	return g->node->in[i]->dims == g->dout[0]->dims ? g->names[i] : sub_name(g, i, "product");
+	return g->node->in[i]->dims == g->dout[0]->dims ? g->names[i] : part_name(g, i, "product");
 }
 
 void gradient_matmul(Gradient *g)
@@ -39,15 +44,15 @@ void gradient_matmul(Gradient *g)
 	switch (g->node->attributes.transpose) {
 	case MATMUL_NT: // y = a b^T: the parameter's gradient first, so that its all-reduce can start earlier
 		if (g->wanted[1])
-			g->din[1] = make(g, OP_MATMUL, g->names[1], (Tensor *[]){d, a}, 2, &tn);
+			g->din[1] = make_backward(g, OP_MATMUL, g->names[1], (Tensor *[]){d, a}, 2, &tn);
 		if (g->wanted[0])
-			g->din[0] = make(g, OP_MATMUL, g->names[0], (Tensor *[]){d, b}, 2, &nn);
+			g->din[0] = make_backward(g, OP_MATMUL, g->names[0], (Tensor *[]){d, b}, 2, &nn);
 		break;
 	case MATMUL_NN: // y = a b
 		if (g->wanted[1])
-			g->din[1] = make(g, OP_MATMUL, g->names[1], (Tensor *[]){a, d}, 2, &tn);
+			g->din[1] = make_backward(g, OP_MATMUL, g->names[1], (Tensor *[]){a, d}, 2, &tn);
 		if (g->wanted[0])
-			g->din[0] = make(g, OP_MATMUL, g->names[0], (Tensor *[]){d, b}, 2, &nt);
+			g->din[0] = make_backward(g, OP_MATMUL, g->names[0], (Tensor *[]){d, b}, 2, &nt);
 		break;
 	case MATMUL_TN:
 		assert(!"only backward nodes use A^T B");
@@ -59,7 +64,7 @@ void gradient_reshape(Gradient *g)
 	const Tensor *x = g->node->in[0];
 	Attributes back = {.dims = x->dims};
 	memcpy(back.shape, x->shape, sizeof back.shape);
-	g->din[0] = make(g, OP_RESHAPE, g->names[0], g->dout, 1, &back);
+	g->din[0] = make_backward(g, OP_RESHAPE, g->names[0], g->dout, 1, &back);
 }
 
 void gradient_sum(Gradient *g)
@@ -71,27 +76,27 @@ void gradient_sum(Gradient *g)
 	Tensor *d = g->dout[0];
 	if (a->scale != 1) {
 		Attributes scale = {.scale = a->scale};
-		d = make(g, OP_SCALE, sub_name(g, 0, "scale"), &d, 1, &scale);
+		d = make_backward(g, OP_SCALE, part_name(g, 0, "scale"), &d, 1, &scale);
 	}
-	g->din[0] = make(g, OP_EXPAND, g->names[0], &d, 1, &expand);
+	g->din[0] = make_backward(g, OP_EXPAND, g->names[0], &d, 1, &expand);
 }
 
 void gradient_expand(Gradient *g)
 {
 	const Attributes *a = &g->node->attributes;
 	Attributes sum = {.scale = 1, .from = a->from, .to = a->to};
-	g->din[0] = make(g, OP_SUM, g->names[0], g->dout, 1, &sum);
+	g->din[0] = make_backward(g, OP_SUM, g->names[0], g->dout, 1, &sum);
 }
 
 void gradient_softmax(Gradient *g)
 {
-	g->din[0] = make(g, OP_SOFTMAX_GRAD, g->names[0], (Tensor *[]){g->dout[0], g->node->out[0]}, 2, NULL);
+	g->din[0] = make_backward(g, OP_SOFTMAX_GRAD, g->names[0], (Tensor *[]){g->dout[0], g->node->out[0]}, 2, NULL);
 }
 
 void gradient_cross_entropy(Gradient *g)
 {
 	Tensor *in[] = {g->node->in[0], g->node->in[1], g->node->out[1], g->dout[0]};
-	g->din[0] = make(g, OP_CROSS_ENTROPY_GRAD, g->names[0], in, 4, NULL);
+	g->din[0] = make_backward(g, OP_CROSS_ENTROPY_GRAD, g->names[0], in, 4, NULL);
 }
 
 void gradient_add(Gradient *g)
@@ -107,14 +112,14 @@ void gradient_sub(Gradient *g)
 	if (g->wanted[0])
 		g->din[0] = g->dout[0];
 	if (g->wanted[1])
-		g->din[1] = reduce_to(g, 1, make(g, OP_SCALE, product_name(g, 1), g->dout, 1, &minus));
+		g->din[1] = reduce_to(g, 1, make_backward(g, OP_SCALE, product_name(g, 1), g->dout, 1, &minus));
 }
 
 void gradient_mul(Gradient *g)
 {
 	for (int i = 0; i < 2; i++)
 		if (g->wanted[i])
-			g->din[i] = reduce_to(g, i, make(g, OP_MUL, product_name(g, i), (Tensor *[]){g->dout[0], g->node->in[!i]}, 2, NULL));
+			g->din[i] = reduce_to(g, i, make_backward(g, OP_MUL, product_name(g, i), (Tensor *[]){g->dout[0], g->node->in[!i]}, 2, NULL));
 }
 
 // y = a / b: da = dy / b, db = -dy y / b.
@@ -122,31 +127,53 @@ void gradient_div(Gradient *g)
 {
 	Tensor *b = g->node->in[1], *y = g->node->out[0], *d = g->dout[0];
 	if (g->wanted[0])
-		g->din[0] = make(g, OP_DIV, g->names[0], (Tensor *[]){d, b}, 2, NULL);
+		g->din[0] = make_backward(g, OP_DIV, g->names[0], (Tensor *[]){d, b}, 2, NULL);
 	if (g->wanted[1]) {
 		Attributes minus = {.scale = -1};
-		Tensor *product = make(g, OP_MUL, sub_name(g, 1, "times_result"), (Tensor *[]){d, y}, 2, NULL);
-		Tensor *quotient = make(g, OP_DIV, sub_name(g, 1, "over_divisor"), (Tensor *[]){product, b}, 2, NULL);
-		g->din[1] = reduce_to(g, 1, make(g, OP_SCALE, product_name(g, 1), &quotient, 1, &minus));
+		Tensor *product = make_backward(g, OP_MUL, part_name(g, 1, "times_result"), (Tensor *[]){d, y}, 2, NULL);
+		Tensor *quotient = make_backward(g, OP_DIV, part_name(g, 1, "over_divisor"), (Tensor *[]){product, b}, 2, NULL);
+		g->din[1] = reduce_to(g, 1, make_backward(g, OP_SCALE, product_name(g, 1), &quotient, 1, &minus));
 	}
 }
 
 void gradient_scale(Gradient *g)
 {
-	g->din[0] = make(g, OP_SCALE, g->names[0], g->dout, 1, &g->node->attributes);
+	g->din[0] = make_backward(g, OP_SCALE, g->names[0], g->dout, 1, &g->node->attributes);
 }
 
 void gradient_relu(Gradient *g)
 {
-	g->din[0] = make(g, OP_RELU_GRAD, g->names[0], (Tensor *[]){g->dout[0], g->node->out[0]}, 2, NULL);
+	g->din[0] = make_backward(g, OP_RELU_GRAD, g->names[0], (Tensor *[]){g->dout[0], g->node->out[0]}, 2, NULL);
 }
 
 void gradient_gelu_erf(Gradient *g)
 {
-	g->din[0] = make(g, OP_GELU_ERF_GRAD, g->names[0], (Tensor *[]){g->dout[0], g->node->in[0]}, 2, NULL);
+	g->din[0] = make_backward(g, OP_GELU_ERF_GRAD, g->names[0], (Tensor *[]){g->dout[0], g->node->in[0]}, 2, NULL);
 }
 
 void gradient_gelu_tanh(Gradient *g)
 {
-	g->din[0] = make(g, OP_GELU_TANH_GRAD, g->names[0], (Tensor *[]){g->dout[0], g->node->in[0]}, 2, NULL);
+	g->din[0] = make_backward(g, OP_GELU_TANH_GRAD, g->names[0], (Tensor *[]){g->dout[0], g->node->in[0]}, 2, NULL);
+}
+
+void gradient_silu(Gradient *g)
+{
+	g->din[0] = make_backward(g, OP_SILU_GRAD, g->names[0], (Tensor *[]){g->dout[0], g->node->in[0]}, 2, NULL);
+}
+
+void gradient_tanh(Gradient *g)
+{
+	g->din[0] = make_backward(g, OP_TANH_GRAD, g->names[0], (Tensor *[]){g->dout[0], g->node->out[0]}, 2, NULL);
+}
+
+void gradient_sigmoid(Gradient *g)
+{
+	g->din[0] = make_backward(g, OP_SIGMOID_GRAD, g->names[0], (Tensor *[]){g->dout[0], g->node->out[0]}, 2, NULL);
+}
+
+void gradient_permute(Gradient *g)
+{
+	Attributes back = {.channels_last = !g->node->attributes.channels_last};
+	tell_shape(&back, g->node->in[0]);
+	g->din[0] = make_backward(g, OP_PERMUTE, g->names[0], g->dout, 1, &back);
 }

@@ -13,10 +13,21 @@
 #define cost_none NULL
 const OpInfo op_table[OPS] = {
 #define OP(name, text, shape, gradient, placement, cost, lowering, expression) \
-	[OP_##name] = {text, shape_##shape, gradient_##gradient, placement_##placement, cost_##cost, LOWER_##lowering, expression},
+	[OP_##name] = {text, shape_##shape, gradient_##gradient, placement_##placement, cost_##cost, LOWER_##lowering, expression, false},
+#define IMAGE_OP(name, text, shape, gradient, placement, cost, lowering, expression) \
+	[OP_##name] = {text, shape_##shape, gradient_##gradient, placement_##placement, cost_##cost, LOWER_##lowering, expression, true},
 #include "ops.def"
 #undef OP
 };
+
+bool writes_operand(const Node *node, int i)
+{
+	switch (node->op) {
+	case OP_SGD: return i != 1 && i != 2; // parameter and momentum
+	case OP_RUNNING_STATISTICS: return i < 3;
+	default: return node->op == OP_CLEAR_PADDING;
+	}
+}
 
 const char *op_name(Op op)
 {
@@ -55,7 +66,7 @@ const char *shape_text(Arena *arena, const Tensor *t)
 Graph *graph_new(Arena *arena, Type real, long batch)
 {
 	Graph *graph = arena_alloc(arena, sizeof *graph);
-	*graph = (Graph){.arena = arena, .real = real, .batch = batch, .training = true};
+	*graph = (Graph){.arena = arena, .real = real, .batch = batch, .microbatches = 1, .replicas = 1, .training = true};
 	return graph;
 }
 
@@ -116,14 +127,12 @@ static const char *unique_name(Graph *graph, const char *name)
 	}
 }
 
-// The first output has the node's name; further ones add what they are.
-Tensor *add_output(Graph *graph, Node *node, Type type, int dims, const long *shape)
+static Tensor *new_output(Graph *graph, Node *node, const char *name, Type type, int dims, const long *shape)
 {
 	assert(node->outs < MAX_OUTPUTS && dims <= MAX_DIMS);
 	Tensor *t = arena_alloc(graph->arena, sizeof *t);
-	static const char *const further[MAX_OUTPUTS] = {"", ".statistics", ".rest"};
 	t->id = graph->tensors.count;
-	t->name = node->outs == 0 ? node->name : arena_printf(graph->arena, "%s%s", node->name, further[node->outs]);
+	t->name = name;
 	t->type = type;
 	t->dims = dims;
 	for (int i = 0; i < dims; i++)
@@ -132,6 +141,19 @@ Tensor *add_output(Graph *graph, Node *node, Type type, int dims, const long *sh
 	list_add(graph->arena, &graph->tensors, t);
 	node->out[node->outs++] = t;
 	return t;
+}
+
+Tensor *add_named_output(Graph *graph, Node *node, const char *what, Type type, int dims, const long *shape)
+{
+	return new_output(graph, node, unique_name(graph, arena_printf(graph->arena, "%s.%s", node->name, what)), type, dims, shape);
+}
+
+// The first output has the node's name; further ones add what they are.
+Tensor *add_output(Graph *graph, Node *node, Type type, int dims, const long *shape)
+{
+	static const char *const further[MAX_OUTPUTS] = {"", ".statistics", ".rest"};
+	const char *name = node->outs == 0 ? node->name : arena_printf(graph->arena, "%s%s", node->name, further[node->outs]);
+	return new_output(graph, node, name, type, dims, shape);
 }
 
 static int current_block(const Graph *graph)
@@ -164,11 +186,19 @@ Parameter *add_parameter(Graph *graph, const char *name, const Location *locatio
 {
 	Node *node = add_node(graph, OP_PARAMETER, name, location, PHASE_PROLOGUE, NULL, 0, NULL);
 	Parameter *parameter = arena_alloc(graph->arena, sizeof *parameter);
-	*parameter = (Parameter){.name = node->name, .init = init, .decay = true, .block = -1};
+	*parameter = (Parameter){.name = node->name, .init = init, .trained = true, .decay = true, .block = -1};
 	parameter->tensor = add_output(graph, node, graph->real, dims, shape);
 	node->attributes.parameter = parameter;
 	list_add(graph->arena, &graph->parameters, parameter);
 	return parameter;
+}
+
+Parameter *add_buffer(Graph *graph, const char *name, const Location *location, Type type, int dims, const long *shape, Init init)
+{
+	Parameter *buffer = add_parameter(graph, name, location, dims, shape, init);
+	buffer->trained = buffer->decay = false;
+	buffer->tensor->type = type;
+	return buffer;
 }
 
 // An input's samples lie outermost: it is sharded over micro-batches and replicas.

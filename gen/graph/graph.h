@@ -45,6 +45,8 @@ struct Tensor {
 	Tensor *primal;         // of a final cotangent: the tensor that it is the gradient of
 	bool pinned[PLACED_AXES]; // place[] was fixed by the spec (shard = …, mp.constrain) or by what the tensor is
 	Placement place[PLACED_AXES]; // filled by place_tensors, pinned ones before
+	bool channels_last;     // 4 dims that lie as [N,H,W,C] where the spec and files have [N,C,H,W]
+	Tensor *replaced_by;    // while layout_images runs: what its readers shall read
 };
 
 // C = A B, A B^T, A^T B over the last two dims of A and B (A may have leading dims; B is a matrix except in TN).
@@ -55,11 +57,18 @@ typedef struct Init {
 	double a, b;            // CONSTANT: a; UNIFORM: [a, b); NORMAL: mean a, standard deviation b
 } Init;
 
-// A trained tensor. `tensor` is produced by an OP_PARAMETER node.
+// Windows of a convolution or pooling; [0] along the height, [1] along the width.
+typedef struct {
+	int kernel[2], stride[2], padding[2], dilation[2], groups;
+	bool counts_padding;    // an average divides by the whole window, padding included
+} Window;
+
+// A tensor of the model that is saved: trained, or a buffer that an update of its own changes. `tensor` is produced by an OP_PARAMETER node.
 typedef struct {
 	const char *name;
 	Tensor *tensor;
 	Init init;
+	bool trained;
 	bool decay;             // weight decay applies
 	int block;              // of its first use: the owner
 	Tensor *gradient;       // epilogue: the sum over its uses, reduced
@@ -69,7 +78,7 @@ typedef struct {
 typedef struct {
 	const char *name;
 	Tensor *tensor;
-	enum { INPUT_DATA, INPUT_LEARNING_RATE } kind;
+	enum { INPUT_DATA, INPUT_LEARNING_RATE, INPUT_RANDOM_KEY } kind;
 	long limit;             // labels: classes of the tensor they are compared with; 0: not a label
 } Input;
 
@@ -89,15 +98,38 @@ typedef struct {
 	bool evaluation;        // needed only while evaluating
 } Result;
 
+// What batch normalisation is given; all tensors but x have an element for each channel, batches_tracked is one i32.
+typedef struct {
+	Tensor *x, *weight, *bias, *running_mean, *running_var, *batches_tracked;
+	double momentum, epsilon;
+	bool synchronised;      // statistics over all replicas
+} BatchNorm;
+
+// Running statistics and what the epilogue updates them with: [G,C] for the G groups of a step.
+typedef struct {
+	Tensor *running_mean, *running_var, *batches_tracked, *mean, *variance;
+	double momentum;
+	const Node *node;       // that made mean and variance
+} RunningStatistics;
+
 typedef struct Attributes {
-	double scale;           // OP_SCALE, OP_SUM (mean: 1/n), OP_CONSTANT: the value
+	double scale;           // OP_SCALE, OP_SUM (mean: 1/n), OP_CONSTANT: the value; OP_RSTD: epsilon; OP_NORMALIZE_GRAD: 1/rows;
+	                        // OP_DROPOUT: the rate
 	Transpose transpose;    // OP_MATMUL
 	int from, to;           // OP_SUM, OP_EXPAND: dims [from, to) are summed away or inserted
 	Axis axis;              // collectives and slices
 	int dim;                // collectives and slices: the sharded dim
-	int dims;               // OP_RESHAPE: the new shape; OP_EXPAND: the extents of the inserted dims
+	int dims;               // OP_RESHAPE, shape_told: the new shape; OP_EXPAND: the extents of the inserted dims
 	long shape[MAX_DIMS];
-	double momentum, decay; // OP_SGD
+	bool channels_last;     // OP_PERMUTE: to channels-last, or back
+	double momentum, decay; // OP_SGD; OP_RUNNING_STATISTICS: the momentum
+	Window window;          // convolutions, pooling; adaptive pooling: kernel is the output's size
+	// Batch normalisation: groups of `rows` pixels that share statistics; `parts` of the batch (a micro-batch of a
+	// replica), each reduced in `chunks`.
+	long groups, rows, parts, chunks;
+	double epsilon;
+	bool synchronised;
+	unsigned layer;         // OP_DROPOUT: tells layers apart
 	Tensor *converts;       // conversions: the tensor that this one is in another placement
 	bool in_place;          // collectives: the output is the input's bytes
 	Parameter *parameter;
@@ -162,8 +194,10 @@ struct Graph {
 	LIST(Input *) inputs;
 	LIST(State *) states;
 	LIST(Result *) results;
+	LIST(RunningStatistics) running;
 	Optimizer optimizer;
 	long batch;
+	int microbatches, replicas; // of the mesh: what batch statistics are taken over
 };
 
 // ---- building (graph.c)
@@ -178,12 +212,23 @@ Node *add_node(Graph *graph, Op op, const char *name, const Location *location, 
 
 // Leaves. shape: dims extents. placements may be pinned on the result afterwards.
 Parameter *add_parameter(Graph *graph, const char *name, const Location *location, int dims, const long *shape, Init init);
+Parameter *add_buffer(Graph *graph, const char *name, const Location *location, Type type, int dims, const long *shape, Init init);
 Input *add_input(Graph *graph, const char *name, const Location *location, Type type, int dims, const long *shape);
 
 // Composite operations that the spec room offers as one: they make several nodes. loss/accuracy divide by the
 // number of labels >= 0 of the whole batch, counted in the prologue; *count receives that scalar.
 Tensor *add_cross_entropy(Graph *graph, const char *name, const Location *location, Tensor *logits, Tensor *label, Tensor **count);
 Tensor *add_accuracy(Graph *graph, const char *name, const Location *location, Tensor *logits, Tensor *label, Tensor **count);
+
+// y = (x - mean) / sqrt(variance + epsilon) * weight + bias for images x, with the statistics of each group, or, where the
+// graph does not train, the running ones. (batch_norm.c)
+Tensor *add_batch_norm(Graph *graph, const char *name, const Location *location, const BatchNorm *norm);
+
+// x with elements dropped at `rate`, 0 <= rate < 1, while training. (dropout.c)
+Tensor *add_dropout(Graph *graph, const char *name, const Location *location, Tensor *x, double rate);
+
+// How many windows fit along one side; less than 1: none. (convolution.c)
+long window_places(const Window *window, int i, long extent);
 
 const char *op_name(Op op);
 const char *type_name(Type type);                       // "f32"
@@ -192,6 +237,10 @@ long tensor_elements(const Tensor *t);
 size_t type_size(Type type);
 
 // ---- passes
+
+// Needs: forward nodes as the spec made them. Gives: images and filters channels-last wherever ops of images read
+// them, transpositions where others do. (layout.c)
+void layout_images(Graph *graph);
 
 // Needs: forward nodes and results. Gives: backward nodes, gradient sums and the optimizer's updates
 // (training), or only what the outputs need (inference). (differentiate.c)

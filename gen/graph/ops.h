@@ -10,6 +10,7 @@ typedef enum {
 	LOWER_ALIAS,            // its output is its input's bytes
 	LOWER_ELEMENTWISE,      // joins a generated kernel
 	LOWER_GEMM,
+	LOWER_CONV,
 	LOWER_KERNEL,           // a template of its own
 	LOWER_COPY,             // between host and device
 	LOWER_COLLECTIVE
@@ -18,8 +19,9 @@ typedef enum {
 // One way to place an op on one axis: with inputs so, the outputs are so.
 typedef struct {
 	Placement in[MAX_INPUTS], out[MAX_OUTPUTS];
-	bool in_time;           // for micro-batches only: elsewhere a sum is better reduced before the op
-	bool of_samples;        // for dp only: replicas hand out their own samples, tp has to gather
+	// MICRO: a sum that elsewhere is better reduced before the op; DP: replicas have their own samples, tp would have to
+	// gather them; TP: channels, where replicas have samples.
+	enum { ON_ANY_AXIS, ON_MICRO, ON_DP, ON_TP } on;
 } Rule;
 
 enum { MAX_RULES = 2 * MAX_DIMS + 6 };
@@ -48,6 +50,7 @@ typedef struct {
 	double (*flops)(const Node *node);      // of the whole tensor
 	Lowering lowering;
 	const char *expression;                 // device function or template
+	bool images;                            // operands and results of four dims lie channels-last
 } OpInfo;
 
 extern const OpInfo op_table[OPS];
@@ -55,14 +58,22 @@ extern const OpInfo op_table[OPS];
 // Makes the next output of node.
 Tensor *add_output(Graph *graph, Node *node, Type type, int dims, const long *shape);
 
+// Whether an update writes operand i where it is stored.
+bool writes_operand(const Node *node, int i);
+
 // The rules of the table's placement column.
 #define PLACEMENTS(X) X(given) X(replicated) X(matmul) X(reshape) X(sum) X(expand) X(rows) X(sum_all) X(linear) \
-	X(broadcast) X(divide) X(scale) X(elementwise) X(gradient) X(rows_gradient) X(update) X(sink)
+	X(broadcast) X(divide) X(scale) X(elementwise) X(gradient) X(rows_gradient) X(update) X(sink) X(dropout) X(permute) \
+	X(conv2d) X(conv2d_input_grad) X(conv2d_weight_grad) X(pool) X(pool_gradient) X(channel_partials) X(channel_statistics) \
+	X(merge_statistics) X(normalize) X(group_sum) X(running_statistics)
 #define SHAPES(X) X(given) X(scalar) X(matmul) X(reshape) X(sum) X(expand) X(softmax) X(cross_entropy) \
-	X(cross_entropy_grad) X(correct) X(count) X(broadcast) X(same) X(update) X(sink)
+	X(cross_entropy_grad) X(correct) X(count) X(broadcast) X(same) X(update) X(sink) \
+	X(dropout) X(told) X(conv2d) X(pool) X(adaptive_pool) X(channel_partials) X(channel_statistics) X(merge_statistics) \
+	X(normalize) X(normalize_sums) X(group_sum)
 #define GRADIENTS(X) X(matmul) X(reshape) X(sum) X(expand) X(softmax) X(cross_entropy) X(add) X(sub) X(mul) X(div) \
-	X(scale) X(relu) X(gelu_erf) X(gelu_tanh)
-#define COSTS(X) X(matmul) X(elements) X(rows) X(update)
+	X(scale) X(relu) X(gelu_erf) X(gelu_tanh) X(silu) X(tanh) X(sigmoid) X(dropout) X(permute) X(conv2d) X(max_pool) X(avg_pool) \
+	X(adaptive_pool) X(normalize)
+#define COSTS(X) X(matmul) X(conv2d) X(elements) X(rows) X(update)
 
 #define DECLARE(name) void placement_##name(const Node *node, Rules *rules);
 PLACEMENTS(DECLARE)

@@ -5,17 +5,9 @@
 // earlier rule. Replicated comes first, so that what nothing shards stays replicated. Partial passes only
 // where the op is linear in that operand and adds nothing of its own; and where waiting for the sum would cost nothing
 // but could not be done: over micro-batches, any op passes on sums that it is linear in.
-#include "ops.h"
+#include "rules.h"
 
-static const Placement R = {REPLICATE, 0}, P = {PARTIAL, 0};
-
-static Placement S(int dim)
-{
-	return (Placement){SHARD, dim};
-}
-
-// A new rule: everything replicated until said otherwise.
-static Rule *add_rule(Rules *rules)
+Rule *add_rule(Rules *rules)
 {
 	assert(rules->count < MAX_RULES);
 	Rule *rule = &rules->at[rules->count++];
@@ -53,26 +45,24 @@ void placement_elementwise(const Node *node, Rules *rules)
 	}
 }
 
-// The op is linear in this operand.
-static void add_linear(const Node *node, Rules *rules, int operand)
+void add_linear(Rules *rules, int operand)
 {
-	(void)node;
 	Rule *rule = add_rule(rules);
 	rule->in[operand] = rule->out[0] = P;
-	rule->in_time = true;
+	rule->on = ON_MICRO;
 }
 
 // Gradients of element-wise ops: linear in the cotangent, their first operand.
 void placement_gradient(const Node *node, Rules *rules)
 {
 	placement_elementwise(node, rules);
-	add_linear(node, rules, 0);
+	add_linear(rules, 0);
 }
 
 void placement_rows_gradient(const Node *node, Rules *rules)
 {
 	placement_rows(node, rules);
-	add_linear(node, rules, 0);
+	add_linear(rules, 0);
 }
 
 void placement_linear(const Node *node, Rules *rules)
@@ -94,24 +84,24 @@ void placement_broadcast(const Node *node, Rules *rules)
 {
 	placement_elementwise(node, rules);
 	for (int i = 0; i < node->ins; i++) {
-		add_linear(node, rules, i);
-		rules->at[rules->count - 1].in_time = node->out[0]->dims > 0;
+		add_linear(rules, i);
+		rules->at[rules->count - 1].on = node->out[0]->dims > 0 ? ON_MICRO : ON_ANY_AXIS;
 	}
 }
 
 void placement_divide(const Node *node, Rules *rules)
 {
 	placement_elementwise(node, rules);
-	add_linear(node, rules, 0);
-	rules->at[rules->count - 1].in_time = node->out[0]->dims > 0;
+	add_linear(rules, 0);
+	rules->at[rules->count - 1].on = node->out[0]->dims > 0 ? ON_MICRO : ON_ANY_AXIS;
 }
 
 void placement_matmul(const Node *node, Rules *rules)
 {
 	int last = node->in[0]->dims - 1;
 	add_rule(rules);
-	add_linear(node, rules, 0);
-	add_linear(node, rules, 1);
+	add_linear(rules, 0);
+	add_linear(rules, 1);
 	if (node->attributes.transpose == MATMUL_TN) { // [rows…,M] [rows…,N] -> [M,N]
 		Rule *rule = add_rule(rules);
 		rule->in[0] = S(last), rule->out[0] = S(0);
@@ -141,7 +131,13 @@ void placement_reshape(const Node *node, Rules *rules)
 	const Tensor *x = node->in[0], *y = node->out[0];
 	add_rule(rules);
 	int i = 0, j = 0;
-	while (i < x->dims && j < y->dims) {
+	while (true) {
+		while (i < x->dims && x->shape[i] == 1) // extents of 1 lie anywhere
+			i++;
+		while (j < y->dims && y->shape[j] == 1)
+			j++;
+		if (i == x->dims || j == y->dims)
+			break;
 		Rule *rule = add_rule(rules);
 		rule->in[0] = S(i), rule->out[0] = S(j);
 		long left = x->shape[i++], right = y->shape[j++];
@@ -151,6 +147,20 @@ void placement_reshape(const Node *node, Rules *rules)
 			else
 				right *= y->shape[j++];
 		}
+	}
+	Rule *rule = add_rule(rules);
+	rule->in[0] = rule->out[0] = P;
+}
+
+// Between [N,C,H,W] and [N,H,W,C].
+void placement_permute(const Node *node, Rules *rules)
+{
+	static const int last[4] = {0, 3, 1, 2}; // where each dim of [N,C,H,W] goes
+	add_rule(rules);
+	for (int d = 0; d < 4; d++) {
+		Rule *rule = add_rule(rules);
+		rule->in[0] = node->attributes.channels_last ? S(d) : S(last[d]);
+		rule->out[0] = node->attributes.channels_last ? S(last[d]) : S(d);
 	}
 	Rule *rule = add_rule(rules);
 	rule->in[0] = rule->out[0] = P;
@@ -222,6 +232,6 @@ void placement_sink(const Node *node, Rules *rules)
 	if (node->op == OP_OUTPUT) {
 		Rule *rule = add_rule(rules);
 		rule->in[0] = S(0);
-		rule->of_samples = true;
+		rule->on = ON_DP;
 	}
 }

@@ -2,21 +2,21 @@
 // does not fit with both shapes, and makes the outputs.
 #include <string.h>
 
-#include "ops.h"
+#include "rules.h"
 
-static const char *text(Graph *graph, const Tensor *t)
+const char *tensor_text(Graph *graph, const Tensor *t)
 {
 	return arena_printf(graph->arena, "%s %s", t->name, shape_text(graph->arena, t));
 }
 
-static void want_real(Graph *graph, const Node *node, int i)
+void want_real(Graph *graph, const Node *node, int i)
 {
 	if (node->in[i]->type != graph->real)
 		fail_at(node->location, "%s: operand %d is %s, but %s is needed\nlabels (i32) can only be compared: "
-		        "mp.cross_entropy, mp.accuracy", op_name(node->op), i + 1, text(graph, node->in[i]), type_name(graph->real));
+		        "mp.cross_entropy, mp.accuracy", op_name(node->op), i + 1, tensor_text(graph, node->in[i]), type_name(graph->real));
 }
 
-static void want_reals(Graph *graph, const Node *node)
+void want_reals(Graph *graph, const Node *node)
 {
 	for (int i = 0; i < node->ins; i++)
 		want_real(graph, node, i);
@@ -60,7 +60,7 @@ void shape_matmul(Graph *graph, Node *node)
 	bool dims_fit = a->dims >= 2 && (transpose == MATMUL_TN ? b->dims == a->dims : b->dims == 2);
 	if (!dims_fit)
 		fail_at(node->location, "matmul: %s times %s: the first operand needs two or more dims, the second two",
-		        text(graph, a), text(graph, b));
+		        tensor_text(graph, a), tensor_text(graph, b));
 	long shape[MAX_DIMS];
 	int last = a->dims - 1;
 	if (transpose == MATMUL_TN) {
@@ -71,7 +71,7 @@ void shape_matmul(Graph *graph, Node *node)
 	int summed = transpose == MATMUL_NN ? 0 : 1;
 	if (a->shape[last] != b->shape[summed])
 		fail_at(node->location, "matmul: %s times %s%s: the last dim of the first is %ld, the %s dim of the second is %ld",
-		        text(graph, a), text(graph, b), summed ? " transposed" : "", a->shape[last],
+		        tensor_text(graph, a), tensor_text(graph, b), summed ? " transposed" : "", a->shape[last],
 		        summed ? "last" : "first", b->shape[summed]);
 	memcpy(shape, a->shape, sizeof shape);
 	shape[last] = b->shape[!summed];
@@ -84,7 +84,7 @@ void shape_reshape(Graph *graph, Node *node)
 	Tensor target = {.type = node->in[0]->type, .dims = to->dims};
 	memcpy(target.shape, to->shape, sizeof target.shape);
 	if (tensor_elements(&target) != tensor_elements(node->in[0]))
-		fail_at(node->location, "reshape: %s has %ld elements, %s has %ld", text(graph, node->in[0]),
+		fail_at(node->location, "reshape: %s has %ld elements, %s has %ld", tensor_text(graph, node->in[0]),
 		        tensor_elements(node->in[0]), shape_text(graph->arena, &target), tensor_elements(&target));
 	add_output(graph, node, target.type, target.dims, target.shape);
 }
@@ -95,7 +95,7 @@ void shape_sum(Graph *graph, Node *node)
 	const Tensor *x = node->in[0];
 	int from = node->attributes.from, to = node->attributes.to, dims = 0;
 	if (from < 0 || to > x->dims || from > to)
-		fail_at(node->location, "sum: %s has no dims %d to %d", text(graph, x), from + 1, to);
+		fail_at(node->location, "sum: %s has no dims %d to %d", tensor_text(graph, x), from + 1, to);
 	long shape[MAX_DIMS];
 	for (int i = 0; i < x->dims; i++)
 		if (i < from || i >= to)
@@ -119,7 +119,7 @@ void shape_softmax(Graph *graph, Node *node)
 {
 	want_reals(graph, node);
 	if (node->in[0]->dims < 1)
-		fail_at(node->location, "softmax: %s has no dim to sum over", text(graph, node->in[0]));
+		fail_at(node->location, "softmax: %s has no dim to sum over", tensor_text(graph, node->in[0]));
 	add_output(graph, node, node->in[0]->type, node->in[0]->dims, node->in[0]->shape);
 }
 
@@ -130,10 +130,10 @@ static void check_rows(Graph *graph, const Node *node)
 	want_real(graph, node, 0);
 	if (label->type != TYPE_I32)
 		fail_at(node->location, "%s: the label %s must be i32 (class numbers), not %s\ndeclare it as { \"i32\" } in the data",
-		        op_name(node->op), text(graph, label), type_name(label->type));
+		        op_name(node->op), tensor_text(graph, label), type_name(label->type));
 	if (logits->dims != label->dims + 1 || memcmp(logits->shape, label->shape, label->dims * sizeof *label->shape))
 		fail_at(node->location, "%s: the logits %s need a label for each row, but the label is %s",
-		        op_name(node->op), text(graph, logits), text(graph, label));
+		        op_name(node->op), tensor_text(graph, logits), tensor_text(graph, label));
 }
 
 void shape_cross_entropy(Graph *graph, Node *node)
@@ -181,7 +181,7 @@ void shape_broadcast(Graph *graph, Node *node)
 	}
 	if (!is_suffix(a, b))
 		fail_at(node->location, "%s: %s and %s do not fit\nthe shapes must be equal, or one must be the end of the other",
-		        op_name(node->op), text(graph, a), text(graph, b));
+		        op_name(node->op), tensor_text(graph, a), tensor_text(graph, b));
 	add_output(graph, node, a->type, a->dims, a->shape);
 }
 

@@ -7,7 +7,7 @@
 
 static bool has_effect(const Node *node)
 {
-	return node->op == OP_PARAMETER || node->op == OP_SGD || node->op == OP_METRIC || node->op == OP_OUTPUT;
+	return node->op == OP_PARAMETER || writes_operand(node, 0) || node->op == OP_METRIC || node->op == OP_OUTPUT;
 }
 
 static void mark(const Node *node, bool *needed)

@@ -33,7 +33,7 @@ static Node *take_reduction(Role *role, const Tensor *t)
 
 static Step new_bucket(const Plan *plan)
 {
-	return (Step){.kind = STEP_COLLECTIVE, .stream = STREAM_DP, .gemm = -1,
+	return (Step){.kind = STEP_COLLECTIVE, .stream = STREAM_DP, .call = -1,
 	              .when = plan->mesh[AXIS_MICRO] > 1 ? WHEN_LAST : WHEN_ALWAYS};
 }
 

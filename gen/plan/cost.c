@@ -26,8 +26,9 @@ double node_bytes(const Plan *plan, const Node *node)
 		bytes += (double)local_bytes(plan, node->in[i]);
 	for (int i = 0; i < node->outs; i++)
 		bytes += (double)local_bytes(plan, node->out[i]);
-	if (node->op == OP_SGD) // the parameter and its state are written too
-		bytes += (double)local_bytes(plan, node->in[0]) * (node->ins - 2);
+	for (int i = 0; i < node->ins; i++) // updated where they are stored: written too
+		if (writes_operand(node, i))
+			bytes += (double)local_bytes(plan, node->in[i]);
 	return bytes;
 }
 
@@ -47,7 +48,7 @@ double seconds(const Plan *plan, Lowering lowering, double flops, double bytes)
 	const Device *device = plan->device;
 	if (lowering == LOWER_COLLECTIVE)
 		return device->latency + bytes / device->link;
-	double arithmetic = flops / device->flops[plan->tf32 && lowering == LOWER_GEMM], traffic = bytes / device->memory;
+	double arithmetic = flops / device->flops[plan->tf32 && (lowering == LOWER_GEMM || lowering == LOWER_CONV)], traffic = bytes / device->memory;
 	double busy = arithmetic > traffic ? arithmetic : traffic;
 	return busy > device->launch ? busy : device->launch;
 }

@@ -1,7 +1,7 @@
 // fuse.c: from the nodes of a role to steps: what the emitted program enqueues one after another.
 //
-// Element-wise nodes that follow one another and share a shape become one kernel; a bias and a ReLU right behind a
-// matrix product join its GEMM. Nothing is fused across a block boundary, where some plan may cut: then every plan
+// Element-wise nodes that follow one another and share a shape become one kernel; a bias right behind a matrix product
+// or convolution, and a ReLU behind a product, join the library call. Nothing is fused across a block boundary, where some plan may cut: then every plan
 // computes with the same kernels, and pipelining changes no bit.
 #include <string.h>
 
@@ -48,9 +48,10 @@ static bool joins_elementwise(const Step *step, const Node *node)
 	return connected;
 }
 
-static bool joins_gemm(const Fusing *f, const Step *step, const Node *node)
+// A bias joins a matrix product or a convolution, a ReLU the product alone.
+static bool joins_library_call(const Fusing *f, const Step *step, const Node *node)
 {
-	if (step->kind != STEP_GEMM || step->accumulate)
+	if ((step->kind != STEP_GEMM && step->kind != STEP_CONV) || step->accumulate)
 		return false;
 	const Node *last = step->nodes.at[step->nodes.count - 1];
 	bool follows = node->in[0] == last->out[0] && f->uses[last->out[0]->id] == 1 && last->block == node->block
@@ -59,7 +60,9 @@ static bool joins_gemm(const Fusing *f, const Step *step, const Node *node)
 		follows &= last->out[0]->place[axis].kind != PARTIAL;
 	if (!follows || last->op == OP_RELU)
 		return false;
-	return node->op == OP_RELU || (node->op == OP_ADD && last->op == OP_MATMUL && node->in[1]->dims == 1);
+	if (node->op == OP_RELU)
+		return step->kind == STEP_GEMM;
+	return node->op == OP_ADD && (last->op == OP_MATMUL || last->op == OP_CONV2D) && node->in[1]->dims == 1;
 }
 
 static Stream stream_of(const Node *node)
@@ -71,7 +74,7 @@ static Stream stream_of(const Node *node)
 
 static StepKind kind_of(const Node *node)
 {
-	static const StepKind kinds[] = {[LOWER_ELEMENTWISE] = STEP_ELEMENTWISE, [LOWER_GEMM] = STEP_GEMM,
+	static const StepKind kinds[] = {[LOWER_ELEMENTWISE] = STEP_ELEMENTWISE, [LOWER_GEMM] = STEP_GEMM, [LOWER_CONV] = STEP_CONV,
 		[LOWER_KERNEL] = STEP_KERNEL, [LOWER_COPY] = STEP_COPY, [LOWER_COLLECTIVE] = STEP_COLLECTIVE};
 	return kinds[op_table[node->op].lowering];
 }
@@ -79,7 +82,7 @@ static StepKind kind_of(const Node *node)
 void add_step(const Plan *plan, Function *function, Node *node)
 {
 	Step step = {.kind = kind_of(node), .name = node->name, .stream = stream_of(node), .accumulate = node->accumulate,
-	             .when = node->evaluation ? WHEN_EVALUATING : WHEN_ALWAYS, .gemm = -1};
+	             .when = node->evaluation ? WHEN_EVALUATING : WHEN_ALWAYS, .call = -1};
 	list_add(plan->arena, &step.nodes, node);
 	list_add(plan->arena, &function->steps, step);
 }
@@ -90,7 +93,7 @@ static void append_node(const Fusing *f, Function *function, Node *node)
 	if (lowering == LOWER_NOTHING || lowering == LOWER_ALIAS)
 		return;
 	Step *last = function->steps.count ? &function->steps.at[function->steps.count - 1] : NULL;
-	if (last && last->nodes.count && ((lowering == LOWER_ELEMENTWISE && joins_elementwise(last, node)) || joins_gemm(f, last, node))) {
+	if (last && last->nodes.count && ((lowering == LOWER_ELEMENTWISE && joins_elementwise(last, node)) || joins_library_call(f, last, node))) {
 		list_add(f->plan->arena, &last->nodes, node);
 		last->name = node->name;
 		return;
@@ -126,10 +129,9 @@ static void find_accesses(const Fusing *f, Step *step)
 {
 	for (int i = 0; i < step->nodes.count; i++) {
 		Node *node = step->nodes.at[i];
-		bool updates = node->op == OP_SGD;
 		for (int k = 0; k < node->ins; k++)
 			if (!makes(step, node->in[k]))
-				add_access(f->plan, step, node->in[k], (updates && k != 1 && k != 2) || node->op == OP_CLEAR_PADDING, 0);
+				add_access(f->plan, step, node->in[k], writes_operand(node, k), 0);
 		for (int k = 0; k < node->outs; k++)
 			if (step->nodes.count == 1 || read_outside(f, step, node->out[k]))
 				add_access(f->plan, step, node->out[k], true, 0);

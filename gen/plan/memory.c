@@ -143,7 +143,7 @@ static const char *identifier(const Plan *plan, const Role *role, const char *na
 	return id;
 }
 
-static Buffer *add_buffer(const Plan *plan, Role *role, Tensor *t, Class class, int slots)
+static Buffer *append_buffer(const Plan *plan, Role *role, Tensor *t, Class class, int slots)
 {
 	Buffer buffer = {.name = identifier(plan, role, t->name), .tensor = t, .class = class, .bytes = local_bytes(plan, t),
 	                 .slots = slots, .function = -1};
@@ -158,21 +158,21 @@ static void make_buffer(const Plan *plan, Role *role, Tensor *t, const Usage *u)
 	bool whole = t->place[AXIS_MICRO].kind == SHARD;
 	int every = whole ? plan->mesh[AXIS_MICRO] : 1;
 	if (producer->op == OP_PARAMETER)
-		add_buffer(plan, role, t, CLASS_PARAMETERS, 1);
+		append_buffer(plan, role, t, CLASS_PARAMETERS, 1);
 	else if (producer->op == OP_STATE)
-		add_buffer(plan, role, t, CLASS_OPTIMIZER, 1);
+		append_buffer(plan, role, t, CLASS_OPTIMIZER, 1);
 	else if (u->once && u->in_micro)
-		add_buffer(plan, role, t, producer->phase == PHASE_BACKWARD && !whole ? CLASS_GRADIENTS : CLASS_ACTIVATIONS, every)->whole = whole;
+		append_buffer(plan, role, t, producer->phase == PHASE_BACKWARD && !whole ? CLASS_GRADIENTS : CLASS_ACTIVATIONS, every)->whole = whole;
 	else if (producer->op == OP_INPUT || (u->once && u->functions > 1))
-		add_buffer(plan, role, t, CLASS_ACTIVATIONS, every)->whole = whole;
+		append_buffer(plan, role, t, CLASS_ACTIVATIONS, every)->whole = whole;
 	else if (u->functions == 1 && !u->in_transfer) {
-		Buffer *buffer = add_buffer(plan, role, t, CLASS_SCRATCH, u->once ? every : 1);
+		Buffer *buffer = append_buffer(plan, role, t, CLASS_SCRATCH, u->once ? every : 1);
 		buffer->whole = u->once && whole;
 		buffer->function = u->function;
 		buffer->first = u->first;
 		buffer->last = u->last;
 	} else
-		add_buffer(plan, role, t, u->in_forward && u->in_backward ? CLASS_ACTIVATIONS : CLASS_COMMUNICATION, slots_for(plan, role, t));
+		append_buffer(plan, role, t, u->in_forward && u->in_backward ? CLASS_ACTIVATIONS : CLASS_COMMUNICATION, slots_for(plan, role, t));
 }
 
 // Buffers in the order in which steps first use them; gradients of a bucket one behind the other.
@@ -200,7 +200,7 @@ static void make_unused_buffers(const Plan *plan, Role *role)
 	for (int i = 0; i < role->nodes[PHASE_PROLOGUE].count; i++) {
 		const Node *node = role->nodes[PHASE_PROLOGUE].at[i];
 		if (node->op == OP_PARAMETER && role->buffer_of[node->out[0]->id] < 0)
-			add_buffer(plan, role, node->out[0], CLASS_PARAMETERS, 1);
+			append_buffer(plan, role, node->out[0], CLASS_PARAMETERS, 1);
 	}
 }
 
@@ -306,14 +306,28 @@ static void resolve_accesses(Role *role)
 			}
 }
 
+// What a library call may spend beside its operands. The fastest f32 convolutions of cuDNN work on images in the order of
+// the spec: they need room for copies of their operands. On tensor cores (tf32) channels-last is what they want.
+static size_t workspace_of(const Plan *plan, const Step *step)
+{
+	if (step->kind != STEP_GEMM && step->kind != STEP_CONV)
+		return 0;
+	const Node *node = step->nodes.at[0];
+	bool copies = step->kind == STEP_CONV && !plan->tf32;
+	size_t images = aligned(local_bytes(plan, node->in[0])) + aligned(local_bytes(plan, node->in[1])) + aligned(local_bytes(plan, node->out[0]));
+	return WORKSPACE_BYTES + (copies ? images : 0);
+}
+
 static void add_workspace(const Plan *plan, Role *role, size_t *at)
 {
-	bool gemm = false;
+	size_t most = 0;
 	for (int f = 0; f < role->functions.count; f++)
-		for (int i = 0; i < role->functions.at[f].steps.count; i++)
-			gemm |= role->functions.at[f].steps.at[i].kind == STEP_GEMM;
+		for (int i = 0; i < role->functions.at[f].steps.count; i++) {
+			size_t needed = workspace_of(plan, &role->functions.at[f].steps.at[i]);
+			most = needed > most ? needed : most;
+		}
 	role->workspace_offset = *at;
-	role->bytes[CLASS_WORKSPACE] = gemm && plan->graph->real != TYPE_F64 ? WORKSPACE_BYTES : 0;
+	role->bytes[CLASS_WORKSPACE] = plan->graph->real != TYPE_F64 ? most : 0;
 	*at += role->bytes[CLASS_WORKSPACE];
 }
 

@@ -80,7 +80,7 @@ static void add_messages(Plan *plan, Function *function, const Parcel *parcel, i
 			if (function->steps.at[k].when == when)
 				step = &function->steps.at[k];
 		if (!step) {
-			Step fresh = {.kind = STEP_TRANSFER, .stream = STREAM_PP, .gemm = -1, .name = t->tensor->name, .when = when};
+			Step fresh = {.kind = STEP_TRANSFER, .stream = STREAM_PP, .call = -1, .name = t->tensor->name, .when = when};
 			list_add(plan->arena, &function->steps, fresh);
 			step = &function->steps.at[function->steps.count - 1];
 		}

@@ -58,7 +58,7 @@ static bool scatter_is_wanted(const Node *node, const Rule *rule, Axis axis, int
 // An update changes its parameter and state where they are stored: it runs in their placement.
 static bool stays(const Node *node, int operand)
 {
-	return node->op == OP_SGD && op_table[node->in[operand]->producer->op].lowering == LOWER_NOTHING;
+	return writes_operand(node, operand) && op_table[node->in[operand]->producer->op].lowering == LOWER_NOTHING;
 }
 
 // Where the result has to lie; false: anywhere.
@@ -76,9 +76,11 @@ static bool fixed_result(const Node *node, Axis axis, Placement *to)
 	return true;
 }
 
-// A reshape keeps shards only where both sides divide.
+// A reshape keeps shards only where both sides divide; a grouped convolution splits between groups alone.
 static bool divides(const Placing *p, const Node *node, const Rule *rule, Axis axis)
 {
+	if (op_table[node->op].lowering == LOWER_CONV && node->attributes.window.groups > 1 && rule->in[0].kind == SHARD && rule->in[0].dim == 3)
+		return node->attributes.window.groups % p->plan->mesh[axis] == 0;
 	if (node->op != OP_RESHAPE || rule->in[0].kind != SHARD)
 		return true;
 	long x = node->in[0]->shape[rule->in[0].dim], y = node->out[0]->shape[rule->out[0].dim];
@@ -95,11 +97,22 @@ static bool taken(Placement wanted, Axis axis, const Placement *places)
 	return false;
 }
 
+// Whether t would be shared out on a dim that a later axis shares out already.
+static bool taken_later(const Tensor *t, Placement wanted, Axis axis)
+{
+	if (wanted.kind != SHARD || same_placement(t->place[axis], wanted))
+		return false;
+	for (int other = axis + 1 > AXIS_TP ? axis + 1 : AXIS_TP; other < PLACED_AXES; other++)
+		if (same_placement(t->place[other], wanted))
+			return true;
+	return false;
+}
+
 // result: where the node's outputs lie on the axes before this one.
 static bool dims_are_free(const Node *node, const Rule *rule, Axis axis, const Placement *result)
 {
 	for (int i = 0; i < node->ins; i++)
-		if (taken(rule->in[i], axis, node->in[i]->place))
+		if (taken(rule->in[i], axis, node->in[i]->place) || taken_later(node->in[i], rule->in[i], axis))
 			return false;
 	for (int i = 0; i < node->outs; i++)
 		if (taken(rule->out[i], axis, result))
@@ -139,12 +152,18 @@ static bool price_rule(const Placing *p, const Node *node, const Rule *rule, Axi
 	return true;
 }
 
+static bool is_for(const Rule *rule, Axis axis)
+{
+	static const Axis axes[] = {[ON_MICRO] = AXIS_MICRO, [ON_DP] = AXIS_DP, [ON_TP] = AXIS_TP};
+	return rule->on == ON_ANY_AXIS || axes[rule->on] == axis;
+}
+
 static const Rule *choose_rule(const Placing *p, const Node *node, const Rules *rules, Axis axis, const Placement *result)
 {
 	const Rule *best = NULL;
 	Price least = {0}, price;
 	for (int i = 0; i < rules->count; i++) {
-		if ((rules->at[i].in_time && axis != AXIS_MICRO) || (rules->at[i].of_samples && axis != AXIS_DP) || !dims_are_free(node, &rules->at[i], axis, result) || !price_rule(p, node, &rules->at[i], axis, &price))
+		if (!is_for(&rules->at[i], axis) || !dims_are_free(node, &rules->at[i], axis, result) || !price_rule(p, node, &rules->at[i], axis, &price))
 			continue;
 		if (!best || price.bytes < least.bytes || (price.bytes == least.bytes && price.conversions < least.conversions)) {
 			best = &rules->at[i];
@@ -236,7 +255,7 @@ static Tensor *accumulated(Placing *p, Tensor *t)
 	for (int i = 0; i < p->conversions.count; i++)
 		if (p->conversions.at[i]->op == OP_ACCUMULATE && p->conversions.at[i]->in[0] == t)
 			return p->conversions.at[i]->out[0];
-	bool sums_itself = op_table[producer->op].lowering == LOWER_GEMM || producer->op == OP_SUM;
+	bool sums_itself = op_table[producer->op].lowering == LOWER_GEMM || producer->op == OP_CONV2D_WEIGHT_GRAD || producer->op == OP_SUM;
 	if (sums_itself && !uses(p, t)) {
 		producer->accumulate = true;
 		t->place[AXIS_MICRO] = (Placement){REPLICATE, 0};
@@ -259,6 +278,7 @@ static bool keeps_zero(const Node *node, int dim)
 {
 	switch (node->op) {
 	case OP_DIV: case OP_EXPAND: case OP_CONSTANT: case OP_SOFTMAX: case OP_CROSS_ENTROPY: case OP_CORRECT:
+	case OP_SIGMOID:
 		return false;
 	case OP_ADD: case OP_SUB:
 		for (int i = 0; i < node->ins; i++)

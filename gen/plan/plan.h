@@ -39,6 +39,7 @@ typedef enum { WHEN_ALWAYS, WHEN_LAST, WHEN_EVALUATING } When;
 typedef enum {
 	STEP_ELEMENTWISE,       // nodes: a chain that one generated kernel computes
 	STEP_GEMM,              // nodes[0] the matmul, then what its epilogue does
+	STEP_CONV,              // nodes[0]: a convolution or one of its gradients, then a bias
 	STEP_KERNEL,            // nodes[0], a template
 	STEP_COPY,              // nodes[0]: between host and device
 	STEP_COLLECTIVE,        // nodes: all-reduces of one bucket, or one conversion
@@ -94,7 +95,7 @@ typedef struct {
 	Stream stream;
 	When when;
 	bool accumulate;        // the output is summed over micro-batches in place
-	int gemm;               // STEP_GEMM: index into Role.gemms
+	int call;               // STEP_GEMM, STEP_CONV: index into Role.gemms, Role.convs
 	double flops, bytes;    // of one device
 } Step;
 
@@ -132,6 +133,15 @@ typedef struct {
 } Gemm;
 
 typedef struct {
+	const char *name, *constant; // as of a Gemm
+	const Node *node;
+	int x[4], w[4], y[4];   // [N,H,W,C], [O,kh,kw,C/groups], [N,H,W,O] on one device
+	int groups;             // on one device
+	bool bias;
+	int alignment;
+} Conv;
+
+typedef struct {
 	int stage;
 	LIST(Node *) nodes[4];  // by phase, in order
 	LIST(Buffer) buffers;
@@ -140,6 +150,7 @@ typedef struct {
 	LIST(Event) events;
 	int event_instances;
 	LIST(Gemm) gemms;
+	LIST(Conv) convs;
 	Actions train, evaluate, infer;
 	bool uses[STREAMS];
 	int saved_slots;        // micro-batches in flight between forward and backward

@@ -8,7 +8,7 @@ static void add_message(Plan *plan, int stage, FunctionKind kind, const Transfer
 {
 	Function *function = function_of(&plan->roles[stage], kind);
 	bool send = transfer->from == stage;
-	Step step = {.kind = STEP_TRANSFER, .stream = STREAM_PP, .gemm = -1, .name = transfer->tensor->name,
+	Step step = {.kind = STEP_TRANSFER, .stream = STREAM_PP, .call = -1, .name = transfer->tensor->name,
 	             .when = transfer->evaluation ? WHEN_EVALUATING : WHEN_ALWAYS};
 	Message message = {.transfer = transfer, .send = send};
 	list_add(plan->arena, &step.messages, message);

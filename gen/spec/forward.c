@@ -53,7 +53,7 @@ static void refuse_unused(Session *session)
 	Graph *graph = session->graph;
 	for (int i = 0; i < graph->parameters.count; i++) {
 		const Tensor *tensor = graph->parameters.at[i]->tensor;
-		bool used = false;
+		bool used = !graph->parameters.at[i]->trained; // updates of buffers come later
 		for (int j = tensor->producer->id + 1; j < graph->nodes.count && !used; j++)
 			for (int k = 0; k < graph->nodes.at[j]->ins; k++)
 				used |= graph->nodes.at[j]->in[k] == tensor;

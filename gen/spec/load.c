@@ -30,6 +30,7 @@ static void open_mp(lua_State *L)
 	open_options(L);
 	open_program(L);
 	open_operations(L);
+	open_images(L);
 	open_parameters(L);
 	open_blocks(L);
 	lua_newtable(L);
@@ -90,6 +91,8 @@ static Graph *new_graph(Session *session)
 	const SpecOptions *options = session->options;
 	Graph *graph = graph_new(session->arena, options->real, options->batch ? options->batch : session->program->batch);
 	graph->training = options->training;
+	graph->microbatches = session->spec->mesh[AXIS_MICRO];
+	graph->replicas = session->spec->mesh[AXIS_DP];
 	if (session->program->optimizer)
 		graph->optimizer = *session->program->optimizer;
 	return graph;

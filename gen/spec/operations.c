@@ -22,13 +22,17 @@ static const char *scope_of(Session *session, Tensor *const *in, int ins)
 	return within ? scope : session->scope;
 }
 
-// Makes the node and pushes its output; name is the last part of its path.
-static Tensor *operation(lua_State *L, Op op, const char *name, Tensor *const *in, int ins, const Attributes *attributes)
+const char *name_after(Session *session, Tensor *const *in, int ins, const char *name)
+{
+	const char *scope = scope_of(session, in, ins);
+	return *scope ? arena_printf(session->arena, "%s.%s", scope, name) : name;
+}
+
+Tensor *make_operation(lua_State *L, Op op, const char *name, Tensor *const *in, int ins, const Attributes *attributes)
 {
 	Session *session = session_of(L);
 	begin_node(L);
-	const char *scope = scope_of(session, in, ins);
-	const char *path = *scope ? arena_printf(session->arena, "%s.%s", scope, name) : name;
+	const char *scope = scope_of(session, in, ins), *path = name_after(session, in, ins, name);
 	Node *node = add_node(session->graph, op, path, here(L), PHASE_FORWARD, in, ins, attributes);
 	end_node(session, node);
 	tensor_info(session, node->out[0])->scope = scope;
@@ -36,7 +40,7 @@ static Tensor *operation(lua_State *L, Op op, const char *name, Tensor *const *i
 	return node->out[0];
 }
 
-static Tensor *operand(lua_State *L, int index, const char *what)
+Tensor *take_operand(lua_State *L, int index, const char *what)
 {
 	graph_of(L, what);
 	return take_tensor(L, index, arena_printf(session_of(L)->arena, "%s: argument %d", what, index));
@@ -44,17 +48,17 @@ static Tensor *operand(lua_State *L, int index, const char *what)
 
 static int unary(lua_State *L, Op op, const char *name, const Attributes *attributes)
 {
-	Tensor *x = operand(L, 1, arena_printf(session_of(L)->arena, "mp.%s", name));
-	operation(L, op, name, &x, 1, attributes);
+	Tensor *x = take_operand(L, 1, arena_printf(session_of(L)->arena, "mp.%s", name));
+	make_operation(L, op, name, &x, 1, attributes);
 	return 1;
 }
 
 static int multiply(lua_State *L, const char *name, Transpose transpose)
 {
 	const char *what = arena_printf(session_of(L)->arena, "mp.%s", name);
-	Tensor *in[] = {operand(L, 1, what), operand(L, 2, what)};
+	Tensor *in[] = {take_operand(L, 1, what), take_operand(L, 2, what)};
 	Attributes attributes = {.transpose = transpose};
-	operation(L, OP_MATMUL, "matmul", in, 2, &attributes);
+	make_operation(L, OP_MATMUL, "matmul", in, 2, &attributes);
 	return 1;
 }
 
@@ -83,7 +87,7 @@ static Tensor *constant(lua_State *L, double value)
 static int scale_by(lua_State *L, Tensor *x, double factor)
 {
 	Attributes attributes = {.scale = factor};
-	operation(L, OP_SCALE, "scale", &x, 1, &attributes);
+	make_operation(L, OP_SCALE, "scale", &x, 1, &attributes);
 	return 1;
 }
 
@@ -100,7 +104,7 @@ static int binary(lua_State *L, Op op)
 		if (number[i] && !number[!i])
 			value = take_number(L, i + 1, arena_printf(session->arena, "%s: argument %d", what, i + 1));
 		else
-			in[i] = operand(L, i + 1, what);
+			in[i] = take_operand(L, i + 1, what);
 	}
 	if (op == OP_MUL && (number[0] || number[1]))
 		return scale_by(L, in[number[0]], value);
@@ -112,7 +116,7 @@ static int binary(lua_State *L, Op op)
 	for (int i = 0; i < 2; i++)
 		if (!in[i])
 			in[i] = constant(L, value);
-	operation(L, op, name, in, 2, NULL);
+	make_operation(L, op, name, in, 2, NULL);
 	return 1;
 }
 
@@ -138,13 +142,13 @@ static int divide(lua_State *L)
 
 static int negate(lua_State *L)
 {
-	return scale_by(L, operand(L, 1, "-"), -1);
+	return scale_by(L, take_operand(L, 1, "-"), -1);
 }
 
 // mp.scale(x, number)
 static int scale(lua_State *L)
 {
-	return scale_by(L, operand(L, 1, "mp.scale"), take_number(L, 2, "mp.scale: the factor"));
+	return scale_by(L, take_operand(L, 1, "mp.scale"), take_number(L, 2, "mp.scale: the factor"));
 }
 
 static int relu(lua_State *L)
@@ -163,6 +167,21 @@ static int gelu(lua_State *L)
 			spec_error(L, "mp.gelu: the form must be \"erf\" or \"tanh\", not '%s'", form);
 	}
 	return unary(L, tanh_form ? OP_GELU_TANH : OP_GELU_ERF, "gelu", NULL);
+}
+
+static int silu(lua_State *L)
+{
+	return unary(L, OP_SILU, "silu", NULL);
+}
+
+static int tanh_of(lua_State *L)
+{
+	return unary(L, OP_TANH, "tanh", NULL);
+}
+
+static int sigmoid(lua_State *L)
+{
+	return unary(L, OP_SIGMOID, "sigmoid", NULL);
 }
 
 // mp.softmax(x): over the last dim.
@@ -196,7 +215,7 @@ static void infer_extent(lua_State *L, const Tensor *x, Attributes *to)
 // mp.reshape(x, 2, -1) or mp.reshape(x, {2, -1})
 static int reshape(lua_State *L)
 {
-	Tensor *x = operand(L, 1, "mp.reshape");
+	Tensor *x = take_operand(L, 1, "mp.reshape");
 	if (!lua_istable(L, 2)) {
 		int count = lua_gettop(L) - 1;
 		lua_createtable(L, count, 0);
@@ -209,21 +228,21 @@ static int reshape(lua_State *L)
 	Attributes to = {0};
 	to.dims = take_shape(L, 2, "mp.reshape: the shape", -1, to.shape);
 	infer_extent(L, x, &to);
-	operation(L, OP_RESHAPE, "reshape", &x, 1, &to);
+	make_operation(L, OP_RESHAPE, "reshape", &x, 1, &to);
 	return 1;
 }
 
 // mp.flatten(x): all dims but the first become one.
 static int flatten(lua_State *L)
 {
-	Tensor *x = operand(L, 1, "mp.flatten");
+	Tensor *x = take_operand(L, 1, "mp.flatten");
 	if (x->dims < 2)
 		spec_error(L, "mp.flatten: %s %s has no dims after the first", x->name, shape_text(session_of(L)->arena, x));
 	Attributes to = {.dims = 2, .shape = {x->shape[0], tensor_elements(x) / x->shape[0]}};
 	if (x->dims == 2)
 		push_tensor(L, x);
 	else
-		operation(L, OP_RESHAPE, "flatten", &x, 1, &to);
+		make_operation(L, OP_RESHAPE, "flatten", &x, 1, &to);
 	return 1;
 }
 
@@ -231,7 +250,7 @@ static int flatten(lua_State *L)
 static int reduce(lua_State *L, const char *name, bool mean)
 {
 	const char *what = arena_printf(session_of(L)->arena, "mp.%s", name);
-	Tensor *x = operand(L, 1, what);
+	Tensor *x = take_operand(L, 1, what);
 	Attributes over = {.from = 0, .to = x->dims};
 	if (lua_istable(L, 2)) {
 		if (lua_rawlen(L, 2) != 2)
@@ -250,7 +269,7 @@ static int reduce(lua_State *L, const char *name, bool mean)
 	for (int i = over.from; i < over.to; i++)
 		count *= (double)x->shape[i];
 	over.scale = mean ? 1 / count : 1;
-	operation(L, OP_SUM, name, &x, 1, &over);
+	make_operation(L, OP_SUM, name, &x, 1, &over);
 	return 1;
 }
 
@@ -269,7 +288,7 @@ static int labelled(lua_State *L, const char *name, Tensor *(*make)(Graph *, con
 {
 	Session *session = session_of(L);
 	const char *what = arena_printf(session->arena, "mp.%s", name);
-	Tensor *logits = operand(L, 1, what), *label = operand(L, 2, what), *count = NULL;
+	Tensor *logits = take_operand(L, 1, what), *label = take_operand(L, 2, what), *count = NULL;
 	begin_node(L);
 	Tensor *result = make(session->graph, scoped(session, name), here(L), logits, label, &count);
 	end_node(session, result->producer);
@@ -300,7 +319,8 @@ void add_arithmetic(lua_State *L)
 void open_operations(lua_State *L)
 {
 	static const luaL_Reg functions[] = {{"matmul", matmul}, {"linear", linear}, {"add", add}, {"sub", sub}, {"mul", mul},
-		{"div", divide}, {"scale", scale}, {"relu", relu}, {"gelu", gelu}, {"softmax", softmax}, {"reshape", reshape},
+		{"div", divide}, {"scale", scale}, {"relu", relu}, {"gelu", gelu}, {"silu", silu}, {"tanh", tanh_of},
+		{"sigmoid", sigmoid}, {"softmax", softmax}, {"reshape", reshape},
 		{"flatten", flatten}, {"sum", sum}, {"mean", mean}, {"cross_entropy", cross_entropy}, {"accuracy", accuracy},
 		{NULL, NULL}};
 	luaL_setfuncs(L, functions, 0);

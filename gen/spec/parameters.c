@@ -62,48 +62,90 @@ static void pin(Session *session, Tensor *tensor, Axis axis, Placement placement
 	tensor_info(session, tensor)->pinned[axis] = location;
 }
 
-// The options of mp.parameter, at index 4.
+// The options of mp.parameter or mp.buffer, at index 4.
 static void apply_options(lua_State *L, Parameter *parameter)
 {
-	static const char *const known[] = {"shard", "decay", NULL};
-	static const char what[] = "mp.parameter";
+	static const char *const of_parameter[] = {"shard", "decay", NULL}, *const of_buffer[] = {"shard", "type", NULL};
 	Session *session = session_of(L);
-	check_fields(L, 4, what, known);
+	const char *what = parameter->trained ? "mp.parameter" : "mp.buffer";
+	check_fields(L, 4, what, parameter->trained ? of_parameter : of_buffer);
 	if (lua_getfield(L, 4, "shard") != LUA_TNIL) {
-		int dim = take_dim(L, -1, "mp.parameter: shard", parameter->tensor);
+		int dim = take_dim(L, -1, arena_printf(session->arena, "%s: shard", what), parameter->tensor);
 		pin(session, parameter->tensor, AXIS_TP, (Placement){SHARD, dim}, here(L));
 	}
-	if (lua_getfield(L, 4, "decay") != LUA_TNIL) {
+	if (parameter->trained && lua_getfield(L, 4, "decay") != LUA_TNIL) {
 		if (!lua_isboolean(L, -1))
 			spec_error(L, "mp.parameter: decay must be true or false, not %s", describe(L, -1));
 		parameter->decay = lua_toboolean(L, -1);
 	}
-	lua_pop(L, 2);
+	lua_settop(L, 4);
 }
 
-// mp.parameter(name, {extents…}, init[, { shard = dim, decay = true }])
-static int parameter(lua_State *L)
+// What mp.parameter and mp.buffer are given, and what both make.
+typedef struct {
+	const char *name;
+	int dims;
+	long shape[MAX_DIMS];
+	Init init;
+} Declared;
+
+static Declared read_declared(lua_State *L, const char *what)
 {
 	Session *session = session_of(L);
-	Graph *graph = graph_of(L, "mp.parameter");
+	Graph *graph = graph_of(L, what);
+	Declared made = {0};
 	lua_settop(L, 4);
-	const char *name = arena_strdup(session->arena, scoped(session, take_name(L, 1, "mp.parameter: the name")));
-	const char *what = arena_printf(session->arena, "mp.parameter: the shape of '%s'", name);
-	long shape[MAX_DIMS];
-	int dims = take_shape(L, 2, what, 1, shape);
+	made.name = arena_strdup(session->arena, scoped(session, take_name(L, 1, arena_printf(session->arena, "%s: the name", what))));
+	made.dims = take_shape(L, 2, arena_printf(session->arena, "%s: the shape of '%s'", what, made.name), 1, made.shape);
 	const Init *init = take_handle(L, 3, HANDLE_INIT);
 	if (!init)
-		spec_error(L, "mp.parameter: the init of '%s' must be made by mp.uniform, mp.normal, mp.constant or be mp.zeros, not %s",
-		           name, describe(L, 3));
-	refuse_taken_name(L, graph, name);
+		spec_error(L, "%s: the init of '%s' must be made by mp.uniform, mp.normal, mp.constant or be mp.zeros, not %s",
+		           what, made.name, describe(L, 3));
+	made.init = *init;
+	refuse_taken_name(L, graph, made.name);
 	begin_node(L);
-	Parameter *made = add_parameter(graph, name, here(L), dims, shape, *init);
+	return made;
+}
+
+static void finish_declared(lua_State *L, Parameter *made)
+{
+	Session *session = session_of(L);
 	for (Axis axis = 0; axis < PLACED_AXES; axis++)
 		pin(session, made->tensor, axis, (Placement){REPLICATE, 0}, NULL);
 	tensor_info(session, made->tensor)->scope = session->scope;
 	if (!lua_isnil(L, 4))
 		apply_options(L, made);
 	push_tensor(L, made->tensor);
+}
+
+// mp.parameter(name, {extents…}, init[, { shard = dim, decay = true }])
+static int parameter(lua_State *L)
+{
+	Declared declared = read_declared(L, "mp.parameter");
+	finish_declared(L, add_parameter(session_of(L)->graph, declared.name, here(L), declared.dims, declared.shape, declared.init));
+	return 1;
+}
+
+// The type of a buffer: that of the model, or "i32".
+static Type buffer_type(lua_State *L)
+{
+	Session *session = session_of(L);
+	Type type = session->graph->real;
+	if (lua_istable(L, 4) && lua_getfield(L, 4, "type") != LUA_TNIL) {
+		if (strcmp(take_string(L, -1, "mp.buffer: type"), "i32"))
+			spec_error(L, "mp.buffer: the type must be \"i32\", or none for the model's own, not %s", describe(L, -1));
+		type = TYPE_I32;
+	}
+	lua_settop(L, 4);
+	return type;
+}
+
+// mp.buffer(name, {extents…}, init[, { shard = dim, type = "i32" }]): saved and not trained; {} is a scalar.
+static int buffer(lua_State *L)
+{
+	Declared declared = read_declared(L, "mp.buffer");
+	Type type = buffer_type(L);
+	finish_declared(L, add_buffer(session_of(L)->graph, declared.name, here(L), type, declared.dims, declared.shape, declared.init));
 	return 1;
 }
 
@@ -187,7 +229,7 @@ static int is_tensor(lua_State *L)
 
 void open_parameters(lua_State *L)
 {
-	static const luaL_Reg functions[] = {{"parameter", parameter}, {"uniform", uniform}, {"normal", normal},
+	static const luaL_Reg functions[] = {{"parameter", parameter}, {"buffer", buffer}, {"uniform", uniform}, {"normal", normal},
 		{"constant", constant}, {"constrain", constrain}, {"check_fields", check_fields_of}, {"fail", fail_with},
 		{"describe", describe_value}, {"is_tensor", is_tensor}, {NULL, NULL}};
 	luaL_setfuncs(L, functions, 0);

@@ -144,6 +144,7 @@ void open_handles(lua_State *L);
 void open_options(lua_State *L);
 void open_program(lua_State *L);
 void open_operations(lua_State *L);
+void open_images(lua_State *L);
 void open_parameters(lua_State *L);
 void open_blocks(lua_State *L);
 void open_tensors(lua_State *L);        // the metatable of tensors; adds nothing to mp
@@ -163,6 +164,13 @@ Tensor *to_tensor(lua_State *L, int index);     // NULL when it is something els
 Tensor *take_tensor(lua_State *L, int index, const char *what);
 TensorInfo *tensor_info(Session *session, const Tensor *tensor);
 Graph *graph_of(lua_State *L, const char *what); // an error while forward does not run
+
+// Operations. (operations.c)
+Tensor *take_operand(lua_State *L, int index, const char *what);    // a tensor argument
+// The path of an operation: in the layer of its one operand, or in the open scope.
+const char *name_after(Session *session, Tensor *const *in, int ins, const char *name);
+// Makes the node and pushes its first output; name is the last part of its path.
+Tensor *make_operation(lua_State *L, Op op, const char *name, Tensor *const *in, int ins, const Attributes *attributes);
 
 // The arithmetic metamethods, into the table on top of the stack. (operations.c)
 void add_arithmetic(lua_State *L);

@@ -1,61 +1,38 @@
 """Parity with PyTorch: the same weights and the same batches, exchanged as safetensors, read in the file's order.
 
 Gradients are what one step takes from the weights, in f64, against autograd's. Then the losses of 20 steps (in f64 the
-trained weights too), and the outputs of inference. models.py has the models in PyTorch.
+trained weights too), and the outputs of inference. models.py has the models in PyTorch; convolutional.py the cases of
+networks with batch norm.
 """
+import pathlib
 import sys
 
 import numpy
 
 from lib import safetensors, specs
-from lib.harness import FASHION, WORK, Case, Program, Skip, check, compare_numbers, compare_tensors, locked
+from lib.harness import FASHION, Case, Program, check, compare_numbers, compare_tensors
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+import convolutional
+import dropout
+from files import exchange, import_torch, make_data
 
 STEPS, BATCHES, TAIL = 20, 4, 17        # the file holds 4 batches, which 20 steps read 5 times, and 17 samples more
 SPECS = {spec.name: spec for spec in specs.SPECS + [
     specs.Spec("momentum", "specs/mlp.lua", 4, True, FASHION, specs.IMAGE, "momentum=0.9", "weight_decay=0.01",
                "schedule=linear"),
-    specs.Spec("activations", "tests/parity/activations.lua", 1, False, "synthetic", {"x": [16]})]}
+    specs.Spec("activations", "tests/parity/activations.lua", 1, False, "synthetic", {"x": [16]}),
+    specs.Spec("images", "tests/parity/images.lua", 1, True, "synthetic", {"x": [4, 9, 7], "steps": [4, 9, 7]})]}
 HAS_LR = ("mlp", "column", "row", "pair")       # with an option for it
 TOLERANCE = {"f64": 1e-9, "f32": 1e-5}
 ONE, ALL = (1, 1, 1), (2, 2, 2)
 OTHERS = ["residual_across_cut", "shared_weight", "two_losses", "chains", "uneven", "reuse", "activations"]
 
 
-def import_torch():
-    """PyTorch and the models in it; a case that needs it is skipped where it is missing."""
-    try:
-        import torch
-    except ImportError as missing:
-        raise Skip(f"{missing}: Debian's python3-torch is not installed")
-    torch.set_num_threads(1)
-    sys.path.insert(0, str(specs.ROOT / "tests/parity"))
+def import_models():
+    torch = import_torch()
     import models
     return torch, models.MODELS
-
-
-def make_data(shapes):
-    """Values around the centre of each sample's class, so that losses fall. A fifth of the labels is -1, which does not
-    count; so are those of the first 16 samples, all that a micro-batch has."""
-    random, samples = numpy.random.default_rng(11), BATCHES * specs.BATCH + TAIL
-    classes = min([shape for shape in shapes.values() if isinstance(shape, int)], default=10)
-    kind, tensors = random.integers(0, classes, samples, dtype="i4"), {}
-    for name, shape in shapes.items():
-        if isinstance(shape, int):
-            tensors[name] = numpy.where(random.random(samples) < 0.2, -1, kind).astype("i4")
-            tensors[name][:16] = -1
-        else:
-            tensors[name] = 0.7 * random.random([classes, *shape], "f4")[kind] + 0.3 * random.random([samples, *shape], "f4")
-    return tensors
-
-
-def exchange(name, make):
-    """(path, {name: array}) of a file. Cases that use the same one each make it, and one may be reading it."""
-    path = WORK / "data" / f"parity-{name}.safetensors"
-    with locked(path.with_suffix(".lock")):
-        tensors = make()
-        safetensors.write(path.with_suffix(".new"), tensors)
-        path.with_suffix(".new").rename(path)
-    return path, tensors
 
 
 def make_weights(spec, dtype):
@@ -64,8 +41,8 @@ def make_weights(spec, dtype):
     program.run("--data", "synthetic", "--steps", 0, "--save", program.folder / "shapes")
     start = safetensors.read(program.folder / "shapes/step_0/model.safetensors")
     random = numpy.random.default_rng(7)
-    weights = {n: random.normal(n in ("gain", "scale"), 0.6 / max(w.shape[-1], 4) ** 0.5, w.shape)
-               for n, w in sorted(start.items())}
+    weights = {n: random.normal(n in ("gain", "scale"), 0.6 / max(w.shape[-1], 4) ** 0.5, w.shape) if n != "ones" else
+               numpy.ones(w.shape) for n, w in sorted(start.items())}
     return {n: w.astype("f4").astype({"f64": "f8", "f32": "f4"}[dtype]) for n, w in weights.items()}
 
 
@@ -73,9 +50,9 @@ class Reference:
     """A model in PyTorch, in the type of the program that it is compared with."""
 
     def __init__(self, name, dtype="f64"):
-        self.torch, models = import_torch()
+        self.torch, models = import_models()
         self.model, self.type = models[name], {"f64": self.torch.float64, "f32": self.torch.float32}[dtype]
-        self.data_path, self.data = exchange(name, lambda: make_data(self.model.shapes))
+        self.data_path, self.data = exchange(name, lambda: make_data(self.model.shapes, BATCHES * specs.BATCH + TAIL))
         self.weights_path, weights = exchange(f"{name}-weights-{dtype}", lambda: make_weights(SPECS[name], dtype))
         self.weights = {n: self.torch.tensor(w, dtype=self.type, requires_grad=True) for n, w in weights.items()}
         self.words = ["--data", self.data_path, "--load", self.weights_path]
@@ -144,7 +121,7 @@ def inference(name, mesh, microbatches, dtype):
 
 def extremes(dtype):
     """Activations of large, small and equal values, each within a few units of the last place of max(1, |y|)."""
-    torch, models = import_torch()
+    torch, models = import_models()
     real, tolerance = {"f64": ("f8", 1e-15), "f32": ("f4", 1e-6)}[dtype]
     ends = numpy.array([0, 1e-30, 1e-8, 1e-4, 0.5, 3, 5.5, 9, 20, 60, 89, 300, 750, 1e4, 1e15, 1e30])
     rows = [ends, -ends, numpy.full(16, 1e30), numpy.full(16, -1e4), ends[::-1] - 750]
@@ -168,16 +145,18 @@ def cases(long):
     columns = [(name, (1, tp, 1), 1) for name in ("column", "row", "pair") for tp in ((1, 2, 4) if long else (2, 4))]
     mlps = [("mlp", ONE, 1), ("mlp", ALL, 4)]
     others = [(name, ONE, 2) for name in OTHERS]
+    images = [("images", ONE, 1), ("images", (2, 1, 1), 2), ("images", (1, 2, 1), 1), ("images", (1, 3, 1), 2)]
     momentums = [("momentum", ONE, 2), ("momentum", ALL, 4)]
     trained = mlps + momentums + [("pair", (1, 2, 1), 2)] + others
     short = [("two_losses", ONE, 2), ("pair", (1, 4, 1), 1), *mlps, *momentums]
-    found = [("gradients", gradients, row) for row in mlps + columns + others]
+    found = [("gradients", gradients, row) for row in mlps + columns + others + images]
     found += [("training", training, (*row, "f64")) for row in trained]
     found += [("training", training, (*row, "f32")) for row in (trained if long else short)]
-    found += [("inference", inference, (*row, "f64")) for row in mlps + columns + others]
-    found += [("inference", inference, (*row, "f32")) for row in (mlps + columns + others if long else mlps)]
+    found += [("inference", inference, (*row, "f64")) for row in mlps + columns + others + images]
+    found += [("inference", inference, (*row, "f32")) for row in (mlps + columns + others + images if long else mlps + images[:1])]
     named = []
     for kind, run, (name, mesh, *more) in found:
         parts = [kind, name, *([specs.mesh_text(mesh)] if mesh != ONE else []), *more[1:]]
         named.append(Case("-".join(parts), run, name, mesh, *more))
-    return named + [Case(f"extremes-{dtype}", extremes, dtype) for dtype in TOLERANCE]
+    named += [Case(f"extremes-{dtype}", extremes, dtype) for dtype in TOLERANCE]
+    return named + convolutional.cases(long) + dropout.cases(long)

@@ -1,5 +1,7 @@
 """The shipped and some test specs in PyTorch, in its own words: each a function forward(weights, batch) -> (loss,
 outputs), with the inputs' shapes and what the spec's optimizer says."""
+import re
+
 import torch
 import torch.nn.functional as F
 
@@ -86,8 +88,38 @@ def reuse(w, t):
 def activations(w, t):
     x = t["x"] * w["gain"]
     outputs = {"gelu_erf": F.gelu(x), "gelu_tanh": F.gelu(x, approximate="tanh"), "softmax": x.softmax(-1),
-               "relu": F.relu(x)}
+               "relu": F.relu(x), "silu": F.silu(x), "tanh": x.tanh(), "sigmoid": x.sigmoid()}
     return sum(F.mse_loss(y, t["y"]) for y in outputs.values()), outputs
+
+
+def window(name, letters):
+    """The {height, width} of each letter in the name of an output of images.lua."""
+    return [tuple(map(int, re.search(f"_{letter}(\\d+)x(\\d+)", name).groups())) for letter in letters]
+
+
+def pool(name, x):
+    if name.startswith("adaptive"):
+        return F.adaptive_avg_pool2d(x, tuple(map(int, re.findall(r"\d+", name))))
+    if name.startswith("max"):
+        return F.max_pool2d(x, *window(name, "kspd"))
+    return F.avg_pool2d(x, *window(name, "ksp"), count_include_pad="include" in name)
+
+
+# The pools that images.lua lists.
+POOLS = """max_k2x2_s2x2_p0x0_d1x1 max_k3x3_s2x2_p1x1_d1x1 max_k2x3_s1x2_p1x0_d2x3 max_k9x7_s1x1_p0x0_d1x1
+    max_k3x3_s1x1_p1x1_d1x1 max_k1x1_s4x4_p0x0_d1x1 avg_k2x2_s2x2_p0x0_include avg_k3x3_s2x2_p1x1_include
+    avg_k3x3_s2x2_p1x1_exclude avg_k2x5_s1x3_p0x2_exclude avg_k3x2_s3x1_p1x1_include
+    adaptive_1x1 adaptive_3x3 adaptive_2x5 adaptive_9x7 adaptive_4x1 adaptive_11x8""".split()
+
+
+def images(w, t):
+    x, outputs = t["x"] * w["gain"], {"ties": F.max_pool2d(t["steps"] * w["ones"], (4, 3), (2, 1), (2, 1))}
+    for name in [n[:-len(".weight")] for n in w if n.endswith(".weight")]:
+        stride, padding, dilation = window(name, "spd")
+        groups = int(re.search(r"_g(\d+)", name)[1])
+        outputs[name] = F.conv2d(x, w[name + ".weight"], w[name + ".bias"], stride, padding, dilation, groups)
+    outputs.update({name: pool(name, x) for name in POOLS})
+    return sum((y * y).mean() for y in outputs.values()), outputs
 
 
 class Model:
@@ -126,4 +158,5 @@ MODELS = {
     "uneven": Model(uneven, IMAGE, 0.05, momentum=0.9, decay=1e-3),
     "reuse": Model(reuse, IMAGE, 0.05, momentum=0.8, decay=1e-2, no_decay=("scale",), linear=True, warmup=4),
     "activations": Model(activations, {"x": [16], "y": [16]}, 0.5),
+    "images": Model(images, {"x": [4, 9, 7], "steps": [4, 9, 7]}, 0.1),
 }

@@ -137,14 +137,14 @@ class Reader:
         argument = re.sub(r"^\(\w+ \*\)", "", argument)
         found = re.match(r"(\w+)\(r(?:, (\w+))?\)( \+ peer \* \d+)?$", argument)
         if not found:
-            check(argument == "NULL" or re.match(r"r->(input|output|metrics|learning_rate)\b", argument),
+            check(argument == "NULL" or re.match(r"r->(input|output|metrics|learning_rate|random_key)\b", argument),
                   f"what is the operand {argument!r}?")
             return []
         check(found[1] in self.buffers, f"{found[1]} is not in memory.h")
         return [Access(found[1], found[2], write, read, size)]
 
     def call(self, name, arguments, operation):
-        if name == "mp_gemm":
+        if name in ("mp_gemm", "mp_conv"):
             operation.stream = arguments[7]
             for i in (2, 3, 4):
                 operation.accesses += self.place(arguments[i], False, True)

@@ -1,0 +1,140 @@
+// library.c: the tables of what libraries compute: matrix products and convolutions with their extents on one device.
+#include <string.h>
+
+#include "source.h"
+
+static const char *constant_name(const Emit *emit, const Role *role, const char *name)
+{
+	char *id = arena_strdup(emit->arena, name);
+	for (char *c = id; *c; c++) {
+		if (*c >= 'a' && *c <= 'z')
+			*c = (char)(*c - 'a' + 'A');
+		else if (!(*c >= 'A' && *c <= 'Z') && !(*c >= '0' && *c <= '9'))
+			*c = '_';
+	}
+	for (int i = 0; i < role->gemms.count; i++)
+		if (!strcmp(role->gemms.at[i].constant, id))
+			return constant_name(emit, role, arena_printf(emit->arena, "%s_also", id));
+	for (int i = 0; i < role->convs.count; i++)
+		if (!strcmp(role->convs.at[i].constant, id))
+			return constant_name(emit, role, arena_printf(emit->arena, "%s_also", id));
+	for (int i = 0; i < role->events.count; i++)
+		if (!strcmp(role->events.at[i].name, id))
+			return constant_name(emit, role, arena_printf(emit->arena, "%s_call", id));
+	return id;
+}
+
+// What all operands' addresses are multiples of.
+static int alignment_of(const Role *role, const Step *step)
+{
+	int alignment = 16;
+	for (int i = 0; i < step->accesses.count; i++) {
+		const Buffer *buffer = &role->buffers.at[step->accesses.at[i].buffer];
+		while (buffer->slots > 1 && buffer->stride % (size_t)alignment)
+			alignment /= 2;
+	}
+	return alignment;
+}
+
+static Gemm describe_gemm(const Emit *emit, const Role *role, const Step *step)
+{
+	const Node *node = step->nodes.at[0];
+	const Tensor *a = node->in[0], *b = node->in[1];
+	int last = a->dims - 1;
+	long rows = 1;
+	for (int i = 0; i < last; i++)
+		rows *= local_extent(emit->plan, a, i);
+	Gemm gemm = {.name = step->name, .constant = constant_name(emit, role, step->name), .transpose = node->attributes.transpose};
+	int inner = (int)local_extent(emit->plan, a, last);
+	gemm.m = gemm.transpose == MATMUL_TN ? inner : (int)rows;
+	gemm.k = gemm.transpose == MATMUL_TN ? (int)rows : inner;
+	gemm.n = (int)local_extent(emit->plan, b, gemm.transpose == MATMUL_NT ? 0 : b->dims - 1);
+	gemm.alignment = alignment_of(role, step);
+	for (int i = 1; i < step->nodes.count; i++) {
+		gemm.bias |= step->nodes.at[i]->op == OP_ADD;
+		gemm.relu |= step->nodes.at[i]->op == OP_RELU;
+	}
+	return gemm;
+}
+
+static void local_shape_of(const Emit *emit, const Tensor *t, int shape[4])
+{
+	for (int i = 0; i < 4; i++)
+		shape[i] = (int)local_extent(emit->plan, t, i);
+}
+
+static Conv describe_conv(const Emit *emit, const Role *role, const Step *step)
+{
+	const Node *node = step->nodes.at[0];
+	bool forward = node->op == OP_CONV2D, of_weight = node->op == OP_CONV2D_WEIGHT_GRAD;
+	Conv conv = {.name = step->name, .constant = constant_name(emit, role, step->name), .node = node, .alignment = alignment_of(role, step)};
+	local_shape_of(emit, forward ? node->in[0] : of_weight ? node->in[1] : node->out[0], conv.x);
+	local_shape_of(emit, of_weight ? node->out[0] : node->in[1], conv.w);
+	local_shape_of(emit, forward ? node->out[0] : node->in[0], conv.y);
+	conv.groups = conv.x[3] / conv.w[3];
+	conv.bias = step->nodes.count > 1;
+	return conv;
+}
+
+void number_library_calls(const Emit *emit, Role *role)
+{
+	for (int f = 0; f < role->functions.count; f++)
+		for (int i = 0; i < role->functions.at[f].steps.count; i++) {
+			Step *step = &role->functions.at[f].steps.at[i];
+			if (step->kind == STEP_GEMM) {
+				Gemm gemm = describe_gemm(emit, role, step);
+				step->call = role->gemms.count;
+				list_add(emit->arena, &role->gemms, gemm);
+			} else if (step->kind == STEP_CONV) {
+				Conv conv = describe_conv(emit, role, step);
+				step->call = role->convs.count;
+				list_add(emit->arena, &role->convs, conv);
+			}
+		}
+}
+
+static void emit_gemms(Text *out, const Emit *emit, const Role *role)
+{
+	static const char *const epilogues[2][2] = {{"MP_NO_EPILOGUE", "MP_RELU"}, {"MP_BIAS", "MP_BIAS_RELU"}};
+	static const char *const transposes[] = {"MP_NN", "MP_NT", "MP_TN"};
+	if (!role->gemms.count)
+		return;
+	text_add(out, "// Matrix products: C[m,n] = op(A) op(B), then the epilogue.\nenum {");
+	for (int i = 0; i < role->gemms.count; i++)
+		text_add(out, "%s%s", i % 4 ? ", " : i ? ",\n\t" : "\n\t", role->gemms.at[i].constant);
+	text_add(out, "\n};\nstatic const struct mp_gemm gemms[] = {\n");
+	text_add(out, "\t// name, m, n, k, transpose, epilogue, type, tf32, alignment\n");
+	for (int i = 0; i < role->gemms.count; i++) {
+		const Gemm *g = &role->gemms.at[i];
+		text_add(out, "\t{%s, %d, %d, %d, %s, %s, %s, %s, %d},\n", c_string(emit->arena, g->name), g->m, g->n, g->k, transposes[g->transpose],
+		         epilogues[g->bias][g->relu], mp_type(emit->plan->graph->real), emit->plan->tf32 ? "true" : "false", g->alignment);
+	}
+	text_add(out, "};\n\n");
+}
+
+static void emit_convs(Text *out, const Emit *emit, const Role *role)
+{
+	if (!role->convs.count)
+		return;
+	text_add(out, "// Convolutions of channels-last images x[n,h,w,c] and y[n,p,q,k] with filters w[k,r,s,c/groups].\nenum {");
+	for (int i = 0; i < role->convs.count; i++)
+		text_add(out, "%s%s", i % 4 ? ", " : i ? ",\n\t" : "\n\t", role->convs.at[i].constant);
+	text_add(out, "\n};\nstatic const struct mp_conv convs[] = {\n");
+	text_add(out, "\t// name, kind, n, h, w, c, k, r, s, p, q, stride, padding, dilation, groups, bias, type, tf32, alignment\n");
+	for (int i = 0; i < role->convs.count; i++) {
+		const Conv *c = &role->convs.at[i];
+		const Window *window = &c->node->attributes.window;
+		const char *kind = c->node->op == OP_CONV2D ? "MP_CONV_FORWARD" : c->node->op == OP_CONV2D_INPUT_GRAD ? "MP_CONV_INPUT_GRAD" : "MP_CONV_WEIGHT_GRAD";
+		text_add(out, "\t{%s, %s, %d, %d, %d, %d, %d, %d, %d, %d, %d, {%d, %d}, {%d, %d}, {%d, %d}, %d, %s, %s, %s, %d},\n", c_string(emit->arena, c->name), kind,
+		         c->x[0], c->x[1], c->x[2], c->x[3], c->w[0], c->w[1], c->w[2], c->y[1], c->y[2], window->stride[0], window->stride[1],
+		         window->padding[0], window->padding[1], window->dilation[0], window->dilation[1], c->groups, c->bias ? "true" : "false", mp_type(emit->plan->graph->real),
+		         emit->plan->tf32 ? "true" : "false", c->alignment);
+	}
+	text_add(out, "};\n\n");
+}
+
+void emit_library_tables(Text *out, const Emit *emit, const Role *role)
+{
+	emit_gemms(out, emit, role);
+	emit_convs(out, emit, role);
+}

@@ -1,0 +1,54 @@
+// dropout.c: the rules of dropout.
+//
+// Whether an element is dropped depends on the seed, the layer's name, the step and the element's index in the whole batch,
+// so every plan drops the same ones, and the backward pass draws the mask again instead of keeping it.
+//   Srivastava et al., JMLR 15 (2014): what is kept is divided by 1 - rate.
+#include "rules.h"
+
+// FNV-1a: tells layers apart.
+static unsigned layer_number(const char *name)
+{
+	unsigned hash = 0x811c9dc5u;
+	for (; *name; name++)
+		hash = (hash ^ (unsigned char)*name) * 0x01000193u;
+	return hash;
+}
+
+// Seed and step, one for the whole graph.
+static Tensor *random_key(Graph *graph, const Location *location)
+{
+	for (int i = 0; i < graph->inputs.count; i++)
+		if (graph->inputs.at[i]->kind == INPUT_RANDOM_KEY)
+			return graph->inputs.at[i]->tensor;
+	Input *input = add_input(graph, "random_key", location, TYPE_I32, 1, (long[]){4});
+	input->kind = INPUT_RANDOM_KEY;
+	for (int axis = 0; axis < PLACED_AXES; axis++)
+		input->tensor->place[axis] = R;
+	return input->tensor;
+}
+
+Tensor *add_dropout(Graph *graph, const char *name, const Location *location, Tensor *x, double rate)
+{
+	Attributes of = {.scale = rate, .layer = layer_number(name)};
+	return add_node(graph, OP_DROPOUT, name, location, PHASE_FORWARD, (Tensor *[]){x, random_key(graph, location)}, 2, &of)->out[0];
+}
+
+void shape_dropout(Graph *graph, Node *node)
+{
+	want_real(graph, node, 0);
+	add_output(graph, node, graph->real, node->in[0]->dims, node->in[0]->shape);
+}
+
+void gradient_dropout(Gradient *g)
+{
+	g->din[0] = make_backward(g, OP_DROPOUT, g->names[0], (Tensor *[]){g->dout[0], g->node->in[1]}, 2, &g->node->attributes);
+}
+
+void placement_dropout(const Node *node, Rules *rules)
+{
+	add_rule(rules);
+	for (int d = 0; d < node->in[0]->dims; d++) {
+		Rule *rule = add_rule(rules);
+		rule->in[0] = rule->out[0] = S(d);
+	}
+}

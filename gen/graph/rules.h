@@ -1,0 +1,43 @@
+// rules.h: what the files with rules of the op table share.
+#ifndef RULES_H
+#define RULES_H
+
+#include "ops.h"
+
+// ---- shapes (shapes.c): operands in messages, and checks that end with the user's line.
+const char *tensor_text(Graph *graph, const Tensor *t);         // "fc1.relu f32[64,500]"
+void want_real(Graph *graph, const Node *node, int i);
+void want_reals(Graph *graph, const Node *node);
+
+// Makes an output named NODE.WHAT. (graph.c)
+Tensor *add_named_output(Graph *graph, Node *node, const char *what, Type type, int dims, const long *shape);
+
+// For shape_told: the output shall have the shape of t. (convolution.c)
+void tell_shape(Attributes *attributes, const Tensor *t);
+
+// ---- gradients (gradients.c)
+
+// A backward node in the block of the forward node; its first output.
+Tensor *make_backward(Gradient *g, Op op, const char *name, Tensor *const *in, int ins, const Attributes *attributes);
+// A name for a part of the computation of din[i]: "conv1.weight.grad.product".
+const char *part_name(Gradient *g, int i, const char *part);
+
+// ---- placements (placements.c)
+
+static const Placement R = {REPLICATE, 0}, P = {PARTIAL, 0};
+
+static inline Placement S(int dim)
+{
+	return (Placement){SHARD, dim};
+}
+
+// A new rule: everything replicated until said otherwise.
+Rule *add_rule(Rules *rules);
+
+// The op is linear in this operand: over micro-batches it passes on a sum that has not ended.
+void add_linear(Rules *rules, int operand);
+
+// The epilogue's updates of running statistics. (batch_norm.c)
+void update_running_statistics(Graph *graph);
+
+#endif
