@@ -29,8 +29,10 @@ static Tensor *random_key(Graph *graph, const Location *location)
 
 Tensor *add_dropout(Graph *graph, const char *name, const Location *location, Tensor *x, double rate)
 {
-	Attributes of = {.scale = rate, .layer = layer_number(name)};
-	return add_node(graph, OP_DROPOUT, name, location, PHASE_FORWARD, (Tensor *[]){x, random_key(graph, location)}, 2, &of)->out[0];
+	Attributes of = {.scale = rate};
+	Node *node = add_node(graph, OP_DROPOUT, name, location, PHASE_FORWARD, (Tensor *[]){x, random_key(graph, location)}, 2, &of);
+	node->attributes.layer = layer_number(node->name); // the name that is the node's alone
+	return node->out[0];
 }
 
 void shape_dropout(Graph *graph, Node *node)

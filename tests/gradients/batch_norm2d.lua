@@ -16,7 +16,7 @@ end
 
 local function forward(t)                            -- t.x f32[batch,3,4,3], t.y f32[batch,5,4,3]
   local h = norm("image", t.x * mp.parameter("gain", { 3, 4, 3 }, mp.normal(1, 0.5)), {})
-  h = norm("first", nn.conv2d("conv", h, 5, 3, { padding = 1 }), { eps = 0.3, momentum = 0.7 })
+  h = norm("first", nn.conv2d("conv", h, 5, 3, { padding = 1, bias = false }), { eps = 0.3, momentum = 0.7 })
   mp.cut()
   local y = norm("second", nn.gelu(h) + h * h, { sync = true }) + h
   return { loss = { nn.mse(nn.tanh(y), t.y), nn.mse(y * y, t.y) * 0.1 } }
