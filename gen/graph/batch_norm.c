@@ -88,7 +88,7 @@ Tensor *add_batch_norm(Graph *graph, const char *name, const Location *location,
 	of.scale = 1 / (double)of.rows;
 	if (of.rows < 2)
 		fail_at(location, "batch_norm2d: %s has one value for each channel in a micro-batch of a replica: its variance is not defined\n"
-		        "use fewer micro-batches, a larger batch%s", tensor_text(graph, norm->x), norm->synchronised ? "" : ", or sync = true");
+		        "use fewer micro-batches, a larger batch%s", tensor_text(graph, norm->x), replicas > 1 && !norm->synchronised ? ", or sync = true" : "");
 	Node *made = statistics(graph, name, location, norm, &of);
 	RunningStatistics running = {norm->running_mean, norm->running_var, norm->batches_tracked, made->out[0], made->out[1],
 	                             norm->momentum, made};
