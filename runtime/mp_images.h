@@ -46,6 +46,12 @@ MP_DEVICE mp_range mp_positions(const mp_window &window, int pixel)
 
 template <class real> struct mp_pair { real a, b; };
 
+template <class real> MP_DEVICE real mp_median(real a, real b, real c)
+{
+	const real low = a < b ? a : b, high = a < b ? b : a;
+	return c < low ? low : c < high ? c : high;
+}
+
 static inline size_t mp_address_bits() { return 0; }
 template <class... Rest> static inline size_t mp_address_bits(const void *first, Rest... rest)
 {
@@ -66,10 +72,31 @@ template <class real, class... Addresses> static inline bool mp_wide(long channe
 	return channels % MP_WIDE(real) == 0 && mp_address_bits(addresses...) % 16 == 0;
 }
 
-// Where a strip starts, as the compiler should know it: it then loads and stores the strip at once.
-template <int width, class T> MP_DEVICE T *mp_strip(T *start)
+// Adjacent elements that are loaded and stored at once.
+template <int width, class T> struct alignas(width * sizeof(T) < 16 ? width * sizeof(T) : 16) mp_strip {
+	T at[width];
+	__device__ __forceinline__ T operator[](int k) const { return at[k]; }
+};
+
+// The strip at `from`: value[k] is its k-th element. On the host, values may be no more than the address.
+template <int width, class T> MP_DEVICE mp_strip<width, T> mp_load(const T *from)
 {
-	return (T *)__builtin_assume_aligned(start, width * sizeof(T) < 16 ? width * sizeof(T) : 16);
+	return *(const mp_strip<width, T> *)from;
+}
+
+// Stores a strip, of which the first `count` elements are there. Written as assembler because the compiler splits stores of
+// structs and of CUDA's own vector types.
+template <int width, class T> MP_DEVICE void mp_store(T *to, const T (&value)[width], int)
+{
+	unsigned word[sizeof value / 4];
+	memcpy(word, value, sizeof value);
+	if (sizeof value == 16)
+		asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(word[0]), "r"(word[1]),
+		             "r"(word[sizeof value / 8]), "r"(word[sizeof value / 4 - 1]) : "memory");
+	else if (width == 2)
+		asm volatile("st.global.v2.u32 [%0], {%1, %2};" ::"l"(to), "r"(word[0]), "r"(word[sizeof value / 4 - 1]) : "memory");
+	else
+		*to = value[0];
 }
 
 // The number of channels in a strip that starts `left` channels before the end.
@@ -106,11 +133,26 @@ static inline unsigned mp_channel_threads(long n, long channels, long blocks)
 	return blocks > 500 && threads > 256 ? 256 : threads;
 }
 
+// Adds term(0) to term(7). They are read before the first is added, as in mp_strided_sum; a term that asks whether it is
+// to be read would be waited for.
+template <class real, class Term> MP_DEVICE void mp_add_terms(mp_pair<real> *sum, Term term)
+{
+	mp_pair<real> add[8];
+#pragma unroll
+	for (int k = 0; k < 8; k++)
+		add[k] = term(k);
+#pragma unroll
+	for (int k = 0; k < 8; k++) {
+		sum->a += add[k].a;
+		sum->b += add[k].b;
+	}
+}
+
 // Two sums over `rows` for each of `width` <= MP_CHANNELS adjacent channels, by the whole block: constant(c) is computed
 // once for channel c; term(row, c, constant) has what the row adds to the sums; done(c, constant, sums) is called by one
 // thread for each channel. adjacent: no other channels lie between the rows.
 // Adjacent threads read adjacent channels, and the next threads the next row; then the threads of a channel are added in
-// pairs. Eight terms are read before the first is added, as in mp_strided_sum.
+// pairs.
 template <class real, class Constant, class Term, class Done>
 MP_DEVICE void mp_channel_sums(long rows, int width, bool, Constant constant, Term term, Done done)
 {
@@ -118,19 +160,15 @@ MP_DEVICE void mp_channel_sums(long rows, int width, bool, Constant constant, Te
 	const int channel = threadIdx.x % width, slot = threadIdx.x / width, slots = blockDim.x / width;
 	const auto value = constant(channel);
 	mp_pair<real> sum = {0, 0};
-	for (long first = slot < slots ? slot : rows; first < rows; first += 8L * slots) {
-		mp_pair<real> add[8];
-#pragma unroll
-		for (int k = 0; k < 8; k++) {
-			long row = first + (long)k * slots;
-			add[k] = row < rows ? term(row, channel, value) : mp_pair<real>{0, 0};
-		}
-#pragma unroll
-		for (int k = 0; k < 8; k++) {
-			sum.a += add[k].a;
-			sum.b += add[k].b;
-		}
-	}
+	long row = slot < slots ? slot : rows;
+	for (; row + 7L * slots < rows; row += 8L * slots)
+		mp_add_terms(&sum, [=](int k) { return term(row + (long)k * slots, channel, value); });
+	if (row < rows)
+		mp_add_terms(&sum, [=](int k) {
+			const bool there = row + (long)k * slots < rows;
+			const mp_pair<real> add = term(there ? row + (long)k * slots : row, channel, value);
+			return mp_pair<real>{there ? add.a : 0, there ? add.b : 0};
+		});
 	for (int left = slots; left > 1;) {
 		int kept = (left + 1) / 2;
 		if (slot >= kept && slot < left)
@@ -155,10 +193,18 @@ MP_DEVICE void mp_transpose_tile(real *__restrict__ y, const real *__restrict__ 
 {
 	__shared__ real tile[MP_SQUARE][MP_SQUARE + 1]; // an odd stride: neither direction meets a bank twice
 	const int lane = threadIdx.x % MP_SQUARE, first = threadIdx.x / MP_SQUARE, step = blockDim.x / MP_SQUARE;
-	MP_UNROLL
-	for (int r = first; r < MP_SQUARE; r += step)
-		if (row + r < rows && column + lane < columns)
-			tile[r][lane] = x[(row + r) * columns + column + lane];
+	// Four loads before the first store: beyond the matrix they repeat its edge, because a condition would be waited for.
+	const long from = column + lane < columns ? column + lane : columns - 1;
+	for (int r = first; r < MP_SQUARE; r += 4 * step) {
+		real value[4];
+#pragma unroll
+		for (int k = 0; k < 4; k++)
+			value[k] = x[(row + r + k * step < rows ? row + r + k * step : rows - 1) * columns + from];
+#pragma unroll
+		for (int k = 0; k < 4; k++)
+			if (r + k * step < MP_SQUARE)
+				tile[r + k * step][lane] = value[k];
+	}
 	__syncthreads();
 	MP_UNROLL
 	for (int c = first; c < MP_SQUARE; c += step)
@@ -175,7 +221,12 @@ enum { MP_CHANNELS = 256, MP_SQUARE = 32, MP_NARROW_MATRIX = 0 };
 #define MP_WIDE(real) MP_NARROW
 
 template <class real, class... Addresses> static inline bool mp_wide(long, Addresses...) { return false; }
-template <int width, class T> MP_DEVICE T *mp_strip(T *start) { return start; }
+template <int width, class T> MP_DEVICE const T *mp_load(const T *from) { return from; }
+template <int width, class T> MP_DEVICE void mp_store(T *__restrict__ to, const T (&value)[width], int count)
+{
+	for (int k = 0; k < count; k++)
+		to[k] = value[k];
+}
 template <int width> MP_DEVICE int mp_strip_width(long left) { return left < width ? (int)left : width; }
 
 template <class real> static inline int mp_pixel_lanes(long, bool) { return 1; }

@@ -27,14 +27,14 @@ MP_DEVICE void tmpl_adaptive_avg_pool_row(real *__restrict__ y, const real *__re
 			for (int h = rows.first; h < rows.end; h++) {
 				MP_UNROLL
 				for (int w = columns.first; w < columns.end; w++) {
-					const real *__restrict__ from = mp_strip<width>(image + ((long)h * extent + w) * channels + c);
+					const auto from = mp_load<width>(image + ((long)h * extent + w) * channels + c);
 					for (int k = 0; k < count; k++)
 						sum[k] += from[k];
 				}
 			}
-			real *__restrict__ to = mp_strip<width>(y + q * channels + c);
 			for (int k = 0; k < count; k++)
-				to[k] = sum[k] * scale;
+				sum[k] *= scale;
+			mp_store<width>(y + q * channels + c, sum, count);
 		}
 	}
 }

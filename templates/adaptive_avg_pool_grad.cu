@@ -32,13 +32,11 @@ MP_DEVICE void tmpl_adaptive_avg_pool_grad_row(real *__restrict__ dx, const real
 				for (int q = columns.first; q < columns.end; q++) {
 					const real scale = 1 / (real)(tmpl_adaptive_avg_pool_grad_size(p, height, p_bins)
 						* tmpl_adaptive_avg_pool_grad_size(q, extent, q_bins));
-					const real *__restrict__ from = mp_strip<width>(dy + ((long)p * q_bins + q) * channels + c);
+					const auto from = mp_load<width>(dy + ((long)p * q_bins + q) * channels + c);
 					for (int k = 0; k < count; k++)
 						sum[k] += from[k] * scale;
 				}
-			real *__restrict__ to = mp_strip<width>(dx + w * channels + c);
-			for (int k = 0; k < count; k++)
-				to[k] = sum[k];
+			mp_store<width>(dx + w * channels + c, sum, count);
 		}
 	}
 }

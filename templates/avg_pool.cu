@@ -23,14 +23,14 @@ MP_DEVICE void tmpl_avg_pool_row(real *__restrict__ y, const real *__restrict__ 
 				const real *row = image + ((long)h * across.extent + left) * channels + c;
 				MP_UNROLL
 				for (int j = taps.first; j < taps.end; j++) {
-					const real *__restrict__ from = mp_strip<width>(row + j * channels);
+					const auto from = mp_load<width>(row + j * channels);
 					for (int k = 0; k < count; k++)
 						sum[k] += from[k];
 				}
 			}
-			real *__restrict__ to = mp_strip<width>(y + q * channels + c);
 			for (int k = 0; k < count; k++)
-				to[k] = sum[k] * scale;
+				sum[k] *= scale;
+			mp_store<width>(y + q * channels + c, sum, count);
 		}
 	}
 }

@@ -21,13 +21,11 @@ MP_DEVICE void tmpl_avg_pool_grad_row(real *__restrict__ dx, const real *__restr
 					const mp_range i = mp_taps(down, p), j = mp_taps(across, q);
 					const int valid = (i.end - i.first) * (j.end - j.first);
 					const real scale = 1 / (real)(counted > 0 ? counted : valid);
-					const real *__restrict__ from = mp_strip<width>(dy + ((long)p * across.count + q) * channels + c);
+					const auto from = mp_load<width>(dy + ((long)p * across.count + q) * channels + c);
 					for (int k = 0; k < count; k++)
 						sum[k] += from[k] * scale;
 				}
-			real *__restrict__ to = mp_strip<width>(dx + w * channels + c);
-			for (int k = 0; k < count; k++)
-				to[k] = sum[k];
+			mp_store<width>(dx + w * channels + c, sum, count);
 		}
 	}
 }

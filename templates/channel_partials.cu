@@ -2,10 +2,11 @@
 // each chunk of a group's rows, for channel_statistics.cu to combine. Chunks are the parallel work, so their number does
 // not come from the grid but from the caller.
 //
-// One pass over the chunk, of the sums of d and d^2, d = x - shift with a shift near the mean: the mean of 4 rows of the
+// One pass over the chunk, of the sums of d and d^2, d = x - shift with a shift near the mean: the median of 3 rows of the
 // chunk. The method of shifted data loses the factor 1 + (mean - shift)^2 / variance (Chan, Golub, LeVeque, The American
-// Statistician 37:3, 1983), and that is below 1 + rows / 4 whatever the rows are, because 4 rows that lie far from the mean
-// make the variance large themselves. Two passes would read device memory twice.
+// Statistician 37:3, 1983). That is about 2 for rows as they come; a row far from all others is no median; and it is below
+// 1 + rows / 2 whatever the rows are, because 2 rows that lie far on one side make the variance large themselves. Two passes
+// would read device memory twice.
 #include "mp_kernel.h"
 
 typedef float real; //@ param
@@ -23,10 +24,7 @@ static __global__ void tmpl_channel_partials_kernel(real *__restrict__ mean, rea
 		real *to_mean = mean + chunk * channels + first, *to_deviations = deviations + chunk * channels + first;
 		mp_channel_sums<real>(count, width, width == channels,
 			[=](int c) {
-				real shift = 0;
-				for (int k = 0; k < 4 && count > 0; k++)
-					shift += from[count * k / 4 * channels + c] * (real)0.25;
-				return shift;
+				return count > 0 ? mp_median(from[c], from[count / 3 * channels + c], from[count * 2 / 3 * channels + c]) : 0;
 			},
 			[=](long row, int c, real shift) {
 				real d = from[row * channels + c] - shift;

@@ -3,7 +3,8 @@
 // their place, so that what normalises need not know.
 //
 // A chunk of n rows with mean m and squared deviations s counts as n (m - shift) and s + n (m - shift)^2, which is how Chan,
-// Golub and LeVeque combine parts; the shift is the mean of 4 chunks (channel_partials.cu says why that is near enough).
+// Golub and LeVeque combine parts; the shift is the median of 3 chunks' means (channel_partials.cu says why that is near
+// enough).
 #include "mp_kernel.h"
 
 typedef float real; //@ param
@@ -22,10 +23,7 @@ static __global__ void tmpl_channel_statistics_kernel(real *__restrict__ mean, r
 		const real *of_mean = partial_mean + from, *of_deviations = partial_deviations + from;
 		mp_channel_sums<real>(chunks, width, false,
 			[=](int c) {
-				real shift = 0;
-				for (int k = 0; k < 4; k++)
-					shift += of_mean[chunks * k / 4 * channels + c] * (real)0.25;
-				return shift;
+				return mp_median(of_mean[c], of_mean[chunks / 3 * channels + c], of_mean[chunks * 2 / 3 * channels + c]);
 			},
 			[=](long chunk, int c, real shift) {
 				real n = (real)(rows * (chunk + 1) / chunks - rows * chunk / chunks);

@@ -5,36 +5,38 @@
 
 typedef float real; //@ param
 
-// What is kept of the four elements with the numbers 4 * block to 4 * block + 3.
-MP_DEVICE void tmpl_dropout_block(bool kept[4], uint64_t block, const uint32_t key[4], uint32_t threshold)
+// The four words that decide about the elements with the numbers 4 * block to 4 * block + 3.
+MP_DEVICE void tmpl_dropout_words(uint32_t word[4], uint64_t block, const uint32_t key[4])
 {
 	const uint32_t counter[4] = {(uint32_t)block, (uint32_t)(block >> 32), key[2], key[3]};
-	uint32_t word[4];
 	mp_philox(counter, key, word);
-	for (int k = 0; k < 4; k++)
-		kept[k] = word[k] >> 8 >= threshold;
 }
 
-// A row's elements have adjacent numbers, from `first` on. `width` is 4 where they start at multiples of 4 and of 16 bytes.
+// A row's elements have adjacent numbers, from `first` on. They are loaded and stored `width` at once, a divisor of 4.
 template <int width>
 MP_DEVICE void tmpl_dropout_row(real *__restrict__ y, const real *__restrict__ x, const uint32_t key[4], uint64_t first,
 		long columns, uint32_t threshold, real scale, int lanes)
 {
 	const long before = (long)(-first % 4), head = before < columns ? before : columns, blocks = (columns - head) / 4;
 	for (long i = mp_column_first(lanes); i < blocks; i += mp_column_stride(lanes)) {
-		const real *__restrict__ from = mp_strip<width>(x + head + 4 * i);
-		real *__restrict__ to = mp_strip<width>(y + head + 4 * i);
-		bool kept[4];
-		tmpl_dropout_block(kept, (first + head) / 4 + i, key, threshold);
-		for (int k = 0; k < 4; k++)
-			to[k] = kept[k] ? from[k] * scale : 0;
+		uint32_t word[4];
+		tmpl_dropout_words(word, (first + head) / 4 + i, key);
+		for (int k = 0; k < 4; k += width) {
+			const auto from = mp_load<width>(x + head + 4 * i + k);
+			real to[width];
+			for (int e = 0; e < width; e++)
+				to[e] = word[k + e] >> 8 >= threshold ? from[e] * scale : 0;
+			mp_store<width>(y + head + 4 * i + k, to, width);
+		}
 	}
 	// The ends, of blocks that the row shares with others: up to 3 elements each.
 	for (long i = mp_column_first(lanes); i < columns - 4 * blocks; i += mp_column_stride(lanes)) {
 		const long at = i < head ? i : i + 4 * blocks;
-		bool kept[4];
-		tmpl_dropout_block(kept, (first + at) / 4, key, threshold);
-		y[at] = kept[(first + at) % 4] ? x[at] * scale : 0;
+		const uint64_t number = first + at;
+		uint32_t word[4];
+		tmpl_dropout_words(word, number / 4, key);
+		const uint32_t low = number & 1 ? word[1] : word[0], high = number & 1 ? word[3] : word[2];
+		y[at] = (number & 2 ? high : low) >> 8 >= threshold ? x[at] * scale : 0;
 	}
 }
 
@@ -47,7 +49,7 @@ static __global__ void tmpl_dropout_kernel(real *__restrict__ y, const real *__r
 		const real *from = x + row * columns;
 		real *to = y + row * columns;
 		if (wide)
-			tmpl_dropout_row<4>(to, from, words, first + row * row_numbers, columns, threshold, scale, lanes);
+			tmpl_dropout_row<MP_WIDE(real) < 4 ? MP_WIDE(real) : 4>(to, from, words, first + row * row_numbers, columns, threshold, scale, lanes);
 		else
 			tmpl_dropout_row<1>(to, from, words, first + row * row_numbers, columns, threshold, scale, lanes);
 	}

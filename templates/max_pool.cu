@@ -26,7 +26,7 @@ MP_DEVICE void tmpl_max_pool_row(real *__restrict__ y, int *__restrict__ at, con
 			for (int i = rows.first; i < rows.end; i++)
 				for (int j = columns.first; j < columns.end; j++) {
 					const int pixel = (top + i * down.dilation) * across.extent + left + j * across.dilation;
-					const real *__restrict__ from = mp_strip<width>(image + pixel * channels + c);
+					const auto from = mp_load<width>(image + pixel * channels + c);
 					for (int k = 0; k < count; k++) {
 						const real value = from[k];
 						const bool take = value > best[k] || value != value;
@@ -34,12 +34,8 @@ MP_DEVICE void tmpl_max_pool_row(real *__restrict__ y, int *__restrict__ at, con
 						where[k] = take ? pixel : where[k];
 					}
 				}
-			real *__restrict__ to = mp_strip<width>(y + q * channels + c);
-			int *__restrict__ to_at = mp_strip<width>(at + q * channels + c);
-			for (int k = 0; k < count; k++)
-				to[k] = best[k];
-			for (int k = 0; k < count; k++)
-				to_at[k] = where[k];
+			mp_store<width>(y + q * channels + c, best, count);
+			mp_store<width>(at + q * channels + c, where, count);
 		}
 	}
 }

@@ -20,14 +20,12 @@ MP_DEVICE void tmpl_max_pool_grad_row(real *__restrict__ dx, const real *__restr
 			for (int p = rows.first; p < rows.end; p++)
 				for (int q = columns.first; q < columns.end; q++) {
 					const long from = ((long)p * across.count + q) * channels + c;
-					const real *__restrict__ slope = mp_strip<width>(dy + from);
-					const int *__restrict__ where = mp_strip<width>(at + from);
+					const auto slope = mp_load<width>(dy + from);
+					const auto where = mp_load<width>(at + from);
 					for (int k = 0; k < count; k++)
 						sum[k] += where[k] == pixel ? slope[k] : 0;
 				}
-			real *__restrict__ to = mp_strip<width>(dx + w * channels + c);
-			for (int k = 0; k < count; k++)
-				to[k] = sum[k];
+			mp_store<width>(dx + w * channels + c, sum, count);
 		}
 	}
 }
