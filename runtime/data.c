@@ -73,14 +73,21 @@ static void fill_padding(const struct mp_input *in, long elements, void *out)
 	memset(out, is_label(in) ? 0xFF : 0, (size_t)elements * mp_type_bytes(in->type));
 }
 
-// byte / 255 as the nearest value of the type.
+// byte / 255 as the nearest value of the type; divided once for each of the 256.
 static void scale_bytes(const unsigned char *bytes, long n, enum mp_type type, void *out)
 {
-	for (long i = 0; i < n; i++) {
-		if (type == MP_F64)
-			((double *)out)[i] = bytes[i] / 255.0;
-		else
-			((float *)out)[i] = (float)bytes[i] / 255.0f;
+	if (type == MP_F64) {
+		double value[256];
+		for (int k = 0; k < 256; k++)
+			value[k] = k / 255.0;
+		for (long i = 0; i < n; i++)
+			((double *)out)[i] = value[bytes[i]];
+	} else {
+		float value[256];
+		for (int k = 0; k < 256; k++)
+			value[k] = (float)k / 255.0f;
+		for (long i = 0; i < n; i++)
+			((float *)out)[i] = value[bytes[i]];
 	}
 }
 

@@ -116,7 +116,7 @@ MP_DEVICE void mp_channel_sums(long rows, int width, bool, Constant constant, Te
 {
 	__shared__ mp_pair<real> of_thread[512];
 	const int channel = threadIdx.x % width, slot = threadIdx.x / width, slots = blockDim.x / width;
-	const real value = constant(channel);
+	const auto value = constant(channel);
 	mp_pair<real> sum = {0, 0};
 	for (long first = slot < slots ? slot : rows; first < rows; first += 8L * slots) {
 		mp_pair<real> add[8];
@@ -193,7 +193,8 @@ MP_DEVICE void mp_channel_sums(long rows, int width, bool adjacent, Constant con
 {
 	const int fold = adjacent && width < 64 ? 128 / width : 1, columns = fold * width;
 	const long whole = rows / fold * fold;
-	real value[MP_CHANNELS], a[MP_CHANNELS] = {}, b[MP_CHANNELS] = {};
+	decltype(constant(0)) value[MP_CHANNELS];
+	real a[MP_CHANNELS] = {}, b[MP_CHANNELS] = {};
 	for (int c = 0; c < columns; c++)
 		value[c] = constant(c % width);
 	for (long row = 0; row < whole;) {

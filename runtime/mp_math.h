@@ -196,4 +196,13 @@ MP_DEVICE real mp_normalize_grad(real dy, real x, real mean, real rstd, real wei
 	return weight * rstd * (dy - sum * scale - (x - mean) * rstd * (product * scale));
 }
 
+// The same behind a ReLU of what was normalised: dy counts where that is positive.
+template <class real>
+MP_DEVICE real mp_normalize_relu_grad(real dy, real x, real mean, real rstd, real weight, real sum, real product, real bias,
+                                      real scale)
+{
+	real d = mp_normalize(x, mean, rstd, weight, bias) > 0 ? dy : 0;
+	return mp_normalize_grad(d, x, mean, rstd, weight, sum, product, scale);
+}
+
 #endif

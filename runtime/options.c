@@ -27,7 +27,7 @@ static const struct row {
 	{"eval", "PATH", EVAL, TRAINING, "evaluate on this data after the last step"},
 	{"eval-every", "N", EVAL_EVERY, TRAINING, "evaluate every N steps as well"},
 	{"steps", "N", STEPS, BOTH, "steps in all, those of a loaded checkpoint included"},
-	{"seed", "N", SEED, BOTH, "of initial values, sample order and synthetic data (default 0)"},
+	{"seed", "N", SEED, BOTH, "of initial values, sample order, dropout and synthetic data (default 0)"},
 	{"load", "PATH", LOAD, BOTH, "start from a checkpoint folder or a safetensors file"},
 	{"allow-missing", NULL, ALLOW_MISSING, BOTH, "tensors that --load lacks keep their initial values"},
 	{"save", "DIR", SAVE, TRAINING, "write a checkpoint DIR/step_N after the last step"},

@@ -5,7 +5,6 @@
 // integers that may also be read as floats (images), unscaled. Anything else is refused by the callers.
 #include "safetensors.h"
 
-#include <math.h>
 #include <string.h>
 
 bool mp_file_type_fits(enum mp_file_type from, enum mp_type to)
@@ -22,86 +21,126 @@ bool mp_file_type_fits(enum mp_file_type from, enum mp_type to)
 	}
 }
 
-// IEEE 754 binary16: 1 sign, 5 exponent and 10 fraction bits.
-static double half_value(uint16_t h)
+// Values at a place of a file's bytes, which need not be aligned.
+static double load_f64(const char *at, long i)
 {
-	int exponent = h >> 10 & 31, fraction = h & 1023;
-	double value = exponent == 31 ? (fraction ? (double)NAN : (double)INFINITY) :
-	               exponent == 0 ? ldexp(fraction, -24) : ldexp(1024 + fraction, exponent - 25);
-	return h >> 15 ? -value : value;
+	double value;
+	memcpy(&value, at + 8 * i, 8);
+	return value;
 }
 
-static double float_value(enum mp_file_type from, const char *at)
+static float load_f32(const char *at, long i)
 {
-	double d;
-	float f;
-	uint16_t h;
-	uint32_t word;
+	float value;
+	memcpy(&value, at + 4 * i, 4);
+	return value;
+}
+
+// IEEE 754 binary16: 1 sign, 5 exponent and 10 fraction bits. They become those of an f32 with an exponent that is 112
+// too small, which the product corrects, exactly, for subnormal numbers too; infinity and NaN get f32's exponent.
+static float load_f16(const char *at, long i)
+{
+	uint16_t half;
+	memcpy(&half, at + 2 * i, 2);
+	uint32_t word = (uint32_t)(half & 0x7FFF) << 13;
+	float value;
+	memcpy(&value, &word, 4);
+	value *= 0x1p112f;
+	memcpy(&word, &value, 4);
+	word |= (value >= 0x1p16f ? 0x7F800000u : 0) | (uint32_t)(half & 0x8000) << 16;
+	memcpy(&value, &word, 4);
+	return value;
+}
+
+// The upper half of an f32.
+static float load_bf16(const char *at, long i)
+{
+	uint16_t half;
+	memcpy(&half, at + 2 * i, 2);
+	uint32_t word = (uint32_t)half << 16;
+	float value;
+	memcpy(&value, &word, 4);
+	return value;
+}
+
+static uint8_t load_u8(const char *at, long i) { return (uint8_t)at[i]; }
+static int8_t load_i8(const char *at, long i) { return (int8_t)at[i]; }
+
+static uint16_t load_u16(const char *at, long i)
+{
+	uint16_t value;
+	memcpy(&value, at + 2 * i, 2);
+	return value;
+}
+
+static int16_t load_i16(const char *at, long i)
+{
+	int16_t value;
+	memcpy(&value, at + 2 * i, 2);
+	return value;
+}
+
+static int64_t load_i64(const char *at, long i)
+{
+	int64_t value;
+	memcpy(&value, at + 8 * i, 8);
+	return value;
+}
+
+// One loop for each pair of types: a batch of images is millions of values.
+#define CONVERT(type, load) do { \
+	for (long i = 0; i < n; i++) \
+		((type *)out)[i] = (type)load(in, i); \
+	} while (0)
+
+static void to_f32(enum mp_file_type from, const char *in, long n, void *out)
+{
 	switch (from) {
-	case MP_FILE_F64:
-		memcpy(&d, at, 8);
-		return d;
-	case MP_FILE_F32:
-		memcpy(&f, at, 4);
-		return f;
-	case MP_FILE_F16:
-		memcpy(&h, at, 2);
-		return half_value(h);
-	case MP_FILE_BF16:      // the upper half of an f32
-		memcpy(&h, at, 2);
-		word = (uint32_t)h << 16;
-		memcpy(&f, &word, 4);
-		return f;
-	default:                // MP_FILE_U8
-		return *(const unsigned char *)at;
+	case MP_FILE_F64: CONVERT(float, load_f64); break;
+	case MP_FILE_F16: CONVERT(float, load_f16); break;
+	case MP_FILE_BF16: CONVERT(float, load_bf16); break;
+	default: CONVERT(float, load_u8); break;
 	}
 }
 
-static int64_t integer_value(enum mp_file_type from, const char *at)
+static void to_f64(enum mp_file_type from, const char *in, long n, void *out)
 {
-	int64_t l;
-	int32_t i;
-	int16_t s;
-	uint16_t u;
 	switch (from) {
-	case MP_FILE_I64:
-		memcpy(&l, at, 8);
-		return l;
-	case MP_FILE_I32:
-		memcpy(&i, at, 4);
-		return i;
-	case MP_FILE_I16:
-		memcpy(&s, at, 2);
-		return s;
-	case MP_FILE_U16:
-		memcpy(&u, at, 2);
-		return u;
-	case MP_FILE_I8:
-		return *(const signed char *)at;
-	default:                // MP_FILE_U8
-		return *(const unsigned char *)at;
+	case MP_FILE_F32: CONVERT(double, load_f32); break;
+	case MP_FILE_F16: CONVERT(double, load_f16); break;
+	case MP_FILE_BF16: CONVERT(double, load_bf16); break;
+	default: CONVERT(double, load_u8); break;
 	}
 }
 
-long mp_file_convert(enum mp_file_type from, const void *in, long n, enum mp_type to, void *out)
+// Returns the first value that does not fit, or -1.
+static long to_i32(enum mp_file_type from, const char *in, long n, void *out)
 {
-	const char *at = in;
-	size_t size = mp_file_type_bytes(from);
-	if (from == mp_file_type_of(to)) {
-		memcpy(out, in, (size_t)n * size);
-		return -1;
-	}
-	for (long i = 0; i < n; i++, at += size) {
-		if (to == MP_F32) {
-			((float *)out)[i] = (float)float_value(from, at);
-		} else if (to == MP_F64) {
-			((double *)out)[i] = float_value(from, at);
-		} else {
-			int64_t value = integer_value(from, at);
+	switch (from) {
+	case MP_FILE_I16: CONVERT(int32_t, load_i16); break;
+	case MP_FILE_I8: CONVERT(int32_t, load_i8); break;
+	case MP_FILE_U16: CONVERT(int32_t, load_u16); break;
+	case MP_FILE_U8: CONVERT(int32_t, load_u8); break;
+	default:                // MP_FILE_I64
+		for (long i = 0; i < n; i++) {
+			int64_t value = load_i64(in, i);
 			if (value != (int32_t)value)
 				return i;
 			((int32_t *)out)[i] = (int32_t)value;
 		}
 	}
+	return -1;
+}
+
+long mp_file_convert(enum mp_file_type from, const void *in, long n, enum mp_type to, void *out)
+{
+	if (from == mp_file_type_of(to))
+		memcpy(out, in, (size_t)n * mp_file_type_bytes(from));
+	else if (to == MP_I32)
+		return to_i32(from, in, n, out);
+	else if (to == MP_F64)
+		to_f64(from, in, n, out);
+	else
+		to_f32(from, in, n, out);
 	return -1;
 }

@@ -1,16 +1,20 @@
 // synthetic.c: data from a seed, for runs without files: first steps, benchmarks, tests.
 //
 // It must be learnable, or a broken gradient looks like a working one: each sample has a hidden class; integer inputs
-// are that class (counted on along the sample, modulo their limit), float inputs are the class's prototype, constant
-// over short runs of elements so that convolutions find structure, mixed half and half with noise. Everything is a
-// function of seed, input name, sample and element, so it depends neither on mesh nor on type. Values are kept as f32
-// for every program type. Training and evaluation share the prototypes, not the samples.
+// are that class (counted on along the sample, modulo their limit), float inputs are the class's prototype mixed half
+// and half with noise. A prototype is constant over short runs of elements. That of an image is a small tile, repeated
+// all over it: convolutions that end in a mean over all pixels cannot tell where something is. Everything is a function
+// of seed, input name, sample and element, so it depends neither on mesh nor on type. Values are kept as f32 for every
+// program type. Training and evaluation share the prototypes, not the samples.
+//
+// The samples are made once, at the start: a batch takes some fifty times as long to draw as to copy, and longer than a
+// GPU takes to train on it.
 #include "data.h"
 #include "random.h"
 
 #include <stdlib.h>
 
-enum { SAMPLES = 4096, CLASSES = 10, RUN = 8 };
+enum { SAMPLES = 4096, OF_A_CLASS = 8, CLASSES = 10, RUN = 8, TILE = 4, CELL = 2 };
 static const long most_bytes = 256 << 20;
 
 static uint64_t key_of(uint64_t seed, const char *name, const char *what)
@@ -38,42 +42,51 @@ static void fill_integers(const struct mp_input *in, uint64_t classes, int class
 	}
 }
 
-// The prototypes of an input: class_count rows of one value for each run of elements.
-static float *draw_prototypes(const struct mp_input *in, uint64_t seed, int class_count, long *runs)
+// Which of a prototype's values each element of a sample shows, and how many values there are. Images [c,h,w] show TILE x
+// TILE cells of CELL x CELL pixels in each channel; other samples a value for each run of elements.
+static int *map_elements(const struct mp_input *in, long *values)
 {
-	static const struct mp_init unit = {MP_UNIFORM, 0, 1};
-	*runs = (mp_input_elements(in) + RUN - 1) / RUN;
-	float *prototypes = mp_allocate((size_t)(class_count * *runs) * sizeof *prototypes);
-	mp_random_fill(&unit, key_of(seed, in->name, "prototypes"), MP_F32, 0, class_count * *runs, prototypes);
-	return prototypes;
+	long elements = mp_input_elements(in), width = in->shape[2], area = in->shape[1] * width;
+	int *map = mp_allocate((size_t)elements * sizeof *map);
+	bool image = in->dims == 3;
+	for (long i = 0; i < elements; i++) {
+		long row = image ? i % area / width / CELL % TILE : 0, column = image ? i % width / CELL % TILE : 0;
+		map[i] = (int)(image ? i / area * TILE * TILE + row * TILE + column : i / RUN);
+	}
+	*values = image ? in->shape[0] * TILE * TILE : (elements + RUN - 1) / RUN;
+	return map;
 }
 
 static void fill_floats(const struct mp_input *in, uint64_t seed, uint64_t classes, int class_count, long samples,
                         const char *part, float *out)
 {
 	static const struct mp_init unit = {MP_UNIFORM, 0, 1};
-	long elements = mp_input_elements(in), runs;
-	float *prototypes = draw_prototypes(in, seed, class_count, &runs);
+	long elements = mp_input_elements(in), values;
+	int *map = map_elements(in, &values);
+	float *prototypes = mp_allocate((size_t)(class_count * values) * sizeof *prototypes);
+	mp_random_fill(&unit, key_of(seed, in->name, "prototypes"), MP_F32, 0, class_count * values, prototypes);
 	uint64_t noise = key_of(seed, in->name, part);
 	for (long k = 0; k < samples; k++, out += elements) {
-		const float *prototype = prototypes + class_of(classes, k) % (uint32_t)class_count * (uint64_t)runs;
+		const float *prototype = prototypes + class_of(classes, k) % (uint32_t)class_count * (uint64_t)values;
 		mp_random_fill(&unit, noise, MP_F32, k * elements, elements, out);
 		for (long i = 0; i < elements; i++)
-			out[i] = 0.5f * out[i] + 0.5f * prototype[i / RUN];
+			out[i] = 0.5f * out[i] + 0.5f * prototype[map[i]];
 	}
 	free(prototypes);
+	free(map);
 }
 
-// The number of hidden classes: the smallest limit of an integer input, within reason.
-static int count_classes(const struct mp_model *m)
+// The number of hidden classes: the smallest limit of an integer input, but few enough that each is seen several times.
+static int count_classes(const struct mp_model *m, long samples)
 {
-	int classes = 0;
+	long most = samples / OF_A_CLASS > 2 ? samples / OF_A_CLASS : 2, classes = 0;
 	for (int i = 0; i < m->input_count; i++) {
 		const struct mp_input *in = &m->inputs[i];
 		if (in->type == MP_I32 && in->limit > 0 && (classes == 0 || in->limit < classes))
-			classes = in->limit < 1 << 10 ? (int)in->limit : 1 << 10;
+			classes = in->limit;
 	}
-	return classes ? classes : CLASSES;
+	classes = classes ? classes : CLASSES;
+	return (int)(classes < most ? classes : most);
 }
 
 // At least 4 batches; fewer samples than usual where they are large.
@@ -92,8 +105,8 @@ void mp_synthetic_open(struct mp_dataset *d, uint64_t seed, bool evaluation)
 	const struct mp_model *m = d->model;
 	const char *part = evaluation ? "evaluation" : "training";
 	uint64_t classes = key_of(seed, "class", part);
-	int class_count = count_classes(m);
 	d->samples = count_samples(m);
+	int class_count = count_classes(m, d->samples);
 	for (int i = 0; i < m->input_count; i++) {
 		const struct mp_input *in = &m->inputs[i];
 		d->memory[i] = mp_allocate((size_t)(d->samples * mp_input_elements(in)) * 4);

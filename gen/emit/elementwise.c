@@ -142,6 +142,11 @@ static const char *operand_text(const Chain *chain, const Node *node, const Tens
 	return arena_printf(arena, "x%d[%s]", index, index_of(chain, &chain->inputs.at[index]));
 }
 
+static bool has_scale_argument(const Node *node)
+{
+	return strchr(op_table[node->op].expression, ';') != NULL;
+}
+
 static const char *body_text(const Chain *chain, const char *real)
 {
 	const Emit *emit = chain->kernels->emit;
@@ -149,12 +154,14 @@ static const char *body_text(const Chain *chain, const char *real)
 	for (int i = 0; i < chain->step->nodes.count; i++) {
 		const Node *node = chain->step->nodes.at[i];
 		const char *expression = op_table[node->op].expression;
-		int letters = (int)strcspn(expression, ",");
+		int letters = (int)strcspn(expression, ",;");
 		text_add(&body, "%s%s t%d = %.*s(", i ? "\n" : "", real, i, letters, expression);
 		for (int k = 0; k < node->ins; k++)
 			text_add(&body, "%s%s", k ? ", " : "", operand_text(chain, node, node->in[k]));
-		if (expression[letters])
+		if (expression[letters] == ',')
 			text_add(&body, "%s%s", node->ins ? ", " : "", c_number(emit->arena, emit->plan->graph->real, node->attributes.scale));
+		else if (expression[letters])
+			text_add(&body, ", scale%d", i);
 		text_add(&body, ");");
 		for (int k = 0; k < chain->outputs.count; k++)
 			if (chain->outputs.at[k] == node->out[0])
@@ -170,6 +177,9 @@ static const char *parameter_text(const Chain *chain, const char *real, const ch
 		text_add(&text, "%s *%sy%d, ", real, restricted, i);
 	for (int i = 0; i < chain->inputs.count; i++)
 		text_add(&text, "const %s *%sx%d, ", real, restricted, i);
+	for (int i = 0; i < chain->step->nodes.count; i++)
+		if (has_scale_argument(chain->step->nodes.at[i]))
+			text_add(&text, "%s scale%d, ", real, i);
 	text.at[text.length - 1] = 0;
 	return text.at;
 }
@@ -181,6 +191,9 @@ static const char *argument_text(const Chain *chain)
 		text_add(&text, "y%d, ", i);
 	for (int i = 0; i < chain->inputs.count; i++)
 		text_add(&text, "x%d, ", i);
+	for (int i = 0; i < chain->step->nodes.count; i++)
+		if (has_scale_argument(chain->step->nodes.at[i]))
+			text_add(&text, "scale%d, ", i);
 	text.at[text.length - 1] = 0;
 	return text.at;
 }
@@ -211,6 +224,8 @@ static const char *formula(const Chain *chain, const Tensor *t)
 		text_add(&text, "%s%s", i ? ", " : "", formula(chain, node->in[i]));
 	if (strchr(op_table[node->op].expression, ','))
 		text_add(&text, "%s%.9g", node->ins ? ", " : "", node->attributes.scale);
+	else if (has_scale_argument(node))
+		text_add(&text, ", scale");
 	text_add(&text, ")");
 	return text.at;
 }
@@ -240,6 +255,9 @@ const char *elementwise_call(Kernels *kernels, const Role *role, const Step *ste
 		text_add(&call, "%s, ", place_of(emit, role, chain.outputs.at[i], slot));
 	for (int i = 0; i < chain.inputs.count; i++)
 		text_add(&call, "%s, ", place_of(emit, role, chain.inputs.at[i].tensor, slot));
+	for (int i = 0; i < step->nodes.count; i++)
+		if (has_scale_argument(step->nodes.at[i]))
+			text_add(&call, "%s, ", c_number(emit->arena, emit->plan->graph->real, step->nodes.at[i]->attributes.scale));
 	if (chain.rows)
 		text_add(&call, "%ld, %ld", chain.elements / chain.columns, chain.columns);
 	else

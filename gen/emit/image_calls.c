@@ -120,7 +120,7 @@ bool add_image_extents(Text *call, const Emit *emit, const Node *node, const cha
 	case OP_ADAPTIVE_AVG_POOL2D: case OP_ADAPTIVE_AVG_POOL2D_GRAD:
 		add_pool(call, emit, node);
 		break;
-	case OP_NORMALIZE_SUMS:
+	case OP_NORMALIZE_SUMS: case OP_NORMALIZE_RELU_SUMS:
 		check_groups(emit, node);
 		add_chunks(call, emit, node);
 		break;

@@ -88,7 +88,7 @@ Tensor *add_batch_norm(Graph *graph, const char *name, const Location *location,
 	of.scale = 1 / (double)of.rows;
 	if (of.rows < 2)
 		fail_at(location, "batch_norm2d: %s has one value for each channel in a micro-batch of a replica: its variance is not defined\n"
-		        "use fewer micro-batches, a larger batch%s", tensor_text(graph, norm->x), norm->synchronised ? "" : ", or sync = true");
+		        "use fewer micro-batches, a larger batch%s", tensor_text(graph, norm->x), replicas > 1 && !norm->synchronised ? ", or sync = true" : "");
 	Node *made = statistics(graph, name, location, norm, &of);
 	RunningStatistics running = {norm->running_mean, norm->running_var, norm->batches_tracked, made->out[0], made->out[1],
 	                             norm->momentum, made};
@@ -163,15 +163,24 @@ static Tensor *sum_over(Gradient *g, int input, const char *what, Tensor *t, int
 	return make_backward(g, OP_SUM, what ? part_name(g, input, what) : g->names[input], &t, 1, &over);
 }
 
+// Where a ReLU alone reads the result, its gradient is the cotangent d here. The sign that it asks for can be computed from x,
+// which is read anyway: then d needs no memory. Gives the ReLU's own cotangent, or NULL.
+static Tensor *before_relu(const Gradient *g)
+{
+	const Node *mask = g->dout[0]->producer;
+	bool relu = mask->op == OP_RELU_GRAD && mask->in[1]->producer->op == OP_RELU && mask->in[1]->producer->in[0] == g->node->out[0];
+	return relu ? mask->in[0] : NULL;
+}
+
 // With n rows in a group: dweight = sum dy xhat, dbias = sum dy,
 // dx = weight rstd (dy - (sum dy) / n - xhat (sum dy xhat) / n), the path through mean and variance included.
 void gradient_normalize(Gradient *g)
 {
 	enum { X, MEAN, RSTD, WEIGHT, BIAS };
-	Tensor **in = g->node->in, *d = g->dout[0];
+	Tensor **in = g->node->in, *relu = before_relu(g), *d = relu ? relu : g->dout[0];
 	const Attributes *of = &g->node->attributes;
-	Tensor *sums_in[] = {d, in[X], in[MEAN], in[RSTD]};
-	Node *chunks = make_backward(g, OP_NORMALIZE_SUMS, part_name(g, X, "chunks"), sums_in, 4, of)->producer;
+	Tensor *sums_in[] = {d, in[X], in[MEAN], in[RSTD], in[WEIGHT], in[BIAS]};
+	Node *chunks = make_backward(g, relu ? OP_NORMALIZE_RELU_SUMS : OP_NORMALIZE_SUMS, part_name(g, X, "chunks"), sums_in, relu ? 6 : 4, of)->producer;
 	Tensor *sum = sum_over(g, X, "sum", chunks->out[0], 1), *product = sum_over(g, X, "product", chunks->out[1], 1);
 	if (g->wanted[WEIGHT])
 		g->din[WEIGHT] = sum_over(g, WEIGHT, NULL, product, 0);
@@ -183,8 +192,8 @@ void gradient_normalize(Gradient *g)
 		sum = make_backward(g, OP_GROUP_SUM, part_name(g, X, "group_sum"), &sum, 1, of);
 		product = make_backward(g, OP_GROUP_SUM, part_name(g, X, "group_product"), &product, 1, of);
 	}
-	Tensor *grad_in[] = {d, in[X], in[MEAN], in[RSTD], in[WEIGHT], sum, product};
-	g->din[X] = make_backward(g, OP_NORMALIZE_GRAD, g->names[X], grad_in, 7, of);
+	Tensor *grad_in[] = {d, in[X], in[MEAN], in[RSTD], in[WEIGHT], sum, product, in[BIAS]};
+	g->din[X] = make_backward(g, relu ? OP_NORMALIZE_RELU_GRAD : OP_NORMALIZE_GRAD, g->names[X], grad_in, relu ? 8 : 7, of);
 }
 
 // ---- placements. Synchronised statistics are one for all replicas: Shard(0) in time, Replicate on dp.

@@ -54,6 +54,9 @@ static void values(void)
 	mp_column_gather(&inputs[1], &d->columns[1], index, 3, label);
 	CHECK(label[0] == -1 && label[1] == -1 && label[2] == -1);
 	mp_dataset_close(d);
+	d = mp_dataset_open(&training, make("image\":{\"dtype\":\"F32\",\"shape\":[5,1,4,3]", 240, LABEL, 5), false);
+	CHECK(mp_dataset_samples(d) == 5);
+	mp_dataset_close(d);
 	d = mp_dataset_open(&training, make("image\":{\"dtype\":\"F32\",\"shape\":[5,4,3]", 240, "label\":{\"dtype\":\"U8\",\"shape\":[5,1]", 5), true);
 	CHECK(mp_dataset_samples(d) == 5);
 	mp_dataset_close(d);
@@ -72,6 +75,7 @@ static void refusals(void)
 		{"label\":{\"dtype\":\"U8\",\"shape\":[3]", 3, NULL, 0, "lacks inputs of the spec: image"},
 		{"image\":{\"dtype\":\"U8\",\"shape\":[5,13]", 65, LABEL, 5, "image is U8 [5, 13], but each sample of the spec's input is F32 [1, 4, 3]"},
 		{"image\":{\"dtype\":\"U8\",\"shape\":[5,3,4]", 60, LABEL, 5, "image is U8 [5, 3, 4]"},
+		{"image\":{\"dtype\":\"U8\",\"shape\":[5,2,4,3]", 120, LABEL, 5, "image is U8 [5, 2, 4, 3]"},
 		{"image\":{\"dtype\":\"U8\",\"shape\":[5]", 5, LABEL, 5, "image is U8 [5]"},
 		{"image\":{\"dtype\":\"I32\",\"shape\":[5,12]", 240, LABEL, 5, "image is I32 [5, 12]"},
 		{IMAGE, 60, "label\":{\"dtype\":\"U8\",\"shape\":[4]", 4, "holds 4 samples, the inputs before it hold 5"},
@@ -125,15 +129,76 @@ static void synthetic_is_learnable(void)
 	mp_dataset_close(d);
 }
 
+// The nearest of these class means; x holds n values.
+static int nearest(const double *mean, int classes, const float *x, int n)
+{
+	int best = 0;
+	double least = INFINITY;
+	for (int c = 0; c < classes; c++) {
+		double distance = 0;
+		for (int i = 0; i < n; i++)
+			distance += pow(mean[c * n + i] - x[i], 2);
+		if (distance < least)
+			least = distance, best = c;
+	}
+	return best;
+}
+
+enum { SIDE = 24, PART = 8, CHANNELS = 3, CORNER = CHANNELS * PART * PART, KINDS = 10 };
+
+// One corner of an image and the mean of each channel.
+static void look(const float *x, int from, float corner[CORNER], float channel[CHANNELS])
+{
+	for (int i = 0; i < CORNER; i++)
+		corner[i] = x[(i / PART / PART * SIDE + i / PART % PART + from) * SIDE + i % PART + from];
+	for (int c = 0; c < CHANNELS; c++) {
+		double sum = 0;
+		for (int i = 0; i < SIDE * SIDE; i++)
+			sum += x[c * SIDE * SIDE + i];
+		channel[c] = (float)(sum / (SIDE * SIDE));
+	}
+}
+
+// What marks the class of an image is the same everywhere in it: means of one corner, learnt from training samples,
+// predict the labels of evaluation samples from the opposite corner. And the mean of each channel over all pixels, which
+// is what many convolutional models end with, does so too.
+static void synthetic_images_are_learnable(void)
+{
+	static const struct mp_input images[] = {{"image", MP_F32, 3, {CHANNELS, SIDE, SIDE}, 0}, {"label", MP_I32, 0, {0}, KINDS}};
+	static double corners[KINDS][CORNER], channels[KINDS][CHANNELS];
+	struct mp_model m = training;
+	m.inputs = images;
+	struct mp_dataset *d = mp_dataset_open(&m, "synthetic:8", false), *e = mp_dataset_open(&m, "synthetic:8", true);
+	const int32_t *label = d->columns[1].values, *target = e->columns[1].values;
+	float corner[CORNER], channel[CHANNELS];
+	long count[KINDS] = {0}, by_corner = 0, by_channel = 0;
+	for (long k = 0; k < d->samples; k++)
+		count[label[k]]++;
+	for (long k = 0; k < d->samples; k++) {
+		look((const float *)d->columns[0].values + k * CHANNELS * SIDE * SIDE, 0, corner, channel);
+		for (int i = 0; i < CORNER; i++)
+			corners[label[k]][i] += corner[i] / (double)count[label[k]];
+		for (int c = 0; c < CHANNELS; c++)
+			channels[label[k]][c] += channel[c] / (double)count[label[k]];
+	}
+	for (long k = 0; k < e->samples; k++) {
+		look((const float *)e->columns[0].values + k * CHANNELS * SIDE * SIDE, SIDE - PART, corner, channel);
+		by_corner += nearest(corners[0], KINDS, corner, CORNER) == target[k];
+		by_channel += nearest(channels[0], KINDS, channel, CHANNELS) == target[k];
+	}
+	CHECK(by_corner > 0.95 * (double)e->samples && by_channel > 0.8 * (double)e->samples);
+	mp_dataset_close(e);
+	mp_dataset_close(d);
+}
+
 // The values do not depend on the type; large samples do not take much memory; there are always 4 batches.
 static void synthetic_shapes(void)
 {
-	static const struct mp_input wide[] = {{"image", MP_F64, 1, {12}, 0}, {"label", MP_I32, 0, {0}, 3}};
-	static const struct mp_input large[] = {{"image", MP_F32, 3, {3, 224, 224}, 0}};
+	static const struct mp_input wide[] = {{"image", MP_F64, 3, {1, 4, 3}, 0}, {"label", MP_I32, 0, {0}, 3}};
+	static const struct mp_input large[] = {{"image", MP_F32, 3, {3, 224, 224}, 0}, {"label", MP_I32, 0, {0}, 1000}};
 	struct mp_model f64 = training, big = training;
 	f64.inputs = wide;
 	big.inputs = large;
-	big.input_count = 1;
 	big.batch = 16;
 	struct mp_dataset *d = mp_dataset_open(&training, "synthetic", false), *e = mp_dataset_open(&f64, "synthetic", false);
 	CHECK(!memcmp(d->columns[0].values, e->columns[0].values, 4096 * 12 * sizeof(float)));
@@ -145,6 +210,11 @@ static void synthetic_shapes(void)
 	mp_dataset_close(d);
 	d = mp_dataset_open(&big, "synthetic", false);
 	CHECK(d->samples == 256);
+	int seen[1000] = {0};
+	for (long k = 0; k < 256; k++)
+		seen[((const int32_t *)d->columns[1].values)[k]]++;
+	for (int c = 0; c < 1000; c++)
+		CHECK(c < 32 ? seen[c] > 0 : seen[c] == 0);
 	mp_dataset_close(d);
 	big.inputs = inputs;
 	big.batch = 2000;
@@ -158,5 +228,6 @@ void test_data(void)
 	values();
 	refusals();
 	synthetic_is_learnable();
+	synthetic_images_are_learnable();
 	synthetic_shapes();
 }

@@ -10,7 +10,7 @@ static const struct mp_model model = {.name = "test", .training = true, .axis = 
 
 static void write_idx(const char *name, bool gzip, uint32_t magic, const uint32_t *shape, int dims, size_t n)
 {
-	unsigned char bytes[256];
+	static unsigned char bytes[1 << 12];
 	size_t size = 0;
 	char path[128];
 	for (int k = -1; k < dims; k++)
@@ -56,6 +56,46 @@ static void good(void)
 	struct mp_dataset *d = mp_dataset_open(&inference, folder, false);
 	CHECK(mp_dataset_samples(d) == 7 && !mp_dataset_has(d, "label"));
 	mp_dataset_close(d);
+}
+
+// Every shape that a 28 x 28 image may be given in a spec, and some that it may not: no image is resized or turned.
+static void shapes(void)
+{
+	static const struct {
+		int dims;
+		long shape[4];
+		const char *refused;            // how a message prints it; NULL: read
+	} cases[] = {
+		{1, {784}, NULL}, {2, {28, 28}, NULL}, {3, {1, 28, 28}, NULL}, {3, {28, 28, 1}, NULL}, {2, {784, 1}, NULL}, {3, {1, 1, 784}, NULL},
+		{3, {3, 28, 28}, "[3, 28, 28]"}, {3, {1, 32, 32}, "[1, 32, 32]"}, {2, {14, 56}, "[14, 56]"}, {3, {4, 14, 14}, "[4, 14, 14]"},
+		{1, {783}, "[783]"}, {3, {1, 28, 27}, "[1, 28, 27]"}, {0, {0}, "[]"},
+	};
+	if (mp_exists(at("idx")))
+		mp_remove_folder(at("idx"));
+	mkdir(at("idx"), 0777);
+	write_idx("train-images-idx3-ubyte", true, 0x803, (uint32_t[]){3, 28, 28}, 3, 3 * 784);
+	write_idx("train-labels-idx1-ubyte", true, 0x801, (uint32_t[]){3}, 1, 3);
+	for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++) {
+		struct mp_input in[] = {inputs[0], {"image", MP_F32, cases[k].dims, {0}, 0}};
+		struct mp_model m = model;
+		char part[128];
+		memcpy(in[1].shape, cases[k].shape, sizeof cases[k].shape);
+		m.inputs = in;
+		if (cases[k].refused) {
+			snprintf(part, sizeof part, "a sample is U8 [28, 28], but the spec's input image is F32 %s", cases[k].refused);
+			REFUSES(1, part, mp_dataset_open(&m, at("idx"), false));
+			continue;
+		}
+		struct mp_dataset *d = mp_dataset_open(&m, at("idx"), false);
+		static const long index[] = {2};
+		float image[784];
+		long wrong = 0;
+		mp_column_gather(&in[1], &d->columns[1], index, 1, image);
+		for (int i = 0; i < 784; i++)
+			wrong += image[i] != (float)((2 * 784 + i) * 5 % 256) / 255.0f;
+		CHECK(wrong == 0 && mp_dataset_samples(d) == 3);
+		mp_dataset_close(d);
+	}
 }
 
 static void bad(void)
@@ -134,6 +174,7 @@ static void fashion_mnist(void)
 void test_idx(void)
 {
 	good();
+	shapes();
 	bad();
 	damaged();
 	fashion_mnist();

@@ -156,6 +156,54 @@ static void conversions(void)
 	CHECK(mp_file_type_fits(MP_FILE_U8, MP_F32) && mp_file_type_fits(MP_FILE_I64, MP_I32) && mp_file_type_fits(MP_FILE_F64, MP_F32));
 }
 
+// Every half and bfloat16, and every pair of types at an odd address, against the definition of the types.
+static void every_conversion(void)
+{
+	static uint16_t halves[65536];
+	static float f32[65536], brains[65536];
+	static double f64[65536];
+	for (int i = 0; i < 65536; i++)
+		halves[i] = (uint16_t)i;
+	mp_file_convert(MP_FILE_F16, halves, 65536, MP_F32, f32);
+	mp_file_convert(MP_FILE_F16, halves, 65536, MP_F64, f64);
+	mp_file_convert(MP_FILE_BF16, halves, 65536, MP_F32, brains);
+	long wrong = 0;
+	for (int i = 0; i < 65536; i++) {
+		int exponent = i >> 10 & 31, fraction = i & 1023;
+		double value = exponent == 31 ? (fraction ? (double)NAN : (double)INFINITY) :
+		               exponent ? ldexp(1024 + fraction, exponent - 25) : ldexp(fraction, -24);
+		uint32_t word;
+		memcpy(&word, &brains[i], 4);
+		wrong += word != (uint32_t)i << 16;
+		wrong += isnan(value) ? !isnan(f32[i]) || !isnan(f64[i]) : f32[i] != (float)(i >> 15 ? -value : value) || f64[i] != f32[i];
+		wrong += !signbit(f32[i]) != !(i >> 15);
+	}
+	CHECK(wrong == 0);
+	static const struct {
+		enum mp_file_type from;
+		unsigned char bytes[17];        // of two values, after one that is skipped
+		double a, b;
+	} cases[] = {
+		{MP_FILE_F64, {0, 0, 0, 0, 0, 0, 0, 0xF8, 0x3F, 0, 0, 0, 0, 0, 0, 0, 0xC0}, 1.5, -2},
+		{MP_FILE_F32, {0, 0, 0, 0xC0, 0x3F, 0, 0, 0, 0xC0}, 1.5, -2}, {MP_FILE_F16, {0, 0, 0x3E, 0, 0xC0}, 1.5, -2},
+		{MP_FILE_BF16, {0, 0xC0, 0x3F, 0, 0xC0}, 1.5, -2}, {MP_FILE_U8, {0, 200, 7}, 200, 7}, {MP_FILE_I8, {0, 200, 7}, -56, 7},
+		{MP_FILE_I16, {0, 0xFF, 0xFF, 1, 2}, -1, 513}, {MP_FILE_U16, {0, 0xFF, 0xFF, 1, 2}, 65535, 513},
+		{MP_FILE_I32, {0, 0xFE, 0xFF, 0xFF, 0xFF, 0, 1, 0, 0}, -2, 256},
+		{MP_FILE_I64, {0, 0xFE, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0, 1, 0, 0, 0, 0, 0, 0}, -2, 256},
+	};
+	for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++) {
+		float f[2];
+		double d[2];
+		int32_t n[2];
+		if (mp_file_type_fits(cases[k].from, MP_F32)) {
+			CHECK(mp_file_convert(cases[k].from, cases[k].bytes + 1, 2, MP_F32, f) == -1 && f[0] == cases[k].a && f[1] == cases[k].b);
+			CHECK(mp_file_convert(cases[k].from, cases[k].bytes + 1, 2, MP_F64, d) == -1 && d[0] == cases[k].a && d[1] == cases[k].b);
+		}
+		if (mp_file_type_fits(cases[k].from, MP_I32))
+			CHECK(mp_file_convert(cases[k].from, cases[k].bytes + 1, 2, MP_I32, n) == -1 && n[0] == cases[k].a && n[1] == cases[k].b);
+	}
+}
+
 static void layouts(void)
 {
 	struct mp_layout l = {0}, m = {0};
@@ -243,6 +291,7 @@ void test_safetensors(void)
 	well_formed();
 	damaged();
 	conversions();
+	every_conversion();
 	layouts();
 	sets();
 }

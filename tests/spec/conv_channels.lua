@@ -1,13 +1,14 @@
--- Filters that read other channels than the image has.
+-- filters for another number of channels
 local nn = require "nn"
-
-local function forward(t)                            -- t.image f32[8,6,5,4]
-  local h = mp.conv2d(t.image, mp.parameter("w", { 6, 5, 3, 3 }, mp.zeros))
-  return { loss = mp.mean(h * h) }
+local function forward(t)
+  local w = mp.parameter("w", { 6, 3, 3, 3 }, mp.zeros)
+  local h = mp.conv2d(t.image, w)
+  local logits = nn.linear("fc", nn.flatten(h), 10)
+  return { loss = mp.cross_entropy(logits, t.label) }
 end
 
 return mp.program {
   forward = forward,
-  data = mp.tensors { image = { "f32", 6, 5, 4 } },
-  batch = 8, optimizer = mp.sgd { lr = 0.1 },
+  data = mp.tensors { image = { "f32", 4, 8, 8 }, label = { "i32" } },
+  batch = 4, optimizer = mp.sgd { lr = 0.1 },
 }

@@ -1,13 +1,13 @@
--- Groups that the channels do not divide into.
+-- groups that do not divide the channels
 local nn = require "nn"
-
-local function forward(t)                            -- t.image f32[8,6,5,4]
-  local h = nn.conv2d("first", t.image, 6, 3, { groups = 4 })
-  return { loss = mp.mean(h * h) }
+local function forward(t)
+  local h = nn.conv2d("conv", t.image, 6, 3, { groups = 3 })
+  local logits = nn.linear("fc", nn.flatten(h), 10)
+  return { loss = mp.cross_entropy(logits, t.label) }
 end
 
 return mp.program {
   forward = forward,
-  data = mp.tensors { image = { "f32", 6, 5, 4 } },
-  batch = 8, optimizer = mp.sgd { lr = 0.1 },
+  data = mp.tensors { image = { "f32", 4, 8, 8 }, label = { "i32" } },
+  batch = 4, optimizer = mp.sgd { lr = 0.1 },
 }

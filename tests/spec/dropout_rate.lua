@@ -1,13 +1,13 @@
--- A rate at which nothing is left.
+-- a rate of one drops everything
 local nn = require "nn"
-
-local function forward(t)                            -- t.image f32[8,6,5,4]
+local function forward(t)
   local h = nn.dropout(t.image, 1)
-  return { loss = mp.mean(h * h) }
+  local logits = nn.linear("fc", nn.flatten(h), 10)
+  return { loss = mp.cross_entropy(logits, t.label) }
 end
 
 return mp.program {
   forward = forward,
-  data = mp.tensors { image = { "f32", 6, 5, 4 } },
-  batch = 8, optimizer = mp.sgd { lr = 0.1 },
+  data = mp.tensors { image = { "f32", 4, 8, 8 }, label = { "i32" } },
+  batch = 4, optimizer = mp.sgd { lr = 0.1 },
 }

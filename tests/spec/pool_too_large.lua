@@ -1,13 +1,13 @@
--- A window that is larger than the image.
+-- a window larger than the image
 local nn = require "nn"
-
-local function forward(t)                            -- t.image f32[8,6,5,4]
-  local h = nn.max_pool2d(t.image, { 3, 5 })
-  return { loss = mp.mean(h * h) }
+local function forward(t)
+  local h = nn.avg_pool2d(t.image, { 9, 2 })
+  local logits = nn.linear("fc", nn.flatten(h), 10)
+  return { loss = mp.cross_entropy(logits, t.label) }
 end
 
 return mp.program {
   forward = forward,
-  data = mp.tensors { image = { "f32", 6, 5, 4 } },
-  batch = 8, optimizer = mp.sgd { lr = 0.1 },
+  data = mp.tensors { image = { "f32", 4, 8, 8 }, label = { "i32" } },
+  batch = 4, optimizer = mp.sgd { lr = 0.1 },
 }

@@ -1,0 +1,13 @@
+-- a stride of three numbers
+local nn = require "nn"
+local function forward(t)
+  local h = nn.conv2d("conv", t.image, 6, 3, { stride = { 1, 2, 3 } })
+  local logits = nn.linear("fc", nn.flatten(h), 10)
+  return { loss = mp.cross_entropy(logits, t.label) }
+end
+
+return mp.program {
+  forward = forward,
+  data = mp.tensors { image = { "f32", 4, 8, 8 }, label = { "i32" } },
+  batch = 4, optimizer = mp.sgd { lr = 0.1 },
+}
