@@ -5,10 +5,14 @@ BATCH = 64
 
 
 class Spec:
-    """blocks: the most stages; tp: whether it has annotated layers; data: of training; inputs: of inference."""
+    """blocks: the most stages; tp: whether it has annotated layers; data: of training; inputs: of inference.
 
-    def __init__(self, name, path, blocks, tp, data, inputs, *define):
+    statistics: None; "replica" where batch norm is that of each replica's micro-batch, so that dp replicas with m
+    micro-batches compute what one device does with dp * m; or "all". steep: rounding errors of f32 grow while it trains."""
+
+    def __init__(self, name, path, blocks, tp, data, inputs, *define, statistics=None, steep=False):
         self.name, self.path, self.blocks, self.tp, self.data, self.inputs = name, ROOT / path, blocks, tp, data, inputs
+        self.statistics, self.steep = statistics, steep
         self.define = [word for pair in define for word in ("-D", pair)]
 
     def __str__(self):
@@ -17,6 +21,14 @@ class Spec:
     def takes(self, mesh):
         """Whether the mesh, a (dp, tp, pp), works for it: more is refused."""
         return mesh[2] <= self.blocks and (self.tp or mesh[1] == 1)
+
+    def trains(self, mesh, dtype):
+        """Whether losses on the mesh can be compared with one device's."""
+        return self.takes(mesh) and (not self.steep or dtype == "f64" or mesh[:2] == (1, 1))
+
+    def same_microbatches(self, mesh, microbatches):
+        """The micro-batches with which one device computes the same."""
+        return microbatches * mesh[0] if self.statistics == "replica" else microbatches
 
 
 IMAGE = {"image": [784]}
@@ -36,6 +48,14 @@ SPECS = [
     Spec("side_output", "tests/equality/side_output.lua", 3, True, "synthetic", {"x": [6]}),
     Spec("momentum", "specs/mlp.lua", 4, True, FASHION, IMAGE, "momentum=0.9", "weight_decay=0.001", "schedule=linear",
          "width=101"),
+    Spec("convnet", "specs/convnet.lua", 5, True, "synthetic", {"image": [3, 12, 12]}, "image=12", "width=6", "lr=0.02",
+         "momentum=0.9", "weight_decay=0.001", statistics="replica"),
+    Spec("resnet", "specs/resnet.lua", 8, True, "synthetic", {"image": [3, 16, 16]}, "image=16", "width=4", "classes=10",
+         statistics="replica", steep=True),
+    Spec("resnet_sync", "specs/resnet.lua", 8, True, "synthetic", {"image": [1, 16, 16]}, "channels=1", "image=16", "width=3",
+         "classes=7", "cuts=layers", "sync=true", statistics="all", steep=True),
+    Spec("images", "tests/equality/images.lua", 6, True, "synthetic", {"x": [3, 9, 7]}, statistics="replica"),
+    Spec("drops", "tests/equality/drops.lua", 6, True, "synthetic", {"x": [2, 6, 5]}, statistics="all"),
 ]
 # The smallest case of a mistake that the sample of plans need not meet.
 CLASS_SHARDS = Spec("class_shards", "tests/equality/class_shards.lua", 1, True, "synthetic", {"x": [4]})

@@ -1,0 +1,13 @@
+-- The shard of a batch norm is true or false.
+local nn = require "nn"
+
+local function forward(t)                            -- t.image f32[8,6,5,4]
+  local h = nn.batch_norm2d("norm", t.image, { shard = "column" })
+  return { loss = mp.mean(h * h) }
+end
+
+return mp.program {
+  forward = forward,
+  data = mp.tensors { image = { "f32", 6, 5, 4 } },
+  batch = 8, optimizer = mp.sgd { lr = 0.1 },
+}

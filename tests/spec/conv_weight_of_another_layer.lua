@@ -1,0 +1,14 @@
+-- A shared weight of another kernel.
+local nn = require "nn"
+
+local function forward(t)                            -- t.image f32[8,6,5,4]
+  local w = mp.parameter("w", { 8, 6, 3, 3 }, mp.zeros)
+  local h = nn.conv2d("first", t.image, 8, 5, { weight = w, padding = 2 })
+  return { loss = mp.mean(h * h) }
+end
+
+return mp.program {
+  forward = forward,
+  data = mp.tensors { image = { "f32", 6, 5, 4 } },
+  batch = 8, optimizer = mp.sgd { lr = 0.1 },
+}

@@ -1,0 +1,13 @@
+-- A size of three dims.
+local nn = require "nn"
+
+local function forward(t)                            -- t.image f32[8,6,5,4]
+  local h = nn.adaptive_avg_pool2d(t.image, { 2, 2, 2 })
+  return { loss = mp.mean(h * h) }
+end
+
+return mp.program {
+  forward = forward,
+  data = mp.tensors { image = { "f32", 6, 5, 4 } },
+  batch = 8, optimizer = mp.sgd { lr = 0.1 },
+}
