@@ -42,11 +42,20 @@ static void add_text(const Emit *emit, Output *output, const char *path, const T
 	add_file(emit, output, path, text->at, text->length);
 }
 
+static bool convolves(const Plan *plan)
+{
+	for (int s = 0; s < plan->stages; s++)
+		if (plan->roles[s].convs.count)
+			return true;
+	return false;
+}
+
+// Programs without convolutions need no cuDNN.
 static void add_runtime(const Emit *emit, Output *output)
 {
-	const char *path;
+	const char *path, *left_out = convolves(emit->plan) ? "runtime/cuda/no_conv.c" : "runtime/cuda/conv.c";
 	for (int i = 0; (path = embedded_path(i)); i++) {
-		if (strncmp(path, "runtime/", 8))
+		if (strncmp(path, "runtime/", 8) || !strcmp(path, left_out))
 			continue;
 		size_t size;
 		const char *bytes = embedded_file(path, &size);

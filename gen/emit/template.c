@@ -325,12 +325,16 @@ void expand_build_file(Text *out, const char *template_text, const char *header,
 	add_build(&host, "build-host/libmp-host.a", "archive", &host_runtime);
 	add_build(&host, "bin/${name}-host", "host_link", &host_objects);
 	add_build(&cuda, "bin/$name", "cuda_link", &cuda_objects);
+	bool convolutions = false; // mp_conv on GPUs is cuDNN's
+	for (int i = 0; i < count; i++)
+		convolutions |= !strcmp(paths[i], "runtime/cuda/conv.c");
 	Binding slots[] = {
 		{"header", header},
+		{"libraries", convolutions ? "libraries = -lcublasLt -lcudnn" : "libraries = -lcublasLt"},
 		{"name", arena_printf(out->arena, "name = %s", ninja_path(out->arena, program_name))},
 		{"cuda", cuda.at},
 		{"host", host.at},
 	};
-	Expansion e = {.template_name = "build.ninja", .marker = "#@", .slots = slots, .slot_count = 4};
+	Expansion e = {.template_name = "build.ninja", .marker = "#@", .slots = slots, .slot_count = 5};
 	expand(out, &e, template_text);
 }
