@@ -8,7 +8,7 @@
 //
 // Ways to walk over data, all in a fixed order for given extents, whatever the grid:
 //   elements   for (long i = mp_first(); i < n; i += mp_stride())                      grid mp_blocks(n)
-//   matrices   mp_row_first/mp_row_stride, mp_column_first/mp_column_stride            grid mp_matrix_blocks(...)
+//   matrices   MP_MATRIX, or mp_row_first/mp_row_stride and mp_column_first/mp_column_stride   grid mp_matrix_blocks(...)
 //   rows       for (long row = blockIdx.x; row < rows; row += gridDim.x), a block for each row, reduced with
 //              mp_sum_over, mp_max_over, mp_sum_exp_over, mp_argmax_over               grid mp_row_blocks(rows)
 //   columns    mp_column_sums: a block for each MP_TILE columns
@@ -35,6 +35,13 @@ extern "C" {
 #endif
 #define MP_TILE 8      // columns of one block of mp_column_sums: 32 bytes of f32, the unit of device memory
 #define MP_UNROLL _Pragma("unroll 4") // before a loop over elements: loads of four iterations in flight
+
+// A loop over the elements of a matrix. Here a thread stays in its columns, so that what depends on the column alone is
+// read once; on the host the inner loop runs along the row, for vector registers.
+#define MP_MATRIX(row, rows, column, columns, lanes) \
+	for (long column = mp_column_first(lanes); column < (columns); column += mp_column_stride(lanes)) \
+		MP_UNROLL \
+		for (long row = mp_row_first(lanes); row < (rows); row += mp_row_stride(lanes))
 
 #define MP_LAUNCH(kernel, grid, block, stream, ...) \
 	do { \
@@ -236,6 +243,9 @@ MP_DEVICE void mp_column_sums(const real *__restrict__ x, long n, long stride, i
 #define MP_THREADS 1
 #define MP_TILE 256
 #define MP_UNROLL
+#define MP_MATRIX(row, rows, column, columns, lanes) \
+	for (long row = mp_row_first(lanes); row < (rows); row += mp_row_stride(lanes)) \
+		for (long column = mp_column_first(lanes); column < (columns); column += mp_column_stride(lanes))
 
 struct mp_index { unsigned x, y, z; };
 static thread_local mp_index blockIdx, gridDim;

@@ -20,15 +20,12 @@ static __global__ void tmpl_elementwise_rows_kernel(
 	//@ end
 	long rows, long columns, int lanes)
 {
-	for (long row = mp_row_first(lanes); row < rows; row += mp_row_stride(lanes)) {
-		MP_UNROLL
-		for (long column = mp_column_first(lanes); column < columns; column += mp_column_stride(lanes)) {
-			long i = row * columns + column;
-			//@ slot body
-			real t0 = mp_add(x0[i], x1[column]);
-			y0[i] = mp_relu(t0);
-			//@ end
-		}
+	MP_MATRIX(row, rows, column, columns, lanes) {
+		long i = row * columns + column;
+		//@ slot body
+		real t0 = mp_add(x0[i], x1[column]);
+		y0[i] = mp_relu(t0);
+		//@ end
 	}
 }
 
