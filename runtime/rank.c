@@ -226,9 +226,9 @@ static void close_device(struct mp_rank *r)
 	ncclComm_t part[MP_AXES] = {r->dp_comm, r->tp_comm, r->pp_comm};
 	cudaStream_t stream[] = {r->compute, r->dp_stream, r->tp_stream, r->pp_stream};
 
+	mp_graphs_free(r->graphs, r); // they hold kernels of the libraries
 	mp_conv_release(r);
 	mp_gemm_release(r);
-	mp_graphs_free(r->graphs, r);
 	for (int axis = 0; axis < MP_AXES; axis++)
 		if (part[axis])
 			NCCL(ncclCommDestroy(part[axis]));

@@ -42,20 +42,20 @@ static void add_text(const Emit *emit, Output *output, const char *path, const T
 	add_file(emit, output, path, text->at, text->length);
 }
 
-static bool convolves(const Plan *plan)
+// A program without convolutions is built without cuDNN: no_conv.c takes the place of conv.c.
+static const char *left_out(const Emit *emit)
 {
-	for (int s = 0; s < plan->stages; s++)
-		if (plan->roles[s].convs.count)
-			return true;
-	return false;
+	bool convolves = false;
+	for (int s = 0; s < emit->plan->stages; s++)
+		convolves |= emit->plan->roles[s].convs.count > 0;
+	return convolves ? "runtime/cuda/no_conv.c" : "runtime/cuda/conv.c";
 }
 
-// Programs without convolutions need no cuDNN.
 static void add_runtime(const Emit *emit, Output *output)
 {
-	const char *path, *left_out = convolves(emit->plan) ? "runtime/cuda/no_conv.c" : "runtime/cuda/conv.c";
+	const char *path;
 	for (int i = 0; (path = embedded_path(i)); i++) {
-		if (strncmp(path, "runtime/", 8) || !strcmp(path, left_out))
+		if (strncmp(path, "runtime/", 8) || !strcmp(path, left_out(emit)))
 			continue;
 		size_t size;
 		const char *bytes = embedded_file(path, &size);

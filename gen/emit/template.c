@@ -312,9 +312,11 @@ void expand_build_file(Text *out, const char *template_text, const char *header,
 {
 	Text cuda = {.arena = out->arena}, host = {.arena = out->arena};
 	Paths cuda_objects = {0}, host_objects = {0}, host_runtime = {0};
+	bool convolves = false;
 	for (int i = 0; i < count; i++) {
 		if (!is_source(paths[i]))
 			continue;
+		convolves |= !strcmp(paths[i], "runtime/cuda/conv.c");
 		if (!in_folder(paths[i], "runtime/host/"))
 			add_object(&cuda, "build", "cuda", paths[i], &cuda_objects);
 		if (!in_folder(paths[i], "runtime/cuda/"))
@@ -325,13 +327,10 @@ void expand_build_file(Text *out, const char *template_text, const char *header,
 	add_build(&host, "build-host/libmp-host.a", "archive", &host_runtime);
 	add_build(&host, "bin/${name}-host", "host_link", &host_objects);
 	add_build(&cuda, "bin/$name", "cuda_link", &cuda_objects);
-	bool convolutions = false; // mp_conv on GPUs is cuDNN's
-	for (int i = 0; i < count; i++)
-		convolutions |= !strcmp(paths[i], "runtime/cuda/conv.c");
 	Binding slots[] = {
 		{"header", header},
-		{"libraries", convolutions ? "libraries = -lcublasLt -lcudnn" : "libraries = -lcublasLt"},
 		{"name", arena_printf(out->arena, "name = %s", ninja_path(out->arena, program_name))},
+		{"libraries", convolves ? "libraries = -lcudnn -lcublasLt -lnccl" : "libraries = -lcublasLt -lnccl"},
 		{"cuda", cuda.at},
 		{"host", host.at},
 	};

@@ -37,7 +37,8 @@ void template_declaration(Text *out, const char *template_name, const char *temp
 // program_name  as in bin/NAME
 // paths         the emitted files relative to the emitted directory, in the order wanted. Those ending in .c and .cu
 //               are compiled: runtime/cuda/ for the CUDA build, runtime/host/ for the host, others for both. On the
-//               host, what lies in runtime/ goes through the archive that can be taken prebuilt.
+//               host, what lies in runtime/ goes through the archive that can be taken prebuilt. cuDNN is linked if
+//               runtime/cuda/conv.c is among them.
 void expand_build_file(Text *out, const char *template_text, const char *header, const char *program_name,
                        const char *const *paths, int count);
 

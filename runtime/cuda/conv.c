@@ -330,7 +330,8 @@ static struct engine plan_convolution(struct mp_rank *r, const struct mp_conv *v
 static struct engine plan_addition(struct mp_rank *r, const struct mp_conv *v, size_t workspace, char *why)
 {
 	struct graph g = {.conv = v, .tensor_cores = true};
-	int64_t rows = v->bias ? (int64_t)v->n * v->p * v->q : v->k, columns = v->bias ? v->k : (int64_t)v->r * v->s * (v->c / v->groups);
+	int64_t rows = v->bias ? (int64_t)v->n * v->p * v->q : v->k;
+	int64_t columns = v->bias ? v->k : (int64_t)v->r * v->s * (v->c / v->groups);
 	Descriptor left = matrix(&g, ID_LEFT, rows, columns), right = matrix(&g, ID_RIGHT, v->bias ? 1 : rows, columns);
 	Descriptor operation = addition(&g, left, right, matrix(&g, ID_SUM, rows, columns));
 

@@ -1,9 +1,9 @@
-// no_conv.c: takes the place of conv.c in programs without convolutions, which so need no cuDNN.
+// What mp_rank_open and mp_rank_close call in programs without convolutions, which need no cuDNN (conv.c).
 #include "mp_run.h"
 
 void mp_conv_prepare(struct mp_rank *r)
 {
-	(void)r;
+	r->conv_plans = NULL;
 }
 
 void mp_conv_release(struct mp_rank *r)

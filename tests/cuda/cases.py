@@ -21,6 +21,9 @@ def compiles(spec, options):
     cuda = cuda_folder()
     if not cuda:
         raise Skip("there is no nvcc on the PATH or in /usr/local/cuda/bin")
+    convolves = "conv" in spec or "resnet" in spec
+    if convolves and not any((path / "cudnn.h").exists() for path in (cuda / "include", pathlib.Path("/usr/include"))):
+        raise Skip("there is no cudnn.h beside nvcc or in /usr/include")
     folder = pathlib.Path(os.environ["MP_TEST_PROGRAMS"]) / fold(f"cuda-{pathlib.Path(spec).stem}-{'-'.join(options)}")
     shutil.rmtree(folder, ignore_errors=True)
     mpgen(ROOT / spec, *options, "-o", folder)
@@ -33,11 +36,13 @@ def compiles(spec, options):
     check("warning" not in result.stdout, "the compiler warns: " + result.stdout[:300])
     libraries = command("ldd", binary).stdout
     check("libcublasLt" in libraries and "libcudart" in libraries and "libnccl" in libraries, f"it links {libraries}")
+    check(("libcudnn" in libraries) == convolves, f"it should link cuDNN exactly if it convolves; it links {libraries}")
 
 
 def cases(long):
     plans = [(spec, [*options, "--mesh", mesh]) for spec, options in PLANS for mesh in ("1", "dp=2,tp=2,pp=2")
              if mesh == "1" or "sharded" not in spec or "layer=pair" in options]
     plans += [("specs/sharded_linear.lua", ["-D", f"layer={l}", "--mesh", "dp=2,tp=2"]) for l in ("column", "row")]
+    plans += [("specs/convnet.lua", ["--mesh", "1"])]
     return [Case(fold(f"{pathlib.Path(spec).stem}-{'-'.join(options)}"), compiles, spec, options)
             for spec, options in plans + (MORE if long else MORE[:1])]
