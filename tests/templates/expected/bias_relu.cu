@@ -4,13 +4,10 @@ static __global__ void bias_relu_kernel(
 	float *__restrict__ y0, const float *__restrict__ x0, const float *__restrict__ x1,
 	long rows, long columns, int lanes)
 {
-	for (long row = mp_row_first(lanes); row < rows; row += mp_row_stride(lanes)) {
-		MP_UNROLL
-		for (long column = mp_column_first(lanes); column < columns; column += mp_column_stride(lanes)) {
-			long i = row * columns + column;
-			float t0 = mp_add(x0[i], x1[column]);
-			y0[i] = mp_relu(t0);
-		}
+	MP_MATRIX(row, rows, column, columns, lanes) {
+		long i = row * columns + column;
+		float t0 = mp_add(x0[i], x1[column]);
+		y0[i] = mp_relu(t0);
 	}
 }
 

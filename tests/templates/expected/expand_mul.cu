@@ -4,13 +4,10 @@ static __global__ void expand_mul_kernel(
 	float *__restrict__ y0, const float *__restrict__ x0, long n0,
 	long rows, long columns, int lanes)
 {
-	for (long row = mp_row_first(lanes); row < rows; row += mp_row_stride(lanes)) {
-		MP_UNROLL
-		for (long column = mp_column_first(lanes); column < columns; column += mp_column_stride(lanes)) {
-			long i = row * columns + column;
-			float t0 = mp_copy(x0[row / n0 * columns + column]);
-			y0[i] = mp_mul(y0[i], t0);
-		}
+	MP_MATRIX(row, rows, column, columns, lanes) {
+		long i = row * columns + column;
+		float t0 = mp_copy(x0[row / n0 * columns + column]);
+		y0[i] = mp_mul(y0[i], t0);
 	}
 }
 

@@ -5,15 +5,12 @@ static __global__ void gelu_two_kernel(
 	const float *__restrict__ x1,
 	long rows, long columns, int lanes)
 {
-	for (long row = mp_row_first(lanes); row < rows; row += mp_row_stride(lanes)) {
-		MP_UNROLL
-		for (long column = mp_column_first(lanes); column < columns; column += mp_column_stride(lanes)) {
-			long i = row * columns + column;
-			float t0 = mp_scale(x1[row], 0.25f);
+	MP_MATRIX(row, rows, column, columns, lanes) {
+		long i = row * columns + column;
+		float t0 = mp_scale(x1[row], 0.25f);
 
-			y0[i] = mp_gelu_erf_grad(t0, x0[i]);
-			y1[i] = mp_gelu_tanh(x0[i]);
-		}
+		y0[i] = mp_gelu_erf_grad(t0, x0[i]);
+		y1[i] = mp_gelu_tanh(x0[i]);
 	}
 }
 
