@@ -14,9 +14,12 @@ MLP = Goal(specs.Spec("mlp", "specs/mlp.lua", 4, True, FASHION, None, "momentum=
 # PyTorch reaches 0.775 so: two convolutions and a mean over the image see little of what is where.
 CONVNET = Goal(specs.Spec("convnet", "specs/convnet.lua", 5, True, FASHION, None, "channels=1", "image=28", "width=16", "lr=0.1",
                           "momentum=0.9", "schedule=linear", statistics="replica"), 16, 1, 0.765, 0.015)
+RESNET = Goal(specs.Spec("resnet", "specs/resnet.lua", 8, True, FASHION, None, "channels=1", "image=28", "width=8", "classes=10",
+                         "lr=0.1", "schedule=linear", statistics="replica"), 64, 1, 0.885, 0.015)
 ONE = (1, 1, 1)
 PLANS = [(MLP, mesh, 4) for mesh in (ONE, (1, 1, 2), (1, 2, 1), (2, 1, 1), (2, 2, 2))] + [
-    (CONVNET, ONE, 4), (CONVNET, (1, 1, 3), 4), (CONVNET, (1, 2, 1), 4), (CONVNET, (2, 1, 1), 2)]
+    (CONVNET, ONE, 4), (CONVNET, (1, 1, 3), 4), (CONVNET, (1, 2, 1), 4), (CONVNET, (2, 1, 1), 2),
+    (RESNET, ONE, 2), (RESNET, (1, 1, 4), 2), (RESNET, (2, 2, 1), 1)]
 
 
 def accuracy(goal, mesh, microbatches):
