@@ -35,7 +35,10 @@ static long steps_to_run(const struct mp_rank *r)
 
 static void check_modes(const struct mp_rank *r)
 {
-	if (r->options->eval && r->program->evaluate.count == 0)
+	bool evaluates = false; // a stage whose layers the loss does not need has nothing to do
+	for (int stage = 0; stage < r->model->axis[MP_PP]; stage++)
+		evaluates |= r->model->program(stage)->evaluate.count > 0;
+	if (r->options->eval && !evaluates)
 		mp_fail(MP_USAGE, "--eval: this program has no evaluation: the spec's forward returns no loss for it");
 }
 

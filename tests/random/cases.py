@@ -1,18 +1,28 @@
 """Random models on random meshes: the plan must compute what one device computes (f64, 1e-9).
 
 A model is drawn from a seed: layers with and without shards, element-wise ops, reductions, reshapes, residuals over any
-distance, shared weights, cuts anywhere, several losses. What mpgen refuses, it must refuse with its exit status for
-mistakes in a spec or a mesh, never crash.
+distance, shared weights, cuts anywhere, several losses; models of images are those of image_models.py. What mpgen
+refuses, it must refuse with its exit status for mistakes in a spec or a mesh, never crash.
 """
+import pathlib
 import random
+import sys
+
+import numpy
 
 from lib.harness import WORK, Case, Failure, Program, check, compare_numbers, compare_tensors, mpgen
 
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+from image_models import ImageModel
+
 STEPS = 5
+ROUNDED = 1e-12     # of a bias with a batch norm behind it, which takes it away: its gradient is what rounding leaves
 WIDTHS = (6, 8, 10, 12)
 
 
 class Model:
+    sync, evaluates = True, False   # no batch norm
+
     def __init__(self, seed):
         self.draw = random.Random(seed)
         self.lines, self.tensors, self.shared = [], [("t.image", 784)], {}
@@ -110,33 +120,58 @@ return mp.program {{
 """
 
 
-def compare(seed):
+class Comparison:
+    """A model's spec and its trainings. Where batch norm is that of a replica's micro-batch, one device has as many groups
+    of samples as all replicas."""
+
+    def __init__(self, name, model, microbatches):
+        self.spec, self.microbatches, self.model = WORK / f"random/{name}.lua", microbatches, model
+        self.spec.parent.mkdir(parents=True, exist_ok=True)
+        self.spec.write_text(model.text())
+        self.words = ["--data", "synthetic", "--seed", 5] + (["--eval", "synthetic"] if model.evaluates else [])
+
+    def options(self, microbatches):
+        return ["--dtype", "f64", "--microbatches", microbatches]
+
+    def one(self, dp):
+        groups = 1 if self.model.sync else dp
+        return Program(self.spec, "--mesh", "1", *self.options(self.microbatches * groups)).train_once("one", STEPS, *self.words)
+
+    def many(self, plan):
+        return Program(self.spec, *plan).train("many", STEPS, *self.words)
+
+
+def significant(weights):
+    return {n: numpy.where(abs(w) < ROUNDED, 0, w) for n, w in weights.items()}
+
+
+def compare(name, model, seed):
     draw = random.Random(-1 - seed)
-    spec = WORK / f"random/{seed}.lua"
-    spec.parent.mkdir(parents=True, exist_ok=True)
-    spec.write_text(Model(seed).text())
-    microbatches = draw.choice([1, 2, 4])
-    base = ["--dtype", "f64", "--microbatches", microbatches]
-    one = Program(spec, "--mesh", "1", *base).train("one", STEPS, "--data", "synthetic", "--seed", 5)
+    comparison = Comparison(name, model(seed), draw.choice([1, 2, 4]))
     compared = 0
     for _ in range(6):
-        mesh = f"dp={draw.choice([1, 1, 2, 3])},tp={draw.choice([1, 2, 2, 3, 4])},pp={draw.choice([1, 1, 2, 3, 4])}"
-        plan = ["--mesh", mesh, "--schedule", draw.choice(["1F1B", "GPipe"]), *base]
-        planned = mpgen("-q", spec, *plan, "--explain=json", status=None)
+        dp, tp, pp = draw.choice([1, 1, 2, 3]), draw.choice([1, 2, 2, 3, 4]), draw.choice([1, 1, 2, 3, 4])
+        plan = ["--mesh", f"dp={dp},tp={tp},pp={pp}", "--schedule", draw.choice(["1F1B", "GPipe"]),
+                *comparison.options(comparison.microbatches)]
+        planned = mpgen("-q", comparison.spec, *plan, "--explain=json", status=None)
         if planned.status == 1:
             check(": error: " in planned.stderr, f"refused without a reason: {planned.stderr[:200]}")
             continue
-        check(planned.status == 0, f"mpgen ended with {planned.status} on {mesh}: {planned.stderr[-300:]}")
-        training = Program(spec, *plan).train("many", STEPS, "--data", "synthetic", "--seed", 5)
+        check(planned.status == 0, f"mpgen ended with {planned.status} on {plan[1]}: {planned.stderr[-300:]}")
+        training, one = comparison.many(plan), comparison.one(dp)
         try:
             compare_numbers("loss", training.losses, one.losses, 1e-9)
-            compare_tensors(training.weights, one.weights, 1e-9)
+            compare_tensors(significant(training.weights), significant(one.weights), 1e-9)
+            compare_numbers("evaluation", *[[line["eval_loss"] for line in run.evaluations] for run in (training, one)], 1e-9)
         except Failure as difference:
             raise Failure(f"{' '.join(map(str, plan))}: {difference}")
         compared += 1
         if compared == 2:
             break
+    print(f"{compared} plans compared")
 
 
 def cases(long):
-    return [Case(f"seed-{seed}", compare, seed, heavy=True) for seed in range(120 if long else 4)]
+    count = 120 if long else 4
+    return [Case(f"{kind}-{seed}", compare, f"{kind}-{seed}", model, seed, heavy=True)
+            for kind, model in (("seed", Model), ("images", ImageModel)) for seed in range(count)]
