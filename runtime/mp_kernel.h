@@ -34,6 +34,7 @@ extern "C" {
 #define MP_THREADS 256 // of a block that walks over elements or matrices
 #endif
 #define MP_TILE 8      // columns of one block of mp_column_sums: 32 bytes of f32, the unit of device memory
+#define MP_WIDE_TILE 32 // the same where there are blocks enough: a warp then reads one row at a time
 #define MP_UNROLL _Pragma("unroll 4") // before a loop over elements: loads of four iterations in flight
 
 // A loop over the elements of a matrix. Here a thread stays in its columns, so that what depends on the column alone is
@@ -75,9 +76,9 @@ static inline unsigned mp_row_threads(long columns)
 
 // Threads for mp_column_sums over n rows when `tiles` blocks run. Many blocks keep the memory busy by their number;
 // smaller ones then spend less of their time waiting for each other's threads.
-static inline unsigned mp_column_threads(long n, long tiles)
+static inline unsigned mp_column_threads(long n, int tile, long tiles)
 {
-	unsigned threads = mp_row_threads(n * MP_TILE);
+	unsigned threads = mp_row_threads(n * tile);
 	return tiles > 500 && threads > 256 ? 256 : threads;
 }
 
@@ -207,18 +208,18 @@ template <class real, class Term> MP_DEVICE long mp_argmax_over(long n, Term ter
 	return mp_block_min(lowest);
 }
 
-// Sums down `width` <= MP_TILE adjacent columns of n rows that are `stride` elements apart, by the whole block;
+// Sums down `width` <= tile adjacent columns of n rows that are `stride` elements apart, by the whole block;
 // done(column, sum) is called by one thread for each column.
-template <class real, class Done>
+template <int tile, class real, class Done>
 MP_DEVICE void mp_column_sums(const real *__restrict__ x, long n, long stride, int width, Done done)
 {
-	__shared__ real of_warp[32][MP_TILE];
-	int column = threadIdx.x % MP_TILE;
-	real sum = mp_strided_sum<real>(threadIdx.x / MP_TILE, blockDim.x / MP_TILE, column < width ? n : 0,
+	__shared__ real of_warp[32][tile];
+	int column = threadIdx.x % tile;
+	real sum = mp_strided_sum<real>(threadIdx.x / tile, blockDim.x / tile, column < width ? n : 0,
 		[=](long row) { return x[row * stride + column]; });
-	for (int offset = MP_TILE; offset < 32; offset *= 2)
+	for (int offset = tile; offset < 32; offset *= 2)
 		sum += __shfl_xor_sync(~0u, sum, offset);
-	if (threadIdx.x % 32 < MP_TILE)
+	if (threadIdx.x % 32 < tile)
 		of_warp[threadIdx.x / 32][column] = sum;
 	__syncthreads();
 	if (threadIdx.x < width) {
@@ -242,6 +243,7 @@ MP_DEVICE void mp_column_sums(const real *__restrict__ x, long n, long stride, i
 
 #define MP_THREADS 1
 #define MP_TILE 256
+#define MP_WIDE_TILE MP_TILE
 #define MP_UNROLL
 #define MP_MATRIX(row, rows, column, columns, lanes) \
 	for (long row = mp_row_first(lanes); row < (rows); row += mp_row_stride(lanes)) \
@@ -310,7 +312,7 @@ static inline void mp_host_launch(void (*)(Parameters...), const char *name, uns
 static inline unsigned mp_blocks(long) { return 1; }
 static inline unsigned mp_row_blocks(long) { return 1; }
 static inline unsigned mp_row_threads(long) { return 1; }
-static inline unsigned mp_column_threads(long, long) { return 1; }
+static inline unsigned mp_column_threads(long, int, long) { return 1; }
 static inline int mp_lanes(long) { return 1; }
 static inline unsigned mp_matrix_blocks(long, int) { return 1; }
 
@@ -380,12 +382,12 @@ template <class real, class Term> MP_DEVICE long mp_argmax_over(long n, Term ter
 }
 
 // Rows are added in groups of 64, then the groups: rounding errors grow with n / 64 + 64 instead of n.
-template <class real, class Done>
+template <int tile, class real, class Done>
 MP_DEVICE void mp_column_sums(const real *__restrict__ x, long n, long stride, int width, Done done)
 {
-	real sum[MP_TILE] = {};
+	real sum[tile] = {};
 	for (long first = 0; first < n; first += 64) {
-		real part[MP_TILE] = {};
+		real part[tile] = {};
 		for (long row = first; row < n && row < first + 64; row++)
 			for (int column = 0; column < width; column++)
 				part[column] += x[row * stride + column];

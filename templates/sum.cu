@@ -1,5 +1,5 @@
 // sum.cu: the template of sums over one dim. A tensor is seen as [outer, n, inner]. With inner = 1 the terms of a sum
-// are adjacent and a block takes each sum; otherwise a block takes MP_TILE adjacent columns, so that what it reads is
+// are adjacent and a block takes each sum; otherwise a block takes some adjacent columns, so that what it reads is
 // contiguous. The order of the additions depends on the extents alone, never on the grid, and there are no atomics.
 #include "mp_kernel.h"
 
@@ -16,30 +16,42 @@ static __global__ void tmpl_sum_rows_kernel(real *__restrict__ y, const real *__
 	}
 }
 
-static __global__ void tmpl_sum_columns_kernel(real *__restrict__ y, const real *__restrict__ x, long outer, long n,
+// The sums of `tile` adjacent columns, by a block.
+template <int tile> MP_DEVICE void tmpl_sum_tiles(real *__restrict__ y, const real *__restrict__ x, long outer, long n,
 		long inner, real scale, bool accumulate)
 {
-	long tiles = (inner + MP_TILE - 1) / MP_TILE;
-	for (long tile = blockIdx.x; tile < outer * tiles; tile += gridDim.x) {
-		long o = tile / tiles, first = tile % tiles * MP_TILE;
-		int width = inner - first < MP_TILE ? (int)(inner - first) : MP_TILE;
+	const long tiles = (inner + tile - 1) / tile;
+	for (long block = blockIdx.x; block < outer * tiles; block += gridDim.x) {
+		long o = block / tiles, first = block % tiles * tile;
+		int width = inner - first < tile ? (int)(inner - first) : tile;
 		real *to = y + o * inner + first;
-		mp_column_sums(x + o * n * inner + first, n, inner, width, [=](int column, real sum) {
+		mp_column_sums<tile>(x + o * n * inner + first, n, inner, width, [=](int column, real sum) {
 			real value = sum * scale;
 			to[column] = accumulate ? to[column] + value : value;
 		});
 	}
 }
 
+static __global__ void tmpl_sum_columns_kernel(real *__restrict__ y, const real *__restrict__ x, long outer, long n,
+		long inner, real scale, bool accumulate, bool wide)
+{
+	if (wide)
+		tmpl_sum_tiles<MP_WIDE_TILE>(y, x, outer, n, inner, scale, accumulate);
+	else
+		tmpl_sum_tiles<MP_TILE>(y, x, outer, n, inner, scale, accumulate);
+}
+
 // y: real[outer, inner] = scale * the sum over n of x: real[outer, n, inner]; y += when accumulate.
 // A sum to one scalar is the work of one block: meant for up to a million elements.
 void tmpl_sum(real *y, const real *x, long outer, long n, long inner, real scale, bool accumulate, cudaStream_t stream)
 {
-	long tiles = outer * ((inner + MP_TILE - 1) / MP_TILE);
+	const bool wide = outer * (inner / MP_WIDE_TILE) >= 100; // blocks for the largest GPUs
+	const int tile = wide ? MP_WIDE_TILE : MP_TILE;
+	const long tiles = outer * ((inner + tile - 1) / tile);
 	if (inner == 1)
 		MP_LAUNCH(tmpl_sum_rows_kernel, mp_row_blocks(outer), mp_row_threads(n), stream,
 				y, x, outer, n, scale, accumulate);
 	else
-		MP_LAUNCH(tmpl_sum_columns_kernel, mp_row_blocks(tiles), mp_column_threads(n, tiles), stream,
-				y, x, outer, n, inner, scale, accumulate);
+		MP_LAUNCH(tmpl_sum_columns_kernel, mp_row_blocks(tiles), mp_column_threads(n, tile, tiles), stream,
+				y, x, outer, n, inner, scale, accumulate, wide);
 }

@@ -285,4 +285,5 @@ void differentiate(Graph *graph)
 	}
 	add_sinks(graph);
 	remove_dead_nodes(graph);
+	sink_expansions(graph);
 }

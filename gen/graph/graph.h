@@ -249,6 +249,10 @@ void differentiate(Graph *graph);
 // Needs: any graph. Gives: the same without nodes that nothing needs. (simplify.c)
 void remove_dead_nodes(Graph *graph);
 
+// Needs: a differentiated graph. Gives: the same with expansions in the block that reads them: what travels between
+// stages is what they expand. (simplify.c)
+void sink_expansions(Graph *graph);
+
 // The graph as text, a line a node. (dump.c)
 void dump_graph(const Graph *graph, Text *out);
 

@@ -25,6 +25,30 @@ static void renumber(Graph *graph)
 		graph->nodes.at[i]->id = i;
 }
 
+// The block of the only node that reads t, of every node that does when they share it, else -1.
+static int block_of_readers(const Graph *graph, const Tensor *t)
+{
+	int block = -1;
+	for (int i = 0; i < graph->nodes.count; i++)
+		for (int k = 0; k < graph->nodes.at[i]->ins; k++)
+			if (graph->nodes.at[i]->in[k] == t) {
+				if (block >= 0 && graph->nodes.at[i]->block != block)
+					return -1;
+				block = graph->nodes.at[i]->block;
+			}
+	return block;
+}
+
+void sink_expansions(Graph *graph)
+{
+	for (int i = graph->nodes.count - 1; i >= 0; i--) {
+		Node *node = graph->nodes.at[i];
+		int block = node->op == OP_EXPAND && node->phase == PHASE_BACKWARD ? block_of_readers(graph, node->out[0]) : -1;
+		if (block >= 0)
+			node->block = block;
+	}
+}
+
 void remove_dead_nodes(Graph *graph)
 {
 	renumber(graph);

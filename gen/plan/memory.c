@@ -308,13 +308,15 @@ static void resolve_accesses(Role *role)
 
 // What a library call may spend beside its operands. The fastest f32 convolutions of cuDNN work on copies of the images: in
 // the spec's order, and for the gradient of the weights transformed, 1.16 and 3.26 times their bytes as measured on an H100
-// (tests/bench/conv_engines.c). On tensor cores (tf32) channels-last is what they want.
+// (tests/bench/conv_engines.c). On tensor cores (tf32) channels-last is what they want, but where channels are not a
+// multiple of 16 bytes the gradient of the weights works on copies too.
 static size_t workspace_of(const Plan *plan, const Step *step)
 {
 	if (step->kind != STEP_GEMM && step->kind != STEP_CONV)
 		return 0;
 	const Node *node = step->nodes.at[0];
-	double copies = step->kind != STEP_CONV || plan->tf32 ? 0 : node->op == OP_CONV2D_WEIGHT_GRAD ? 3.5 : 1.25;
+	bool of_weights = node->op == OP_CONV2D_WEIGHT_GRAD, odd = of_weights && local_extent(plan, node->in[1], 3) % 4;
+	double copies = step->kind != STEP_CONV || (plan->tf32 && !odd) ? 0 : plan->tf32 ? 1 : of_weights ? 3.5 : 1.25;
 	size_t images = aligned(local_bytes(plan, node->in[0])) + aligned(local_bytes(plan, node->in[1])) + aligned(local_bytes(plan, node->out[0]));
 	return WORKSPACE_BYTES + aligned((size_t)(copies * (double)images));
 }
