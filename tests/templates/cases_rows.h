@@ -170,7 +170,7 @@ static void test_block_sizes()
 		for (int grid : {1, 3, 200}) {
 			tmpl_sum_rows_kernel<<<grid, block>>>(y.at(), x.at(), rows, cols, 1, false);
 			expect(y, want_rows, 4, 20, shape_text(block, grid));
-			tmpl_sum_columns_kernel<<<grid, block>>>(total.at(), x.at(), 1, rows, cols, 1, false);
+			tmpl_sum_columns_kernel<<<grid, block>>>(total.at(), x.at(), 1, rows, cols, 1, false, false);
 			expect(total, want_columns, 4, 20, shape_text(block, grid));
 			tmpl_softmax_kernel<<<grid, block>>>(soft.at(), x.at(), rows, cols);
 			expect(soft, want_softmax, 30, 0, shape_text(block, grid));
