@@ -16,6 +16,7 @@
 #define MP_KERNEL_H
 
 #include "mp_math.h"
+#include "mp_philox.h"
 
 #include <cuda_runtime_api.h>
 #include <stddef.h>

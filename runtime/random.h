@@ -6,9 +6,7 @@
 #define MP_RANDOM_H
 
 #include "mp.h"
-
-// Philox 4x32-10: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
-void mp_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
+#include "mp_philox.h"
 
 // Key of a tensor or a stream: a 64-bit hash of the seed and the name.
 uint64_t mp_random_key(uint64_t seed, const char *name);
