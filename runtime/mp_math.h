@@ -21,13 +21,17 @@
 #endif
 
 // ---------------------------------------------------------------------------------------------------------
-// exp, log, tanh, erf. NaN gives NaN; exp overflows to infinity and underflows through subnormals to 0.
+// exp, log, tanh, erf, |x|, square root. NaN gives NaN; exp overflows to infinity and underflows through subnormals to 0.
 
 MP_DEVICE double mp_exp(double x) { return exp(x); }
 MP_DEVICE double mp_log(double x) { return log(x); }
 MP_DEVICE double mp_tanh(double x) { return tanh(x); }
 MP_DEVICE double mp_erf(double x) { return erf(x); }
 MP_DEVICE float mp_log(float x) { return logf(x); }
+MP_DEVICE double mp_abs(double x) { return fabs(x); }
+MP_DEVICE float mp_abs(float x) { return fabsf(x); }
+MP_DEVICE double mp_sqrt(double x) { return sqrt(x); }
+MP_DEVICE float mp_sqrt(float x) { return sqrtf(x); }
 
 #ifdef __CUDACC__
 
@@ -156,6 +160,41 @@ template <class real> MP_DEVICE real mp_gelu_tanh_grad(real dy, real x)
 	real slope = (real)0.79788456080286535588 * (1 + (real)(3 * 0.044715) * x * x);
 	real t = mp_tanh(inner);
 	return dy * ((real)0.5 * (1 + t) + (real)0.5 * x * (1 - t * t) * slope);
+}
+
+// 1 - y^2 and y (1 - y): the slopes of tanh and sigmoid, from their results.
+template <class real> MP_DEVICE real mp_tanh_grad(real dy, real y) { return dy * (1 - y * y); }
+template <class real> MP_DEVICE real mp_sigmoid_grad(real dy, real y) { return dy * (y * (1 - y)); }
+
+// 1 / (1 + e^-x). The exponential of -|x| cannot overflow, and keeps small results exact where 1 + e^-x would not.
+template <class real> MP_DEVICE real mp_sigmoid(real x)
+{
+	real e = mp_exp(-mp_abs(x));
+	return (x < 0 ? e : 1) / (1 + e);
+}
+
+// x sigmoid(x) (Elfwing, Uchibe, Doya, arXiv:1702.03118; "swish").
+template <class real> MP_DEVICE real mp_silu(real x) { return x * mp_sigmoid(x); }
+template <class real> MP_DEVICE real mp_silu_grad(real dy, real x)
+{
+	real s = mp_sigmoid(x);
+	return dy * (s * (1 + x * (1 - s)));
+}
+
+// Batch normalisation (Ioffe and Szegedy, arXiv:1502.03167), with the mean and variance of each channel. mp_rstd is for a
+// value a channel: a square root may set errno, which keeps g++ from vectorising it.
+template <class real> MP_DEVICE real mp_rstd(real variance, real eps) { return 1 / mp_sqrt(variance + eps); }
+template <class real> MP_DEVICE real mp_normalize(real x, real mean, real rstd, real weight, real bias)
+{
+	return (x - mean) * rstd * weight + bias;
+}
+
+// The gradient of x where mean and rstd are those of the same rows: sum is of dy over the rows and product of
+// dy (x - mean) rstd, scale is 1 / rows.
+template <class real>
+MP_DEVICE real mp_normalize_grad(real dy, real x, real mean, real rstd, real weight, real sum, real product, real scale)
+{
+	return weight * rstd * (dy - sum * scale - (x - mean) * rstd * (product * scale));
 }
 
 #endif
