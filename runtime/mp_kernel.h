@@ -3,7 +3,7 @@
 // A kernel is C-style CUDA that is right for any block of a multiple of 32 threads and for a block of one thread.
 // nvcc (__CUDACC__) launches it on the GPU. The host build calls it as a function, once for each block of its
 // grid, with blocks of one thread, from the thread that runs its stream. What differs between the machines is in
-// this file and nowhere else: how a launch is made, how many blocks and threads are worth having, and how the
+// this file and mp_images.h and nowhere else: how a launch is made, how many blocks and threads are worth having, and how the
 // threads of a block reduce (shuffles there, lanes of vector registers here).
 //
 // Ways to walk over data, all in a fixed order for given extents, whatever the grid:
@@ -12,6 +12,7 @@
 //   rows       for (long row = blockIdx.x; row < rows; row += gridDim.x), a block for each row, reduced with
 //              mp_sum_over, mp_max_over, mp_sum_exp_over, mp_argmax_over               grid mp_row_blocks(rows)
 //   columns    mp_column_sums: a block for each MP_TILE columns
+//   images     channels last: mp_images.h
 #ifndef MP_KERNEL_H
 #define MP_KERNEL_H
 
@@ -74,11 +75,12 @@ static inline unsigned mp_column_threads(long n, long tiles)
 }
 
 // How many threads share a row of a matrix: a power of two, so that finding one's place needs no division; about four
-// elements for each thread, but no less than a warp where the row has as many.
+// elements for each thread, but no less than a warp where the row has as many, and no more than the largest GPUs run
+// at once.
 static inline int mp_lanes(long columns)
 {
 	int lanes = 1;
-	while (lanes < columns && (lanes < 32 || lanes * 4L < columns) && lanes < 65536)
+	while (lanes < columns && (lanes < 32 || lanes * 4L < columns) && lanes < 262144)
 		lanes *= 2;
 	return lanes;
 }
@@ -385,4 +387,7 @@ MP_DEVICE void mp_column_sums(const real *__restrict__ x, long n, long stride, i
 }
 
 #endif
+
+#include "mp_images.h"
+
 #endif
