@@ -128,34 +128,3 @@ static void test_elementwise()
 		expect(y, want, 1, 1, shape_text(rows, columns));
 	}
 }
-
-static void test_type(const char *type)
-{
-	static char names[9][40];
-	int count = 0;
-	auto start = [&](const char *what) {
-		snprintf(names[count], sizeof names[count], "%s %s", type, what);
-		start_group(names[count++]);
-	};
-	start("sum");
-	test_sum();
-	start("softmax");
-	test_softmax();
-	start("losses");
-	test_losses();
-	start("pieces");
-	test_pieces();
-	start("clear_padding");
-	test_clear_padding();
-	start("keep, accumulate");
-	test_flat();
-	start("sgd");
-	test_sgd();
-	start("elementwise");
-	test_elementwise();
-#ifdef __CUDACC__
-	start("block sizes");
-	test_block_sizes();
-#endif
-	start_group(NULL);
-}

@@ -7,15 +7,13 @@
 
 namespace f32 {
 #include "all_templates.h"
-#include "cases_rows.h"
-#include "cases_copies.h"
+#include "cases.h"
 }
 
 #define float double
 namespace f64 {
 #include "all_templates.h"
-#include "cases_rows.h"
-#include "cases_copies.h"
+#include "cases.h"
 }
 #undef float
 
