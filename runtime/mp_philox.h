@@ -14,16 +14,40 @@
 #define MP_DEVICE static inline
 #endif
 
-MP_DEVICE void mp_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4])
+// Counters that are worked on at once: the host's vector registers hold many.
+#ifdef __CUDACC__
+enum { MP_PHILOX_STRIP = 1 };
+#else
+enum { MP_PHILOX_STRIP = 64 };
+#endif
+
+// word[0..3][j] is counter j before and random number j after; 0 <= j < n <= MP_PHILOX_STRIP.
+MP_DEVICE void mp_philox_strip(uint32_t word[4][MP_PHILOX_STRIP], const uint32_t key[2], int n)
 {
-	uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3], k0 = key[0], k1 = key[1];
+	uint32_t k0 = key[0], k1 = key[1];
 	for (int round = 0; round < 10; round++) {
-		uint64_t p0 = (uint64_t)0xD2511F53 * c0, p1 = (uint64_t)0xCD9E8D57 * c2;
-		uint32_t n0 = (uint32_t)(p1 >> 32) ^ c1 ^ k0, n2 = (uint32_t)(p0 >> 32) ^ c3 ^ k1;
-		c0 = n0, c1 = (uint32_t)p1, c2 = n2, c3 = (uint32_t)p0;
+		// Loops of their own for the products: only then does gcc take the instruction for 32 times 32 bits.
+		uint64_t p0[MP_PHILOX_STRIP], p1[MP_PHILOX_STRIP];
+		for (int j = 0; j < n; j++)
+			p0[j] = (uint64_t)0xD2511F53 * word[0][j];
+		for (int j = 0; j < n; j++)
+			p1[j] = (uint64_t)0xCD9E8D57 * word[2][j];
+		for (int j = 0; j < n; j++) {
+			uint32_t n0 = (uint32_t)(p1[j] >> 32) ^ word[1][j] ^ k0, n2 = (uint32_t)(p0[j] >> 32) ^ word[3][j] ^ k1;
+			word[0][j] = n0, word[1][j] = (uint32_t)p1[j], word[2][j] = n2, word[3][j] = (uint32_t)p0[j];
+		}
 		k0 += 0x9E3779B9, k1 += 0xBB67AE85;
 	}
-	out[0] = c0, out[1] = c1, out[2] = c2, out[3] = c3;
+}
+
+MP_DEVICE void mp_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4])
+{
+	uint32_t word[4][MP_PHILOX_STRIP];
+	for (int i = 0; i < 4; i++)
+		word[i][0] = counter[i];
+	mp_philox_strip(word, key, 1);
+	for (int i = 0; i < 4; i++)
+		out[i] = word[i][0];
 }
 
 #endif

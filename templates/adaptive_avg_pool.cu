@@ -1,6 +1,6 @@
 // adaptive_avg_pool.cu: the template of means over bins that cover an image whatever its size: PyTorch's bins, which
-// overlap by a pixel where the extents do not divide. Large bins, such as the whole image, take a block each, so that there
-// are enough threads for few results; the others a thread for each result.
+// overlap by a pixel where the extents do not divide. Large bins, such as the whole image, take a block each, so that
+// there are enough threads for few results; the others a thread for each result.
 #include "mp_kernel.h"
 
 typedef float real; //@ param

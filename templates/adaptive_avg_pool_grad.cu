@@ -1,5 +1,5 @@
-// adaptive_avg_pool_grad.cu: the template of adaptive_avg_pool's gradient. Each pixel gathers from the bins that hold it: no
-// atomics, and the terms of a sum are added in the order of the bins.
+// adaptive_avg_pool_grad.cu: the template of adaptive_avg_pool's gradient. Each pixel gathers from the bins that hold
+// it: no atomics, and the terms of a sum are added in the order of the bins.
 #include "mp_kernel.h"
 
 typedef float real; //@ param
@@ -55,8 +55,8 @@ static __global__ void tmpl_adaptive_avg_pool_grad_kernel(real *__restrict__ dx,
 	}
 }
 
-// dx: real[n, h, w, c] = for each pixel the sum over the bins that hold it of dy: real[n, p, q, c] / pixels of the bin; bins
-// as of adaptive_avg_pool
+// dx: real[n, h, w, c] = for each pixel the sum over the bins that hold it of dy: real[n, p, q, c] / pixels of the
+// bin; bins as of adaptive_avg_pool
 void tmpl_adaptive_avg_pool_grad(real *dx, const real *dy, long n, long h, long w, long c, long p, long q,
 		cudaStream_t stream)
 {

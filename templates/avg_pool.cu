@@ -52,8 +52,8 @@ static __global__ void tmpl_avg_pool_kernel(real *__restrict__ y, const real *__
 	}
 }
 
-// y: real[n, p, q, c] = the sums of the windows of x: real[n, h, w, c], divided by kh * kw when count_padding, else by how
-// many of their pixels lie inside the image
+// y: real[n, p, q, c] = the sums of the windows of x: real[n, h, w, c], divided by kh * kw when count_padding, else by
+// how many of their pixels lie inside the image
 // Windows are kh x kw pixels with steps sh and sw and padding ph and pw.
 void tmpl_avg_pool(real *y, const real *x, long n, long h, long w, long c, long p, long q, int kh, int kw, int sh, int sw,
 		int ph, int pw, bool count_padding, cudaStream_t stream)

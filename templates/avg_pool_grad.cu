@@ -1,5 +1,5 @@
-// avg_pool_grad.cu: the template of avg_pool's gradient. Each pixel gathers from the windows that hold it: no atomics, and
-// the terms of a sum are added in the order of the windows.
+// avg_pool_grad.cu: the template of avg_pool's gradient. Each pixel gathers from the windows that hold it: no atomics,
+// and the terms of a sum are added in the order of the windows.
 #include "mp_kernel.h"
 
 typedef float real; //@ param

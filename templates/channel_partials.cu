@@ -1,12 +1,12 @@
-// channel_partials.cu: the template of the first half of batch normalisation's statistics: mean and squared deviations of
-// each chunk of a group's rows, for channel_statistics.cu to combine. Chunks are the parallel work, so their number does
-// not come from the grid but from the caller.
+// channel_partials.cu: the template of the first half of batch normalisation's statistics: mean and squared deviations
+// of each chunk of a group's rows, for channel_statistics.cu to combine. Chunks are the parallel work, so their number
+// does not come from the grid but from the caller.
 //
-// One pass over the chunk, of the sums of d and d^2, d = x - shift with a shift near the mean: the median of 3 rows of the
-// chunk. The method of shifted data loses the factor 1 + (mean - shift)^2 / variance (Chan, Golub, LeVeque, The American
-// Statistician 37:3, 1983). That is about 2 for rows as they come; a row far from all others is no median; and it is below
-// 1 + rows / 2 whatever the rows are, because 2 rows that lie far on one side make the variance large themselves. Two passes
-// would read device memory twice.
+// One pass over the chunk, of the sums of d and d^2, d = x - shift with a shift near the mean: the median of 3 rows of
+// the chunk. The method of shifted data loses the factor 1 + (mean - shift)^2 / variance (Chan, Golub, LeVeque, The
+// American Statistician 37:3, 1983). That is about 2 for rows as they come; a row far from all others is no median;
+// and it is below 1 + rows / 2 whatever the rows are, because 2 rows that lie far on one side make the variance large
+// themselves. Two passes would read device memory twice.
 #include "mp_kernel.h"
 
 typedef float real; //@ param
@@ -38,8 +38,9 @@ static __global__ void tmpl_channel_partials_kernel(real *__restrict__ mean, rea
 	}
 }
 
-// mean, deviations: real[groups, chunks, channels] = the mean of a chunk's rows, and the sum of their squared deviations
-// from it, of x: real[groups, rows, channels]; chunk j has the rows [rows * j / chunks, rows * (j + 1) / chunks)
+// mean, deviations: real[groups, chunks, channels] = the mean of a chunk's rows, and the sum of their squared
+// deviations from it, of x: real[groups, rows, channels]; chunk j has the rows [rows * j / chunks, rows * (j + 1) /
+// chunks)
 void tmpl_channel_partials(real *mean, real *deviations, const real *x, long groups, long chunks, long rows, long channels,
 		cudaStream_t stream)
 {

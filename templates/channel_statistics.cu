@@ -2,9 +2,9 @@
 // channel_partials.cu become the mean and variance of each group's rows. While evaluating, the running statistics take
 // their place, so that what normalises need not know.
 //
-// A chunk of n rows with mean m and squared deviations s counts as n (m - shift) and s + n (m - shift)^2, which is how Chan,
-// Golub and LeVeque combine parts; the shift is the median of 3 chunks' means (channel_partials.cu says why that is near
-// enough).
+// A chunk of n rows with mean m and squared deviations s counts as n (m - shift) and s + n (m - shift)^2, which is how
+// Chan, Golub and LeVeque combine parts; the shift is the median of 3 chunks' means (channel_partials.cu says why that
+// is near enough).
 #include "mp_kernel.h"
 
 typedef float real; //@ param
@@ -15,7 +15,8 @@ static __global__ void tmpl_channel_statistics_kernel(real *__restrict__ mean, r
 		const real *__restrict__ partial_deviations, long groups, long chunks, long rows, long channels,
 		real eps)
 {
-	const long tiles = (channels + MP_CHANNELS - 1) / MP_CHANNELS;
+	const long tiles = (channels + MP_CHANNELS - 1) / MP_CHANNELS, each = rows / chunks;
+	const unsigned rest = (unsigned)(rows % chunks);
 	for (long block = blockIdx.x; block < groups * tiles; block += gridDim.x) {
 		const long group = block / tiles, first = block % tiles * MP_CHANNELS;
 		const int width = channels - first < MP_CHANNELS ? (int)(channels - first) : MP_CHANNELS;
@@ -26,7 +27,8 @@ static __global__ void tmpl_channel_statistics_kernel(real *__restrict__ mean, r
 				return mp_median(of_mean[c], of_mean[chunks / 3 * channels + c], of_mean[chunks * 2 / 3 * channels + c]);
 			},
 			[=](long chunk, int c, real shift) {
-				real n = (real)(rows * (chunk + 1) / chunks - rows * chunk / chunks);
+				unsigned j = (unsigned)chunk; // rows * j / chunks = each * j + rest * j / chunks, the latter in 32 bits
+				real n = (real)(each + (rest * (j + 1) / (unsigned)chunks - rest * j / (unsigned)chunks));
 				real d = of_mean[chunk * channels + c] - shift;
 				return mp_pair<real>{n * d, of_deviations[chunk * channels + c] + n * d * d};
 			},
@@ -54,7 +56,7 @@ static __global__ void tmpl_channel_statistics_running_kernel(real *__restrict__
 
 // mean, variance, rstd: real[groups, channels] = the mean of a group's rows, their variance (divided by rows) and
 // 1 / sqrt(variance + eps), from partial_mean, partial_deviations: real[groups, chunks, channels] of channel_partials;
-// evaluating: running_mean, running_var: real[channels] for every group instead
+// evaluating: running_mean, running_var: real[channels] for every group instead. chunks < 65536
 void tmpl_channel_statistics(real *mean, real *variance, real *rstd, const real *partial_mean,
 		const real *partial_deviations, const real *running_mean, const real *running_var, long groups, long chunks,
 		long rows, long channels, real eps, bool evaluating, cudaStream_t stream)

@@ -1,41 +1,60 @@
-// dropout.cu: the template of dropout and, on slopes, of its gradient. Whether an element is kept follows from its index in
-// the whole tensor, the step's key and the layer alone: no mask is stored, and every cut of a tensor into shards and
-// micro-batches drops the same elements.
+// dropout.cu: the template of dropout and, on slopes, of its gradient. Whether an element is kept follows from its
+// index in the whole tensor, the step's key and the layer alone: no mask is stored, and every cut of a tensor into
+// shards and micro-batches drops the same elements.
 #include "mp_kernel.h"
 
 typedef float real; //@ param
 
-// The four words that decide about the elements with the numbers 4 * block to 4 * block + 3.
-MP_DEVICE void tmpl_dropout_words(uint32_t word[4], uint64_t block, const uint32_t key[4])
+// What decides about elements 4 * block and following: word[k][j] about element 4 * (block + j) + k, for j < n.
+MP_DEVICE void tmpl_dropout_words(uint32_t word[4][MP_PHILOX_STRIP], uint64_t block, const uint32_t key[4], int n)
 {
-	const uint32_t counter[4] = {(uint32_t)block, (uint32_t)(block >> 32), key[2], key[3]};
-	mp_philox(counter, key, word);
+	for (int j = 0; j < n; j++) {
+		word[0][j] = (uint32_t)(block + j);
+		word[1][j] = (uint32_t)((block + j) >> 32);
+		word[2][j] = key[2];
+		word[3][j] = key[3];
+	}
+	mp_philox_strip(word, key, n);
 }
 
-// A row's elements have adjacent numbers, from `first` on. They are loaded and stored `width` at once, a divisor of 4.
+// Elements of whole blocks, numbered from 4 * block on. They are loaded and stored `width` at once, a divisor of 4.
+template <int width>
+MP_DEVICE void tmpl_dropout_blocks(real *__restrict__ y, const real *__restrict__ x, const uint32_t key[4], uint64_t block,
+		int n, uint32_t threshold, real scale)
+{
+	uint32_t word[4][MP_PHILOX_STRIP];
+	tmpl_dropout_words(word, block, key, n);
+	for (int j = 0; j < n; j++)
+		for (int k = 0; k < 4; k += width) {
+			const auto from = mp_load<width>(x + 4 * j + k);
+			real to[width];
+			for (int e = 0; e < width; e++) {
+				const real kept = from[e] * scale;
+				to[e] = word[k + e][j] >> 8 >= threshold ? kept : 0;
+			}
+			mp_store<width>(y + 4 * j + k, to, width);
+		}
+}
+
+// A row's elements have adjacent numbers, from `first` on.
 template <int width>
 MP_DEVICE void tmpl_dropout_row(real *__restrict__ y, const real *__restrict__ x, const uint32_t key[4], uint64_t first,
 		long columns, uint32_t threshold, real scale, int lanes)
 {
 	const long before = (long)(-first % 4), head = before < columns ? before : columns, blocks = (columns - head) / 4;
-	for (long i = mp_column_first(lanes); i < blocks; i += mp_column_stride(lanes)) {
-		uint32_t word[4];
-		tmpl_dropout_words(word, (first + head) / 4 + i, key);
-		for (int k = 0; k < 4; k += width) {
-			const auto from = mp_load<width>(x + head + 4 * i + k);
-			real to[width];
-			for (int e = 0; e < width; e++)
-				to[e] = word[k + e] >> 8 >= threshold ? from[e] * scale : 0;
-			mp_store<width>(y + head + 4 * i + k, to, width);
-		}
-	}
+	const uint64_t block = (first + head) / 4;
+	long i = mp_column_first(lanes) * MP_PHILOX_STRIP;
+	for (; i + MP_PHILOX_STRIP <= blocks; i += mp_column_stride(lanes) * MP_PHILOX_STRIP)
+		tmpl_dropout_blocks<width>(y + head + 4 * i, x + head + 4 * i, key, block + i, MP_PHILOX_STRIP, threshold, scale);
+	if (i < blocks)
+		tmpl_dropout_blocks<width>(y + head + 4 * i, x + head + 4 * i, key, block + i, (int)(blocks - i), threshold, scale);
 	// The ends, of blocks that the row shares with others: up to 3 elements each.
-	for (long i = mp_column_first(lanes); i < columns - 4 * blocks; i += mp_column_stride(lanes)) {
+	for (i = mp_column_first(lanes); i < columns - 4 * blocks; i += mp_column_stride(lanes)) {
 		const long at = i < head ? i : i + 4 * blocks;
 		const uint64_t number = first + at;
-		uint32_t word[4];
-		tmpl_dropout_words(word, number / 4, key);
-		const uint32_t low = number & 1 ? word[1] : word[0], high = number & 1 ? word[3] : word[2];
+		uint32_t word[4][MP_PHILOX_STRIP];
+		tmpl_dropout_words(word, number / 4, key, 1);
+		const uint32_t low = number & 1 ? word[1][0] : word[0][0], high = number & 1 ? word[3][0] : word[2][0];
 		y[at] = (number & 2 ? high : low) >> 8 >= threshold ? x[at] * scale : 0;
 	}
 }
@@ -48,10 +67,11 @@ static __global__ void tmpl_dropout_kernel(real *__restrict__ y, const real *__r
 	for (long row = mp_row_first(lanes); row < rows; row += mp_row_stride(lanes)) {
 		const real *from = x + row * columns;
 		real *to = y + row * columns;
+		const uint64_t number = first + row * row_numbers;
 		if (wide)
-			tmpl_dropout_row<MP_WIDE(real) < 4 ? MP_WIDE(real) : 4>(to, from, words, first + row * row_numbers, columns, threshold, scale, lanes);
+			tmpl_dropout_row<(MP_WIDE(real) < 4 ? MP_WIDE(real) : 4)>(to, from, words, number, columns, threshold, scale, lanes);
 		else
-			tmpl_dropout_row<1>(to, from, words, first + row * row_numbers, columns, threshold, scale, lanes);
+			tmpl_dropout_row<1>(to, from, words, number, columns, threshold, scale, lanes);
 	}
 }
 
@@ -62,10 +82,11 @@ static __global__ void tmpl_dropout_copy_kernel(real *__restrict__ y, const real
 		y[i] = x[i];
 }
 
-// y: real[outer, extent, inner] = x / (1 - rate) where a random number in [0, 1) is at least rate, else 0; evaluating: x
-// Element (o, e, i) has the number ((first_outer + o) * whole_extent + first + e) * inner + i of the whole tensor. It draws
-// word number % 4 of Philox 4x32-10 with key {key[0] ^ layer, key[1]} and counter {number / 4 low, high, key[2], key[3]}, of
-// which the upper 24 bits count. key: int[4]
+// y: real[outer, extent, inner] = x times 1 / (1 - rate) where a random number in [0, 1) is at least rate, else 0;
+// evaluating: x
+// Element (o, e, i) has the number ((first_outer + o) * whole_extent + first + e) * inner + i of the whole tensor. It
+// draws word number % 4 of Philox 4x32-10 with key {key[0] ^ layer, key[1]} and counter {number / 4 low, high, key[2],
+// key[3]}, of which the upper 24 bits count. key: int[4]
 void tmpl_dropout(real *y, const real *x, const int *key, long outer, long extent, long inner, long whole_extent,
 		long first_outer, long first, unsigned layer, real rate, bool evaluating, cudaStream_t stream)
 {

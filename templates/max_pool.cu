@@ -55,8 +55,8 @@ static __global__ void tmpl_max_pool_kernel(real *__restrict__ y, int *__restric
 	}
 }
 
-// y: real[n, p, q, c] = the largest pixels of the windows of x: real[n, h, w, c]; at: int[n, p, q, c] = row * w + column
-// of each, -1 where a window lies in the padding
+// y: real[n, p, q, c] = the largest pixels of the windows of x: real[n, h, w, c]; at: int[n, p, q, c] = row * w +
+// column of each, -1 where a window lies in the padding
 // Windows are kh x kw taps, dh and dw apart, with steps sh and sw and padding ph and pw.
 void tmpl_max_pool(real *y, int *at, const real *x, long n, long h, long w, long c, long p, long q, int kh, int kw, int sh,
 		int sw, int ph, int pw, int dh, int dw, cudaStream_t stream)

@@ -1,5 +1,5 @@
-// merge_statistics.cu: the template of a statistics group that spans replicas: their means and variances, of equally many
-// rows each, become those of all rows, in the order of the replicas.
+// merge_statistics.cu: the template of a statistics group that spans replicas: their means and variances, of equally
+// many rows each, become those of all rows, in the order of the replicas.
 #include "mp_kernel.h"
 
 typedef float real; //@ param

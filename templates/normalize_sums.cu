@@ -1,6 +1,6 @@
-// normalize_sums.cu: the template of the two sums over rows that the gradient of batch normalisation needs, of each chunk of
-// a group's rows; they are the gradients of bias and weight once the chunks are added. Chunks are the parallel work, so
-// their number does not come from the grid but from the caller.
+// normalize_sums.cu: the template of the two sums over rows that the gradient of batch normalisation needs, of each
+// chunk of a group's rows; they are the gradients of bias and weight once the chunks are added. Chunks are the
+// parallel work, so their number does not come from the grid but from the caller.
 #include "mp_kernel.h"
 
 typedef float real; //@ param

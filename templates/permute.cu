@@ -14,19 +14,20 @@ static __global__ void tmpl_permute_kernel(real *__restrict__ y, const real *__r
 	}
 }
 
-// Few rows or few columns, such as the colours of an image, would leave most of a tile empty: a thread takes all of them.
+// Few rows or few columns, such as the colours of an image, would leave most of a tile empty: a thread goes along the
+// long dim and takes all of the short one.
 static __global__ void tmpl_permute_narrow_kernel(real *__restrict__ y, const real *__restrict__ x, long batch, long rows,
 		long columns)
 {
 	const bool few_rows = rows < columns;
-	const long wide = few_rows ? columns : rows, narrow = few_rows ? rows : columns;
-	const long beside = few_rows ? 1 : columns, below = few_rows ? columns : 1;
-	const long to_beside = few_rows ? rows : 1, to_below = few_rows ? 1 : rows;
-	for (long i = mp_first(); i < batch * wide; i += mp_stride()) {
-		const long matrix = i / wide, at = matrix * wide * narrow, place = i - matrix * wide;
+	const long length = few_rows ? columns : rows, width = few_rows ? rows : columns;
+	const long x_along = few_rows ? 1 : columns, x_across = few_rows ? columns : 1;
+	const long y_along = few_rows ? rows : 1, y_across = few_rows ? 1 : rows;
+	for (long i = mp_first(); i < batch * length; i += mp_stride()) {
+		const long matrix = i / length, place = i - matrix * length, at = matrix * length * width;
 		MP_UNROLL
-		for (long k = 0; k < narrow; k++)
-			y[at + place * to_beside + k * to_below] = x[at + place * beside + k * below];
+		for (long k = 0; k < width; k++)
+			y[at + place * y_along + k * y_across] = x[at + place * x_along + k * x_across];
 	}
 }
 

@@ -1,5 +1,5 @@
-// running_statistics.cu: the template of batch normalisation's running statistics, as torch.nn.BatchNorm2d defines them:
-// one update for each statistics group, in the groups' order, with the unbiased variance.
+// running_statistics.cu: the template of batch normalisation's running statistics, as torch.nn.BatchNorm2d defines
+// them: one update for each statistics group, in the groups' order, with the unbiased variance.
 #include "mp_kernel.h"
 
 typedef float real; //@ param
@@ -23,8 +23,8 @@ static __global__ void tmpl_running_statistics_kernel(real *__restrict__ running
 		*batches += (int)groups;
 }
 
-// For each group, in order: running_mean, running_var: real[channels] = (1 - momentum) * running + momentum * statistic,
-// the variance times rows / (rows - 1); batches: int[1] += groups
+// For each group, in order: running_mean, running_var: real[channels] = (1 - momentum) * running + momentum *
+// statistic, the variance times rows / (rows - 1); batches: int[1] += groups
 // mean, variance: real[groups, channels], of `rows` rows each, variance divided by rows
 void tmpl_running_statistics(real *running_mean, real *running_var, int *batches, const real *mean, const real *variance,
 		long groups, long rows, long channels, real momentum, cudaStream_t stream)

@@ -10,7 +10,7 @@
 // every group's update once, in the order of samples, in the epilogue.
 #include "rules.h"
 
-enum { MOST_CHUNKS = 256, CHUNK_ROWS = 32 };
+enum { MOST_CHUNKS = 256, CHUNK_ROWS = 64 };
 
 // ---- building
 

@@ -44,6 +44,83 @@ template <class Call> static void report(const char *what, double bytes, Call ca
 	printf("%-44s %9.1f us %8.1f GB/s  %5.2f of a copy\n", what, bytes / rate * 1e6, rate / 1e9, rate / copy_rate);
 }
 
+static const double f = sizeof(float);
+
+// As many pixels as fit n elements.
+static void bench_statistics(long n, Buffer<float> &x, Buffer<float> &y, Buffer<float> &z)
+{
+	for (long channels : {1, 3, 10, 64, 100, 512, 2048})
+		for (long chunks : {100, 500}) {
+			const long rows = n / channels;
+			const double moved = f * (double)(rows * channels);
+			char name[3][80];
+			snprintf(name[0], sizeof name[0], "channel partials [%ld,%ld] / %ld", rows, channels, chunks);
+			snprintf(name[1], sizeof name[1], "normalize sums [%ld,%ld] / %ld", rows, channels, chunks);
+			snprintf(name[2], sizeof name[2], "channel statistics [%ld,%ld]", chunks, channels);
+			report(name[0], moved, [&] { tmpl_channel_partials(y.at(), z.at(), x.at(), 1, chunks, rows, channels, 0); });
+			report(name[1], 2 * moved, [&] {
+				tmpl_normalize_sums(z.at(), z.at() + chunks * channels, x.at(), y.at(), x.at(), x.at(), 1, chunks, rows,
+				                    channels, 0);
+			});
+			report(name[2], 2 * f * (double)(chunks * channels), [&] {
+				tmpl_channel_statistics(z.at(), z.at() + channels, z.at() + 2 * channels, x.at(), x.at(), x.at(), x.at(), 1,
+				                        chunks, rows, channels, 1, false, 0);
+			});
+		}
+}
+
+static void bench_pools(long n, Buffer<float> &x, Buffer<float> &y, Buffer<float> &z)
+{
+	Buffer<int> at(n / 4);
+	for (long c : {1, 3, 10, 64, 256}) {
+		const long h = 112, p = 56, images = n / (h * h * c), small = images * p * p * c;
+		const double moved = f * (double)(images * h * h * c);
+		char name[4][80];
+		auto named = [&](int i, const char *what) {
+			snprintf(name[i], sizeof name[i], "%s [%ld,%ld,%ld,%ld]", what, images, h, h, c);
+			return name[i];
+		};
+		report(named(0, "max pool 3/2"), moved + 2 * f * (double)small, [&] {
+			tmpl_max_pool(y.at(), at.at(), x.at(), images, h, h, c, p, p, 3, 3, 2, 2, 1, 1, 1, 1, 0);
+		});
+		report(named(1, "max pool 3/2 gradient"), moved + 2 * f * (double)small, [&] {
+			tmpl_max_pool_grad(y.at(), x.at(), at.at(), images, h, h, c, p, p, 3, 3, 2, 2, 1, 1, 1, 1, 0);
+		});
+		report(named(2, "avg pool 2"), moved + f * (double)small,
+		       [&] { tmpl_avg_pool(y.at(), x.at(), images, h, h, c, p, p, 2, 2, 2, 2, 0, 0, true, 0); });
+		report(named(3, "avg pool 2 gradient"), moved + f * (double)small,
+		       [&] { tmpl_avg_pool_grad(z.at(), x.at(), images, h, h, c, p, p, 2, 2, 2, 2, 0, 0, true, 0); });
+	}
+	for (long h : {7, 56, 112}) {
+		const long c = 14336 / h, images = n / (h * h * c);
+		const double moved = f * (double)(images * h * h * c);
+		char name[2][80];
+		snprintf(name[0], sizeof name[0], "adaptive avg pool [%ld,%ld,%ld,%ld] to 1", images, h, h, c);
+		snprintf(name[1], sizeof name[1], "adaptive avg pool gradient of the same");
+		report(name[0], moved, [&] { tmpl_adaptive_avg_pool(y.at(), x.at(), images, h, h, c, 1, 1, 0); });
+		report(name[1], moved, [&] { tmpl_adaptive_avg_pool_grad(y.at(), x.at(), images, h, h, c, 1, 1, 0); });
+	}
+}
+
+static void bench_copies(long n, Buffer<float> &x, Buffer<float> &y)
+{
+	Buffer<int> key(4);
+	static const long matrices[][2] = {{3, 50176}, {50176, 3}, {64, 3136}, {3136, 64}, {49, 512},
+	                                  {512, 49}, {1024, 1024}, {1, 4096}};
+	for (auto &matrix : matrices) {
+		const long rows = matrix[0], columns = matrix[1], batch = n / rows / columns;
+		char name[60];
+		snprintf(name, sizeof name, "permute [%ld,%ld,%ld]", batch, rows, columns);
+		report(name, 2 * f * (double)(batch * rows * columns), [&] { tmpl_permute(y.at(), x.at(), batch, rows, columns, 0); });
+	}
+	report("dropout", 2 * f * (double)n,
+	       [&] { tmpl_dropout(y.at(), x.at(), key.at(), 1, n, 1, n, 0, 0, 1, 0.5f, false, 0); });
+	report("dropout, half of 64 channels", 2 * f * (double)n,
+	       [&] { tmpl_dropout(y.at(), x.at(), key.at(), n / 32, 32, 1, 64, 0, 32, 1, 0.5f, false, 0); });
+	report("dropout, 1001 of 3003 columns", 2 * f * (double)(n / 1001 * 1001),
+	       [&] { tmpl_dropout(y.at(), x.at(), key.at(), n / 1001, 1001, 1, 3003, 0, 1001, 1, 0.5f, false, 0); });
+}
+
 int main()
 {
 #ifdef __CUDACC__
@@ -51,7 +128,6 @@ int main()
 #else
 	const long n = 1 << 22;
 #endif
-	const double f = sizeof(float);
 	Buffer<float> x(n), y(n), z(n), rate(1);
 	Buffer<int> label(n / 8);
 	fill_random(x, 3);
@@ -91,5 +167,8 @@ int main()
 	report("bias gradient [64,1000]", f * 64000, [&] { tmpl_sum(y.at(), x.at(), 1, 64, 1000, 1, false, 0); });
 	report("sum to a scalar [1000000]", f * 1e6, [&] { tmpl_sum(y.at(), x.at(), 1, 1000000, 1, 1, false, 0); });
 	report("bias + relu [64,1000]", 2 * f * 64000, [&] { tmpl_elementwise_rows(y.at(), x.at(), z.at(), 64, 1000, 0); });
+	bench_statistics(n, x, y, z);
+	bench_pools(n, x, y, z);
+	bench_copies(n, x, y);
 	return 0;
 }

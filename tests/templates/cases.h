@@ -4,10 +4,11 @@
 #include "cases_images.h"
 #include "cases_statistics.h"
 #include "cases_dropout.h"
+#include "cases_blocks.h"
 
 static void test_type(const char *type)
 {
-	static char names[16][40];
+	static char names[20][40];
 	int count = 0;
 	auto start = [&](const char *what) {
 		snprintf(names[count], sizeof names[count], "%s %s", type, what);
@@ -41,6 +42,8 @@ static void test_type(const char *type)
 	test_merge();
 	start("running statistics");
 	test_running();
+	start("normalize sums behind ReLU");
+	test_normalize_relu_sums();
 	start("normalize sums");
 	test_normalize_sums();
 	start("dropout");
@@ -48,6 +51,8 @@ static void test_type(const char *type)
 #ifdef __CUDACC__
 	start("block sizes");
 	test_block_sizes();
+	start("block sizes of images");
+	test_image_blocks();
 #endif
 	start_group(NULL);
 }

@@ -1,5 +1,5 @@
-// cases_dropout.h: dropout against a Philox of its own, against a published vector, cut into shards, and against the rate.
-// Included in a namespace that holds the templates for one type, `real`.
+// cases_dropout.h: dropout against a Philox of its own, against a published vector, cut into shards, and against the
+// rate. Included in a namespace that holds the templates for one type, `real`.
 
 // The uniform number of an element: Philox 4x32-10 as its paper writes it down, in 64-bit words.
 static double uniform_number(unsigned long long number, Buffer<int> &key, unsigned layer)

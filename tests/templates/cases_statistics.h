@@ -1,5 +1,5 @@
-// cases_statistics.h: batch normalisation's statistics and sums against loops in double. Included in a namespace that holds
-// the templates for one type, `real`.
+// cases_statistics.h: batch normalisation's statistics and sums against loops in double. Included in a namespace that
+// holds the templates for one type, `real`.
 
 static const long statistics_shapes[][4] = { // groups, chunks, rows, channels
 	{1, 1, 1, 1}, {1, 1, 2, 3}, {3, 1, 10, 10}, {2, 4, 4, 3}, {1, 7, 100, 1}, {4, 5, 333, 10}, {2, 3, 50, 64}, {1, 16, 1000, 33},
@@ -150,8 +150,39 @@ static void test_normalize_sums()
 		}
 		tmpl_normalize_sums(sums.at(), products.at(), dy.at(), x.at(), mean.at(), rstd.at(), groups, chunks, rows, channels, 0);
 		const double size = 2 + sqrt((double)rows / (double)chunks);
-		expect(sums, want_sums, 10, size, shape_text(groups, chunks, rows, channels));
-		expect(products, want_products, 30, size, shape_text(groups, chunks, rows, channels));
+		expect(sums, want_sums, 20, size, shape_text(groups, chunks, rows, channels));
+		expect(products, want_products, 80, size, shape_text(groups, chunks, rows, channels));
+	}
+}
+
+// Behind a ReLU: the same sums of a dy that was masked by what the forward pass computes.
+static void test_normalize_relu_sums()
+{
+	for (auto &shape : statistics_shapes) {
+		const long groups = shape[0], chunks = shape[1], rows = shape[2], channels = shape[3];
+		Buffer<real> dy(groups * rows * channels), masked(dy.count), x(dy.count), mean(groups * channels), rstd(mean.count);
+		Buffer<real> weight(channels), bias(channels), sums(groups * chunks * channels), products(sums.count);
+		Buffer<real> *const made[] = {&dy, &x, &mean, &rstd, &weight, &bias};
+		for (Buffer<real> *buffer : made)
+			fill_random(*buffer, buffer == &rstd ? 3 : 1);
+		for (long i = 0; i < dy.count; i++) {
+			const long c = i % channels, of = i / channels / rows * channels + c;
+			masked[i] = mp_normalize(x[i], mean[of], rstd[of], weight[c], bias[c]) > 0 ? dy[i] : 0;
+		}
+		masked.upload();
+		tmpl_normalize_sums(sums.at(), products.at(), masked.at(), x.at(), mean.at(), rstd.at(), groups, chunks, rows, channels, 0);
+		sums.download();
+		products.download();
+		std::vector<double> want_sums(sums.count), want_products(sums.count);
+		for (long i = 0; i < sums.count; i++) {
+			want_sums[i] = sums[i];
+			want_products[i] = products[i];
+		}
+		tmpl_normalize_relu_sums(sums.at(), products.at(), dy.at(), x.at(), mean.at(), rstd.at(), weight.at(), bias.at(), groups, chunks,
+		                         rows, channels, 0);
+		const double size = 2 + sqrt((double)rows / (double)chunks);
+		expect(sums, want_sums, 20, size, shape_text(groups, chunks, rows, channels));
+		expect(products, want_products, 80, size, shape_text(groups, chunks, rows, channels));
 	}
 }
 
