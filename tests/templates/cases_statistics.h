@@ -167,7 +167,7 @@ static void test_normalize_relu_sums()
 			fill_random(*buffer, buffer == &rstd ? 3 : 1);
 		for (long i = 0; i < dy.count; i++) {
 			const long c = i % channels, of = i / channels / rows * channels + c;
-			masked[i] = mp_normalize(x[i], mean[of], rstd[of], weight[c], bias[c]) > 0 ? dy[i] : 0;
+			masked[i] = (x[i] - mean[of]) * rstd[of] * weight[c] + bias[c] > 0 ? dy[i] : 0;
 		}
 		masked.upload();
 		tmpl_normalize_sums(sums.at(), products.at(), masked.at(), x.at(), mean.at(), rstd.at(), groups, chunks, rows, channels, 0);
