@@ -19,8 +19,8 @@ typedef enum {
 // One way to place an op on one axis: with inputs so, the outputs are so.
 typedef struct {
 	Placement in[MAX_INPUTS], out[MAX_OUTPUTS];
-	// SAMPLES: whole groups of samples, a micro-batch of a replica each; MICRO: a sum that elsewhere is better reduced before the op; DP: replicas have their own samples, tp would have to
-	// gather them; TP: channels, where replicas have samples.
+	// SAMPLES: whole groups of them, each a micro-batch of a replica; MICRO: a sum that elsewhere is better reduced before the
+	// op; DP: replicas have their own samples, tp would have to gather them; TP: channels, where replicas have samples.
 	enum { ON_ANY_AXIS, ON_SAMPLES, ON_MICRO, ON_DP, ON_TP } on;
 } Rule;
 
