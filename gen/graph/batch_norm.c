@@ -198,10 +198,12 @@ void gradient_normalize(Gradient *g)
 
 // ---- placements. Synchronised statistics are one for all replicas: Shard(0) in time, Replicate on dp.
 
-// A rule for samples: images are Shard(0), and so are statistics, but where replicas share them.
+// A rule for samples: images are Shard(0), and so are statistics, but where replicas share them. Not on tp: that would share
+// out the samples of one group.
 static Rule *add_samples(Rules *rules, const Node *node, bool shared)
 {
 	Rule *rule = add_rule(rules);
+	rule->on = ON_SAMPLES;
 	for (int i = 0; i < node->ins; i++)
 		if (node->in[i]->dims == 4 || (node->in[i]->dims == 2 && !shared))
 			rule->in[i] = S(0);
@@ -227,7 +229,7 @@ void placement_normalize(const Node *node, Rules *rules)
 {
 	bool synchronised = node->attributes.synchronised;
 	add_rule(rules);
-	add_samples(rules, node, false)->on = synchronised ? ON_MICRO : ON_ANY_AXIS;
+	add_samples(rules, node, false)->on = synchronised ? ON_MICRO : ON_SAMPLES;
 	if (synchronised)
 		add_samples(rules, node, true)->on = ON_DP;
 	add_channels(rules, node);

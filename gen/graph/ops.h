@@ -19,9 +19,9 @@ typedef enum {
 // One way to place an op on one axis: with inputs so, the outputs are so.
 typedef struct {
 	Placement in[MAX_INPUTS], out[MAX_OUTPUTS];
-	// MICRO: a sum that elsewhere is better reduced before the op; DP: replicas have their own samples, tp would have to
-	// gather them; TP: channels, where replicas have samples.
-	enum { ON_ANY_AXIS, ON_MICRO, ON_DP, ON_TP } on;
+	// SAMPLES: whole groups of them, each a micro-batch of a replica; MICRO: a sum that elsewhere is better reduced before the
+	// op; DP: replicas have their own samples, tp would have to gather them; TP: channels, where replicas have samples.
+	enum { ON_ANY_AXIS, ON_SAMPLES, ON_MICRO, ON_DP, ON_TP } on;
 } Rule;
 
 enum { MAX_RULES = 2 * MAX_DIMS + 6 };

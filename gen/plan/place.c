@@ -155,6 +155,8 @@ static bool price_rule(const Placing *p, const Node *node, const Rule *rule, Axi
 static bool is_for(const Rule *rule, Axis axis)
 {
 	static const Axis axes[] = {[ON_MICRO] = AXIS_MICRO, [ON_DP] = AXIS_DP, [ON_TP] = AXIS_TP};
+	if (rule->on == ON_SAMPLES)
+		return axis == AXIS_MICRO || axis == AXIS_DP;
 	return rule->on == ON_ANY_AXIS || axes[rule->on] == axis;
 }
 

@@ -57,7 +57,9 @@ SPECS = [
     Spec("images", "tests/equality/images.lua", 6, True, "synthetic", {"x": [3, 9, 7]}, statistics="replica"),
     Spec("drops", "tests/equality/drops.lua", 6, True, "synthetic", {"x": [2, 6, 5]}, statistics="all"),
 ]
-# The smallest case of a mistake that the sample of plans need not meet.
+# The smallest cases of mistakes that the sample of plans need not meet.
+NORM_OF_SAMPLES = Spec("norm_of_samples", "tests/equality/norm_of_samples.lua", 1, True, "synthetic", {"x": [3, 4, 4]},
+                       statistics="replica")
 CLASS_SHARDS = Spec("class_shards", "tests/equality/class_shards.lua", 1, True, "synthetic", {"x": [4]})
 
 

@@ -10,6 +10,7 @@ import sys
 
 import numpy
 
+from lib import safetensors
 from lib.harness import WORK, Case, Failure, Program, check, compare_numbers, compare_tensors, mpgen
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
@@ -140,6 +141,12 @@ class Comparison:
     def many(self, plan):
         return Program(self.spec, *plan).train("many", STEPS, *self.words)
 
+    def outputs(self, plan, weights):
+        program = Program(self.spec, *plan, "--mode", "infer")
+        output = program.folder / "output.safetensors"
+        program.run(*self.words[:4], "--load", weights, "--output", output)
+        return safetensors.read(output)
+
 
 def significant(weights):
     return {n: numpy.where(abs(w) < ROUNDED, 0, w) for n, w in weights.items()}
@@ -163,6 +170,9 @@ def compare(name, model, seed):
             compare_numbers("loss", training.losses, one.losses, 1e-9)
             compare_tensors(significant(training.weights), significant(one.weights), 1e-9)
             compare_numbers("evaluation", *[[line["eval_loss"] for line in run.evaluations] for run in (training, one)], 1e-9)
+            if model.evaluates and not compared:
+                compare_tensors(comparison.outputs(plan, one.checkpoint), comparison.outputs(
+                    ["--mesh", "1", *comparison.options(1)], one.checkpoint), 1e-9)
         except Failure as difference:
             raise Failure(f"{' '.join(map(str, plan))}: {difference}")
         compared += 1
