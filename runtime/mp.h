@@ -10,6 +10,8 @@
 #ifndef MP_H
 #define MP_H
 
+#include "mp_bf16.h"
+
 #include <cuda_runtime_api.h>
 #include <nccl.h>
 #include <stdbool.h>
@@ -35,7 +37,7 @@ enum mp_exit {
 	MP_BUG = 70
 };
 
-enum mp_type { MP_F32, MP_F64, MP_I32 };
+enum mp_type { MP_F32, MP_F64, MP_I32, MP_BF16 };
 
 // Mesh axes. Rank number = (pp * dp_size + dp) * tp_size + tp.
 enum mp_axis { MP_DP, MP_TP, MP_PP, MP_AXES, MP_WHOLE = -1 };

@@ -11,6 +11,8 @@
 #ifndef MP_MATH_H
 #define MP_MATH_H
 
+#include "mp_bf16.h"
+
 #include <math.h>
 #include <string.h>
 

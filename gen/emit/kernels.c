@@ -57,6 +57,17 @@ static void emit_loader(Text *source, Arena *arena)
 	text_add(source, "}\n");
 }
 
+// The types that the template asks for: `real` of its elements, `full` of what is computed and kept in full precision.
+static int bind_types(const Emit *emit, const Kernel *kernel, const char *text, Binding params[2])
+{
+	int count = 0;
+	if (strstr(text, " real; //@ param"))
+		params[count++] = (Binding){"real", c_type(kernel->type)};
+	if (strstr(text, " full; //@ param"))
+		params[count++] = (Binding){"full", c_type(emit->plan->graph->master)};
+	return count;
+}
+
 void emit_kernels(Text *source, Text *header, const Kernels *kernels)
 {
 	const Emit *emit = kernels->emit;
@@ -66,11 +77,12 @@ void emit_kernels(Text *source, Text *header, const Kernels *kernels)
 	text_add(header, "// Launchers of the kernels in kernels.cu.\n#ifndef KERNELS_H\n#define KERNELS_H\n#include <cuda_runtime_api.h>\n");
 	for (int i = 0; i < kernels->kernels.count; i++) {
 		const Kernel *kernel = &kernels->kernels.at[i];
-		Binding params[] = {{"real", c_type(kernel->type)}};
 		const char *text = read_template(emit, arena_printf(emit->arena, "%s.cu", kernel->template_name));
+		Binding params[2];
+		int param_count = bind_types(emit, kernel, text, params);
 		Binding slots[] = {{"comment", kernel->comment}, {"parameters", kernel->parameters}, {"body", kernel->body}, {"arguments", kernel->arguments},
 		                   {"kernel_parameters", kernel->parameters ? restricted(emit->arena, kernel->parameters) : NULL}};
-		int slot_count = kernel->body ? 5 : 0, param_count = strstr(text, "//@ param") ? 1 : 0;
+		int slot_count = kernel->body ? 5 : 0;
 		expand_template(source, kernel->template_name, text, kernel->name, params, param_count, slots, slot_count);
 		template_declaration(header, kernel->template_name, text, kernel->name, params, param_count, slots, slot_count);
 	}

@@ -7,19 +7,19 @@
 
 const char *c_type(Type type)
 {
-	static const char *const names[] = {[TYPE_F32] = "float", [TYPE_F64] = "double", [TYPE_I32] = "int"};
+	static const char *const names[] = {[TYPE_F32] = "float", [TYPE_F64] = "double", [TYPE_I32] = "int", [TYPE_BF16] = "mp_bf16"};
 	return names[type];
 }
 
 const char *nccl_type(Type type)
 {
-	static const char *const names[] = {[TYPE_F32] = "ncclFloat32", [TYPE_F64] = "ncclFloat64", [TYPE_I32] = "ncclInt32"};
+	static const char *const names[] = {[TYPE_F32] = "ncclFloat32", [TYPE_F64] = "ncclFloat64", [TYPE_I32] = "ncclInt32", [TYPE_BF16] = "ncclBfloat16"};
 	return names[type];
 }
 
 const char *mp_type(Type type)
 {
-	static const char *const names[] = {[TYPE_F32] = "MP_F32", [TYPE_F64] = "MP_F64", [TYPE_I32] = "MP_I32"};
+	static const char *const names[] = {[TYPE_F32] = "MP_F32", [TYPE_F64] = "MP_F64", [TYPE_I32] = "MP_I32", [TYPE_BF16] = "MP_BF16"};
 	return names[type];
 }
 

@@ -36,13 +36,13 @@ const char *op_name(Op op)
 
 const char *type_name(Type type)
 {
-	static const char *const names[] = {[TYPE_F32] = "f32", [TYPE_F64] = "f64", [TYPE_I32] = "i32"};
+	static const char *const names[] = {[TYPE_F32] = "f32", [TYPE_F64] = "f64", [TYPE_I32] = "i32", [TYPE_BF16] = "bf16"};
 	return names[type];
 }
 
 size_t type_size(Type type)
 {
-	return type == TYPE_F64 ? 8 : 4;
+	return type == TYPE_F64 ? 8 : type == TYPE_BF16 ? 2 : 4;
 }
 
 long tensor_elements(const Tensor *t)
@@ -66,7 +66,7 @@ const char *shape_text(Arena *arena, const Tensor *t)
 Graph *graph_new(Arena *arena, Type real, long batch)
 {
 	Graph *graph = arena_alloc(arena, sizeof *graph);
-	*graph = (Graph){.arena = arena, .real = real, .batch = batch, .microbatches = 1, .replicas = 1, .training = true};
+	*graph = (Graph){.arena = arena, .real = real, .master = real == TYPE_BF16 ? TYPE_F32 : real, .batch = batch, .microbatches = 1, .replicas = 1, .training = true};
 	return graph;
 }
 
@@ -187,7 +187,7 @@ Parameter *add_parameter(Graph *graph, const char *name, const Location *locatio
 	Node *node = add_node(graph, OP_PARAMETER, name, location, PHASE_PROLOGUE, NULL, 0, NULL);
 	Parameter *parameter = arena_alloc(graph->arena, sizeof *parameter);
 	*parameter = (Parameter){.name = node->name, .init = init, .trained = true, .decay = true, .block = -1};
-	parameter->tensor = add_output(graph, node, graph->real, dims, shape);
+	parameter->tensor = add_output(graph, node, graph->master, dims, shape);
 	node->attributes.parameter = parameter;
 	list_add(graph->arena, &graph->parameters, parameter);
 	return parameter;

@@ -11,7 +11,7 @@
 
 enum { MAX_DIMS = 6, MAX_INPUTS = 8, MAX_OUTPUTS = 3 };
 
-typedef enum { TYPE_F32, TYPE_F64, TYPE_I32 } Type;
+typedef enum { TYPE_F32, TYPE_F64, TYPE_I32, TYPE_BF16 } Type;
 
 // Mesh axes that placements speak of. AXIS_MICRO is the axis in time.
 typedef enum { AXIS_MICRO, AXIS_DP, AXIS_TP, PLACED_AXES, AXIS_PP = PLACED_AXES, ALL_AXES } Axis;
@@ -185,7 +185,8 @@ typedef struct {
 struct Graph {
 	Arena *arena;
 	NameTable names;
-	Type real;              // type of activations and parameters
+	Type real;              // type of activations
+	Type master;            // of parameters, their gradients, statistics and losses: f32 where real is bf16, else real
 	bool training;
 	LIST(Node *) nodes;     // in execution order within each phase
 	LIST(Tensor *) tensors;

@@ -8,6 +8,7 @@
 const char *tensor_text(Graph *graph, const Tensor *t);         // "fc1.relu f32[64,500]"
 void want_real(Graph *graph, const Node *node, int i);
 void want_reals(Graph *graph, const Node *node);
+void want_master(Graph *graph, const Node *node, int i);         // a parameter or statistic, taken as it is stored
 
 // Makes an output named NODE.WHAT. (graph.c)
 Tensor *add_named_output(Graph *graph, Node *node, const char *what, Type type, int dims, const long *shape);

@@ -22,6 +22,13 @@ void want_reals(Graph *graph, const Node *node)
 		want_real(graph, node, i);
 }
 
+void want_master(Graph *graph, const Node *node, int i)
+{
+	if (node->in[i]->type != graph->master)
+		fail_at(node->location, "%s: operand %d is %s, but %s is needed", op_name(node->op), i + 1, tensor_text(graph, node->in[i]),
+		        type_name(graph->master));
+}
+
 static bool same_shape(const Tensor *a, const Tensor *b)
 {
 	return a->dims == b->dims && !memcmp(a->shape, b->shape, a->dims * sizeof *a->shape);
