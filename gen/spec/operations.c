@@ -283,6 +283,20 @@ static int mean(lua_State *L)
 	return reduce(L, "mean", true);
 }
 
+// mp.expand(x, dim, n): n times the same along a new dim.
+static int expand(lua_State *L)
+{
+	Tensor *x = take_operand(L, 1, "mp.expand");
+	if (x->dims == MAX_DIMS)
+		spec_error(L, "mp.expand: %s has %d dims already", x->name, MAX_DIMS);
+	long dim = take_integer(L, 2, "mp.expand: the new dim", 1), n = take_integer(L, 3, "mp.expand: its extent", 1);
+	if (dim > x->dims + 1)
+		spec_error(L, "mp.expand: the new dim of %s can be 1 to %d, not %d", x->name, x->dims + 1, (int)dim);
+	Attributes to = {.from = (int)dim - 1, .to = (int)dim, .shape = {n}};
+	make_operation(L, OP_EXPAND, "expand", &x, 1, &to);
+	return 1;
+}
+
 // A mean over valid labels: several nodes. The graph checks the operands.
 static int labelled(lua_State *L, const char *name, Tensor *(*make)(Graph *, const char *, const Location *, Tensor *, Tensor *, Tensor **))
 {
@@ -321,7 +335,7 @@ void open_operations(lua_State *L)
 	static const luaL_Reg functions[] = {{"matmul", matmul}, {"linear", linear}, {"add", add}, {"sub", sub}, {"mul", mul},
 		{"div", divide}, {"scale", scale}, {"relu", relu}, {"gelu", gelu}, {"silu", silu}, {"tanh", tanh_of},
 		{"sigmoid", sigmoid}, {"softmax", softmax}, {"reshape", reshape},
-		{"flatten", flatten}, {"sum", sum}, {"mean", mean}, {"cross_entropy", cross_entropy}, {"accuracy", accuracy},
+		{"flatten", flatten}, {"sum", sum}, {"mean", mean}, {"expand", expand}, {"cross_entropy", cross_entropy}, {"accuracy", accuracy},
 		{NULL, NULL}};
 	luaL_setfuncs(L, functions, 0);
 }
