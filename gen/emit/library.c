@@ -40,15 +40,12 @@ static Gemm describe_gemm(const Emit *emit, const Role *role, const Step *step)
 {
 	const Node *node = step->nodes.at[0];
 	const Tensor *a = node->in[0], *b = node->in[1];
-	int last = a->dims - 1;
-	long rows = 1;
-	for (int i = 0; i < last; i++)
-		rows *= local_extent(emit->plan, a, i);
+	int first = matmul_rows(node), last = b->dims - 1;
 	Gemm gemm = {.name = step->name, .constant = constant_name(emit, role, step->name), .transpose = node->attributes.transpose};
-	int inner = (int)local_extent(emit->plan, a, last);
-	gemm.m = gemm.transpose == MATMUL_TN ? inner : (int)rows;
-	gemm.k = gemm.transpose == MATMUL_TN ? (int)rows : inner;
-	gemm.n = (int)local_extent(emit->plan, b, gemm.transpose == MATMUL_NT ? 0 : b->dims - 1);
+	int rows = (int)local_product(emit->plan, a, 0, first), columns = (int)local_product(emit->plan, a, first, a->dims);
+	gemm.m = gemm.transpose == MATMUL_TN ? columns : rows;
+	gemm.k = gemm.transpose == MATMUL_TN ? rows : columns;
+	gemm.n = (int)(gemm.transpose == MATMUL_NT ? local_product(emit->plan, b, 0, last) : local_extent(emit->plan, b, last));
 	gemm.alignment = alignment_of(role, step);
 	for (int i = 1; i < step->nodes.count; i++) {
 		gemm.bias |= step->nodes.at[i]->op == OP_ADD;

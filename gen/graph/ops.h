@@ -58,6 +58,9 @@ extern const OpInfo op_table[OPS];
 // Makes the next output of node.
 Tensor *add_output(Graph *graph, Node *node, Type type, int dims, const long *shape);
 
+// Of a matrix product: how many dims of the first operand are rows (in TN: of both). (shapes.c)
+int matmul_rows(const Node *node);
+
 // Whether an update writes operand i where it is stored.
 bool writes_operand(const Node *node, int i);
 

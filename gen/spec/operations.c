@@ -68,7 +68,7 @@ static int matmul(lua_State *L)
 	return multiply(L, "matmul", MATMUL_NN);
 }
 
-// mp.linear(x, w): x [.., in], w [out, in].
+// mp.linear(x, w): x [.., in], w [out, in] -> [.., out], or w [a, b, in] -> [.., a, b], which is as if a b were one dim.
 static int linear(lua_State *L)
 {
 	return multiply(L, "linear", MATMUL_NT);
