@@ -1,4 +1,4 @@
-// library.c: the tables of what libraries compute: matrix products and convolutions with their extents on one device.
+// library.c: the tables of what libraries compute: matrix products, convolutions and attention with their extents on one device.
 #include <string.h>
 
 #include "source.h"
@@ -17,6 +17,9 @@ static const char *constant_name(const Emit *emit, const Role *role, const char 
 			return constant_name(emit, role, arena_printf(emit->arena, "%s_also", id));
 	for (int i = 0; i < role->convs.count; i++)
 		if (!strcmp(role->convs.at[i].constant, id))
+			return constant_name(emit, role, arena_printf(emit->arena, "%s_also", id));
+	for (int i = 0; i < role->attentions.count; i++)
+		if (!strcmp(role->attentions.at[i].constant, id))
 			return constant_name(emit, role, arena_printf(emit->arena, "%s_also", id));
 	for (int i = 0; i < role->events.count; i++)
 		if (!strcmp(role->events.at[i].name, id))
@@ -73,6 +76,21 @@ static Conv describe_conv(const Emit *emit, const Role *role, const Step *step)
 	return conv;
 }
 
+static Attention describe_attention(const Emit *emit, const Role *role, const Step *step)
+{
+	const Node *node = step->nodes.at[0];
+	const Tensor *o = node->op == OP_ATTENTION ? node->out[0] : node->in[2];
+	Attention attention = {.name = step->name, .constant = constant_name(emit, role, step->name), .gradient = node->op == OP_ATTENTION_GRAD,
+	                       .alignment = alignment_of(role, step)};
+	AttentionSlice slice = attention_slice(emit->plan, node);
+	attention.slice = slice.units;
+	attention.atomics = slice.atomics;
+	int *const extents[] = {&attention.tokens, &attention.batch, &attention.groups, &attention.queries, &attention.size};
+	for (int i = 0; i < 5; i++)
+		*extents[i] = (int)local_extent(emit->plan, o, i);
+	return attention;
+}
+
 void number_library_calls(const Emit *emit, Role *role)
 {
 	for (int f = 0; f < role->functions.count; f++)
@@ -86,6 +104,10 @@ void number_library_calls(const Emit *emit, Role *role)
 				Conv conv = describe_conv(emit, role, step);
 				step->call = role->convs.count;
 				list_add(emit->arena, &role->convs, conv);
+			} else if (step->kind == STEP_ATTENTION) {
+				Attention attention = describe_attention(emit, role, step);
+				step->call = role->attentions.count;
+				list_add(emit->arena, &role->attentions, attention);
 			}
 		}
 }
@@ -130,8 +152,26 @@ static void emit_convs(Text *out, const Emit *emit, const Role *role)
 	text_add(out, "};\n\n");
 }
 
+static void emit_attentions(Text *out, const Emit *emit, const Role *role)
+{
+	if (!role->attentions.count)
+		return;
+	text_add(out, "// Causal attention of packed heads qkv[tokens,batch,groups,queries+2,size], and its gradient.\nenum {");
+	for (int i = 0; i < role->attentions.count; i++)
+		text_add(out, "%s%s", i % 4 ? ", " : i ? ",\n\t" : "\n\t", role->attentions.at[i].constant);
+	text_add(out, "\n};\nstatic const struct mp_attention attentions[] = {\n");
+	text_add(out, "\t// name, gradient, tokens, batch, groups, queries, size, slice, atomics, type, alignment\n");
+	for (int i = 0; i < role->attentions.count; i++) {
+		const Attention *a = &role->attentions.at[i];
+		text_add(out, "\t{%s, %s, %d, %d, %d, %d, %d, %d, %s, %s, %d},\n", c_string(emit->arena, a->name), a->gradient ? "true" : "false", a->tokens, a->batch,
+		         a->groups, a->queries, a->size, a->slice, a->atomics ? "true" : "false", mp_type(emit->plan->graph->real), a->alignment);
+	}
+	text_add(out, "};\n\n");
+}
+
 void emit_library_tables(Text *out, const Emit *emit, const Role *role)
 {
 	emit_gemms(out, emit, role);
 	emit_convs(out, emit, role);
+	emit_attentions(out, emit, role);
 }
