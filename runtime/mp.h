@@ -203,6 +203,13 @@ struct mp_model {
 	const struct mp_program *(*program)(int stage);     // role of a pp coordinate
 };
 
+// Where a buffer lies in the arena: micro-batch mb uses offset + mb % slots * stride.
+struct mp_place {
+	size_t offset;
+	int slots;
+	size_t stride;
+};
+
 // ---------------------------------------------------------------------------------------------------------
 // The rank: all mutable state. The first part is what emitted code uses.
 

@@ -27,14 +27,17 @@ static const char *constant_name(const Emit *emit, const Role *role, const char 
 	return id;
 }
 
-// What all operands' addresses are multiples of.
-static int alignment_of(const Role *role, const Step *step)
+// What all operands' addresses are multiples of, in every layer that shares the step's code.
+static int alignment_of(const Role *role, const Function *function, int code)
 {
 	int alignment = 16;
-	for (int i = 0; i < step->accesses.count; i++) {
-		const Buffer *buffer = &role->buffers.at[step->accesses.at[i].buffer];
-		while (buffer->slots > 1 && buffer->stride % (size_t)alignment)
-			alignment /= 2;
+	for (int s = code; s < function->steps.count; s++) {
+		const Step *step = &function->steps.at[s];
+		for (int i = 0; i < step->accesses.count && step->same_as == code; i++) {
+			const Buffer *buffer = &role->buffers.at[step->accesses.at[i].buffer];
+			while (buffer->slots > 1 && buffer->stride % (size_t)alignment)
+				alignment /= 2;
+		}
 	}
 	return alignment;
 }
@@ -49,7 +52,6 @@ static Gemm describe_gemm(const Emit *emit, const Role *role, const Step *step)
 	gemm.m = gemm.transpose == MATMUL_TN ? columns : rows;
 	gemm.k = gemm.transpose == MATMUL_TN ? rows : columns;
 	gemm.n = (int)(gemm.transpose == MATMUL_NT ? local_product(emit->plan, b, 0, last) : local_extent(emit->plan, b, last));
-	gemm.alignment = alignment_of(role, step);
 	for (int i = 1; i < step->nodes.count; i++) {
 		gemm.bias |= step->nodes.at[i]->op == OP_ADD;
 		gemm.relu |= step->nodes.at[i]->op == OP_RELU;
@@ -67,7 +69,7 @@ static Conv describe_conv(const Emit *emit, const Role *role, const Step *step)
 {
 	const Node *node = step->nodes.at[0];
 	bool forward = node->op == OP_CONV2D, of_weight = node->op == OP_CONV2D_WEIGHT_GRAD;
-	Conv conv = {.name = step->name, .constant = constant_name(emit, role, step->name), .node = node, .alignment = alignment_of(role, step)};
+	Conv conv = {.name = step->name, .constant = constant_name(emit, role, step->name), .node = node};
 	local_shape_of(emit, forward ? node->in[0] : of_weight ? node->in[1] : node->out[0], conv.x);
 	local_shape_of(emit, of_weight ? node->out[0] : node->in[1], conv.w);
 	local_shape_of(emit, forward ? node->out[0] : node->in[0], conv.y);
@@ -80,8 +82,7 @@ static Attention describe_attention(const Emit *emit, const Role *role, const St
 {
 	const Node *node = step->nodes.at[0];
 	const Tensor *o = node->op == OP_ATTENTION ? node->out[0] : node->in[2];
-	Attention attention = {.name = step->name, .constant = constant_name(emit, role, step->name), .gradient = node->op == OP_ATTENTION_GRAD,
-	                       .alignment = alignment_of(role, step)};
+	Attention attention = {.name = step->name, .constant = constant_name(emit, role, step->name), .gradient = node->op == OP_ATTENTION_GRAD};
 	AttentionSlice slice = attention_slice(emit->plan, node);
 	attention.slice = slice.units;
 	attention.atomics = slice.atomics;
@@ -96,16 +97,21 @@ void number_library_calls(const Emit *emit, Role *role)
 	for (int f = 0; f < role->functions.count; f++)
 		for (int i = 0; i < role->functions.at[f].steps.count; i++) {
 			Step *step = &role->functions.at[f].steps.at[i];
+			if (step->same_as != i)
+				continue;
 			if (step->kind == STEP_GEMM) {
 				Gemm gemm = describe_gemm(emit, role, step);
+				gemm.alignment = alignment_of(role, &role->functions.at[f], i);
 				step->call = role->gemms.count;
 				list_add(emit->arena, &role->gemms, gemm);
 			} else if (step->kind == STEP_CONV) {
 				Conv conv = describe_conv(emit, role, step);
+				conv.alignment = alignment_of(role, &role->functions.at[f], i);
 				step->call = role->convs.count;
 				list_add(emit->arena, &role->convs, conv);
 			} else if (step->kind == STEP_ATTENTION) {
 				Attention attention = describe_attention(emit, role, step);
+				attention.alignment = alignment_of(role, &role->functions.at[f], i);
 				step->call = role->attentions.count;
 				list_add(emit->arena, &role->attentions, attention);
 			}

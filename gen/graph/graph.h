@@ -141,6 +141,9 @@ typedef struct Attributes {
 	Node *count;            // OP_METRIC: the metric that holds its count, or NULL
 } Attributes;
 
+// Whether two nodes of one op compute the same of their operands. (graph.c)
+bool same_attributes(const Attributes *a, const Attributes *b);
+
 struct Node {
 	int id;
 	Op op;
@@ -163,6 +166,7 @@ typedef struct {
 	const char *name;
 	const Location *location;
 	bool cut;               // mp.cut stands before it: a preferred stage boundary
+	bool unit;              // an mp.block: a unit of repetition
 } Block;
 
 typedef struct {

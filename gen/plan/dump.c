@@ -49,6 +49,12 @@ void dump_plan(const Plan *plan, Text *out)
 			const Buffer *b = &role->buffers.at[i];
 			text_add(out, "  buffer %s %s %zu bytes x %d at %zu\n", b->name, class_names[b->class], b->bytes, b->slots, b->offset);
 		}
+		for (int i = 0; i < role->families.count; i++) {
+			text_add(out, "  family %s%s:", role->families.at[i].name, role->families.at[i].common ? " common" : "");
+			for (int k = 0; k < role->families.at[i].count; k++)
+				text_add(out, " %s", role->buffers.at[role->families.at[i].buffers[k]].name);
+			text_add(out, "\n");
+		}
 		for (int i = 0; i < role->events.count; i++)
 			text_add(out, "  event %s x %d\n", role->events.at[i].name, role->events.at[i].slots);
 		for (int f = 0; f < role->functions.count; f++) {

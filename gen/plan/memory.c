@@ -16,16 +16,31 @@ static size_t aligned(size_t bytes)
 	return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
 }
 
+// A function that uses a tensor, for one of its micro-batches.
+typedef struct {
+	int function, argument;
+} Use;
+
 // Where a tensor is used in a role.
 typedef struct {
 	bool used, in_micro, once, in_forward, in_backward, in_transfer;
 	int functions;          // how many functions use it
 	int function, first, last; // the last such function, and its steps
+	LIST(Use) uses;
 } Usage;
 
 static bool is_micro(const Function *function)
 {
 	return function->kind == FUNCTION_FORWARD || function->kind == FUNCTION_BACKWARD || function->kind == FUNCTION_TRANSFER;
+}
+
+static void add_use(const Plan *plan, Usage *usage, int function, int argument)
+{
+	for (int i = usage->uses.count - 1; i >= 0; i--)
+		if (usage->uses.at[i].function == function && usage->uses.at[i].argument == argument)
+			return;
+	Use use = {function, argument};
+	list_add(plan->arena, &usage->uses, use);
 }
 
 static Usage *find_usage(const Plan *plan, const Role *role)
@@ -35,7 +50,9 @@ static Usage *find_usage(const Plan *plan, const Role *role)
 		const Function *function = &role->functions.at[f];
 		for (int i = 0; i < function->steps.count; i++)
 			for (int k = 0; k < function->steps.at[i].accesses.count; k++) {
-				Usage *u = &usage[function->steps.at[i].accesses.at[k].tensor->id];
+				const Access *access = &function->steps.at[i].accesses.at[k];
+				Usage *u = &usage[access->tensor->id];
+				add_use(plan, u, f, access->argument);
 				if (!u->used || u->function != f) {
 					u->functions++;
 					u->first = i;
@@ -59,16 +76,15 @@ typedef struct {
 	bool received, sent;    // its first use is a receive, its last a send
 } Life;
 
-static bool uses_tensor(const Function *function, const Tensor *t, int argument)
+static bool uses_tensor(const Usage *usage, int function, int argument)
 {
-	for (int i = 0; i < function->steps.count; i++)
-		for (int k = 0; k < function->steps.at[i].accesses.count; k++)
-			if (function->steps.at[i].accesses.at[k].tensor == t && function->steps.at[i].accesses.at[k].argument == argument)
-				return true;
+	for (int i = 0; i < usage->uses.count; i++)
+		if (usage->uses.at[i].function == function && usage->uses.at[i].argument == argument)
+			return true;
 	return false;
 }
 
-static Life *lives_in(const Plan *plan, const Role *role, const Actions *list, const Tensor *t)
+static Life *lives_in(const Plan *plan, const Role *role, const Actions *list, const Usage *usage)
 {
 	int m = plan->mesh[AXIS_MICRO];
 	Life *lives = arena_alloc(plan->arena, (size_t)m * sizeof *lives);
@@ -79,7 +95,7 @@ static Life *lives_in(const Plan *plan, const Role *role, const Actions *list, c
 		const Function *function = &role->functions.at[action->function];
 		for (int argument = 0; argument < 2 && is_micro(function); argument++) {
 			int k = argument ? action->second : action->first;
-			if (k == EVERY_MICROBATCH || !uses_tensor(function, t, argument))
+			if (k == EVERY_MICROBATCH || !uses_tensor(usage, action->function, argument))
 				continue;
 			if (lives[k].first < 0) {
 				lives[k].first = i;
@@ -94,10 +110,10 @@ static Life *lives_in(const Plan *plan, const Role *role, const Actions *list, c
 
 // The fewest slots with which no micro-batch of this list takes a slot before its last owner is done, and one more where
 // a message fills or empties it.
-static int slots_in(const Plan *plan, const Role *role, const Actions *list, const Tensor *t)
+static int slots_in(const Plan *plan, const Role *role, const Actions *list, const Usage *usage)
 {
 	int m = plan->mesh[AXIS_MICRO], slots = 1;
-	const Life *lives = lives_in(plan, role, list, t);
+	const Life *lives = lives_in(plan, role, list, usage);
 	bool message = false;
 	for (int k = 0; k < m; k++) {
 		if (lives[k].first < 0)
@@ -110,12 +126,12 @@ static int slots_in(const Plan *plan, const Role *role, const Actions *list, con
 	return slots + message;
 }
 
-static int slots_for(const Plan *plan, const Role *role, const Tensor *t)
+static int slots_for(const Plan *plan, const Role *role, const Usage *usage)
 {
 	const Actions *lists[] = {&role->train, &role->evaluate, &role->infer};
 	int m = plan->mesh[AXIS_MICRO], slots = 1;
 	for (int l = 0; l < 3; l++) {
-		int needed = slots_in(plan, role, lists[l], t);
+		int needed = slots_in(plan, role, lists[l], usage);
 		slots = needed > slots ? needed : slots;
 	}
 	return slots < m ? slots : m;
@@ -172,7 +188,7 @@ static void make_buffer(const Plan *plan, Role *role, Tensor *t, const Usage *u)
 		buffer->first = u->first;
 		buffer->last = u->last;
 	} else
-		append_buffer(plan, role, t, u->in_forward && u->in_backward ? CLASS_ACTIVATIONS : CLASS_COMMUNICATION, slots_for(plan, role, t));
+		append_buffer(plan, role, t, u->in_forward && u->in_backward ? CLASS_ACTIVATIONS : CLASS_COMMUNICATION, slots_for(plan, role, u));
 }
 
 // Buffers in the order in which steps first use them; gradients of a bucket one behind the other.
@@ -255,23 +271,25 @@ static size_t scratch_size(const Buffer *buffer)
 	return aligned(buffer->bytes * (size_t)buffer->slots);
 }
 
+static int compare_scratch(const void *left, const void *right)
+{
+	const Buffer *a = *(Buffer *const *)left, *b = *(Buffer *const *)right;
+	if (scratch_size(a) != scratch_size(b))
+		return scratch_size(a) > scratch_size(b) ? -1 : 1;
+	return a < b ? -1 : a > b; // they lie in one array, in order of first use
+}
+
 // Largest first, each at the lowest offset where nothing that lives at the same time lies.
 static void place_scratch(const Plan *plan, Role *role, size_t *at)
 {
-	int n = role->buffers.count, placed = 0;
+	int n = role->buffers.count, placed = 0, count = 0;
 	Buffer **order = arena_alloc(plan->arena, (size_t)(n + 1) * sizeof *order);
-	for (;;) {
-		Buffer *largest = NULL;
-		for (int i = 0; i < n; i++) {
-			Buffer *buffer = &role->buffers.at[i];
-			bool done = buffer->class != CLASS_SCRATCH;
-			for (int k = 0; k < placed; k++)
-				done |= order[k] == buffer;
-			if (!done && (!largest || scratch_size(buffer) > scratch_size(largest)))
-				largest = buffer;
-		}
-		if (!largest)
-			break;
+	for (int i = 0; i < n; i++)
+		if (role->buffers.at[i].class == CLASS_SCRATCH)
+			order[count++] = &role->buffers.at[i];
+	qsort(order, (size_t)count, sizeof *order, compare_scratch);
+	for (; placed < count; placed++) {
+		Buffer *largest = order[placed];
 		size_t offset = 0;
 		for (bool moved = true; moved;) {
 			moved = false;
@@ -284,7 +302,6 @@ static void place_scratch(const Plan *plan, Role *role, size_t *at)
 		}
 		largest->offset = offset;
 		largest->stride = largest->bytes;
-		order[placed++] = largest;
 	}
 	size_t size = 0;
 	for (int k = 0; k < placed; k++) {

@@ -29,6 +29,7 @@ typedef struct {
 	size_t offset, stride;  // from the arena's start
 	int function;           // scratch: the function it lives in, else -1
 	int first, last;        // scratch: its first and last step there
+	bool alone;             // emitted code uses it outside of loops
 } Buffer;
 
 // ---- steps
@@ -97,8 +98,29 @@ typedef struct {
 	When when;
 	bool accumulate;        // the output is summed over micro-batches in place
 	int call;               // STEP_GEMM, STEP_CONV, STEP_ATTENTION: index into Role.gemms, Role.convs, Role.attentions
+	int same_as;            // the step of this function whose code it shares: itself, or its like in a loop's first layer
 	double flops, bytes;    // of one device
 } Step;
+
+// Layers that do the same on other buffers: `count` times `steps` steps from `first` on. Layers are numbered from 0, in the
+// order of the model: a descending loop runs the last one first.
+typedef struct {
+	const char *name;       // of the blocks, without their number
+	int first, steps, count;
+	bool descending;
+	unsigned layer_step;    // what Attributes.layer rises by from one layer that runs to the next
+	int *family_of;         // by buffer of the layer that runs first: index into Role.families, -1: all layers use this buffer
+} Loop;
+
+// Buffers that stand in the same place of equal layers; all have the same bytes.
+typedef struct {
+	const char *name;       // identifier in emitted code
+	int *buffers;           // by layer: index into Role.buffers
+	int count, slots;       // slots: the most of any
+	bool common;            // all lie at one address: scratch of one layer after another
+	bool descending;        // the last layer runs first
+	int maker;              // index of the family of what the layer that ran before made of these; -1: none
+} Family;
 
 typedef enum {
 	FUNCTION_BEGIN, FUNCTION_PROLOGUE, FUNCTION_FORWARD, FUNCTION_BACKWARD, FUNCTION_RESULTS, FUNCTION_UPDATE,
@@ -110,6 +132,7 @@ typedef struct {
 	FunctionKind kind;
 	const char *name;       // identifier in emitted code
 	LIST(Step) steps;
+	LIST(Loop) loops;       // in order, apart from each other
 } Function;
 
 // ---- schedules
@@ -163,6 +186,8 @@ typedef struct {
 	LIST(Node *) nodes[4];  // by phase, in order
 	LIST(Buffer) buffers;
 	int *buffer_of;         // by tensor id: index into buffers, or -1 (aliases share their root's)
+	LIST(Family) families;
+	const Loop *inside;     // while emitting: the loop whose layer is written
 	LIST(Function) functions;
 	LIST(Event) events;
 	int event_instances;
@@ -248,6 +273,9 @@ void make_schedules(Plan *plan);
 
 // Needs: action lists. Gives: buffers with offsets, bytes by class. (memory.c)
 void plan_memory(Plan *plan);
+
+// Needs: buffers. Gives: loops of equal layers, families of their buffers. (repeat.c)
+void find_repeats(Plan *plan);
 
 // Ends with EXIT_DOES_NOT_FIT when a device has less memory than the plan takes. (memory.c)
 void check_capacity(const Plan *plan);

@@ -4,7 +4,7 @@
 // forward tensors from user to user down the pipeline, backward ones to the stage that continues the sum. Inputs and
 // parameters do not travel in micro-batches: every stage reads the inputs and holds the parameters that it uses. The
 // owner of a parameter that several stages use sends the updated weights to the others in the epilogue.
-#include <string.h>
+#include <stdlib.h>
 
 #include "plan.h"
 
@@ -54,29 +54,39 @@ static void connect(Plan *plan, Tensor *tensor, int kind, const Needs *needs)
 	}
 }
 
+typedef LIST(const Node *) Consumers;
+
+// By tensor id: the nodes of other stages than its own that read it.
+static Consumers *find_distant_consumers(const Plan *plan)
+{
+	const Graph *graph = plan->graph;
+	Consumers *consumers = arena_alloc(plan->arena, (size_t)graph->tensors.count * sizeof *consumers);
+	for (int i = 0; i < graph->nodes.count; i++) {
+		const Node *node = graph->nodes.at[i];
+		for (int k = 0; k < node->ins; k++)
+			if (!is_local_everywhere(node->in[k]->producer) && stage_of(plan, node) != stage_of(plan, node->in[k]->producer))
+				list_add(plan->arena, &consumers[node->in[k]->id], node);
+	}
+	return consumers;
+}
+
 static void find_transfers(Plan *plan)
 {
 	const Graph *graph = plan->graph;
-	for (int i = 0; i < graph->nodes.count; i++) {
-		const Node *producer = graph->nodes.at[i];
-		for (int k = 0; k < producer->outs && !is_local_everywhere(producer); k++) {
-			Tensor *t = producer->out[k];
+	const Consumers *consumers = find_distant_consumers(plan);
+	for (int i = 0; i < graph->nodes.count; i++)
+		for (int k = 0; k < graph->nodes.at[i]->outs; k++) {
+			Tensor *t = graph->nodes.at[i]->out[k];
+			const Consumers *distant = &consumers[t->id];
 			Needs needs[4] = {0};
-			bool any = false;
-			for (int j = 0; j < graph->nodes.count; j++) {
-				const Node *consumer = graph->nodes.at[j];
-				int stage = stage_of(plan, consumer);
-				for (int n = 0; n < consumer->ins; n++)
-					if (consumer->in[n] == t && stage != stage_of(plan, producer)) {
-						Needs *need = &needs[transfer_kind(producer, consumer)];
-						need->needed[stage] = any = true;
-						need->always[stage] |= !consumer->evaluation;
-					}
+			for (int j = 0; j < distant->count; j++) {
+				Needs *need = &needs[transfer_kind(t->producer, distant->at[j])];
+				need->needed[stage_of(plan, distant->at[j])] = true;
+				need->always[stage_of(plan, distant->at[j])] |= !distant->at[j]->evaluation;
 			}
-			for (int kind = 0; any && kind < 4; kind++)
+			for (int kind = 0; distant->count && kind < 4; kind++)
 				connect(plan, t, kind, &needs[kind]);
 		}
-	}
 }
 
 static bool has_node(const Role *role, const Node *node)
@@ -87,38 +97,45 @@ static bool has_node(const Role *role, const Node *node)
 	return false;
 }
 
+static void list_once(const Plan *plan, Role *role, Node *leaf, bool *listed)
+{
+	if (!listed[leaf->id])
+		list_add(plan->arena, &role->nodes[PHASE_PROLOGUE], leaf);
+	listed[leaf->id] = true;
+}
+
 // Inputs and parameters are listed in every role that reads them, and parameters in their owner's.
 static void assign_nodes(Plan *plan, Role *role)
 {
 	const Graph *graph = plan->graph;
+	bool *listed = arena_alloc(plan->arena, (size_t)graph->nodes.count);
 	for (int i = 0; i < graph->nodes.count; i++) {
 		Node *node = graph->nodes.at[i];
 		if (stage_of(plan, node) != role->stage)
 			continue;
 		if (is_local_everywhere(node)) {
-			if (node->op == OP_PARAMETER && !has_node(role, node))
-				list_add(plan->arena, &role->nodes[PHASE_PROLOGUE], node);
+			if (node->op == OP_PARAMETER)
+				list_once(plan, role, node, listed);
 			continue;
 		}
 		for (int k = 0; k < node->ins; k++)
-			if (is_local_everywhere(node->in[k]->producer) && !has_node(role, node->in[k]->producer))
-				list_add(plan->arena, &role->nodes[PHASE_PROLOGUE], node->in[k]->producer);
+			if (is_local_everywhere(node->in[k]->producer))
+				list_once(plan, role, node->in[k]->producer, listed);
 		list_add(plan->arena, &role->nodes[node->phase], node);
 		role->holds_metrics |= node->op == OP_METRIC;
 	}
 }
 
+static int compare_nodes(const void *left, const void *right)
+{
+	return (*(Node *const *)left)->id - (*(Node *const *)right)->id;
+}
+
 // Leaves come in the order in which the spec made them, then what the prologue computes.
 static void order_prologue(Role *role)
 {
-	int n = role->nodes[PHASE_PROLOGUE].count;
-	Node **at = role->nodes[PHASE_PROLOGUE].at;
-	for (int i = 1; i < n; i++)
-		for (int k = i; k > 0 && at[k]->id < at[k - 1]->id; k--) {
-			Node *swap = at[k];
-			at[k] = at[k - 1];
-			at[k - 1] = swap;
-		}
+	if (role->nodes[PHASE_PROLOGUE].count)
+		qsort(role->nodes[PHASE_PROLOGUE].at, (size_t)role->nodes[PHASE_PROLOGUE].count, sizeof(Node *), compare_nodes);
 }
 
 // Updated weights of parameters that several stages use.

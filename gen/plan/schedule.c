@@ -52,28 +52,49 @@ static double function_seconds(const Plan *plan, const Function *function)
 	return total;
 }
 
-static const ComputeAction *find_action(const Compute *list, bool backward, int microbatch)
+// What a simulation knows: when each micro-batch left a stage's forward or backward.
+typedef struct {
+	Plan *plan;
+	double *finish;         // [stage][backward][micro-batch]; negative: not yet
+	double *seconds;        // [stage][backward]: of one micro-batch
+	LIST(const Transfer *) *arriving; // [stage][backward]: what it waits for
+} Simulation;
+
+static double *finish_of(const Simulation *sim, int stage, bool backward, int microbatch)
 {
-	for (int i = 0; i < list->count; i++)
-		if (list->at[i].backward == backward && list->at[i].microbatch == microbatch)
-			return &list->at[i];
-	return NULL;
+	return &sim->finish[(stage * 2 + backward) * sim->plan->mesh[AXIS_MICRO] + microbatch];
+}
+
+static Simulation start_simulation(Plan *plan)
+{
+	int m = plan->mesh[AXIS_MICRO], p = plan->stages;
+	Simulation sim = {.plan = plan};
+	sim.finish = arena_alloc(plan->arena, (size_t)p * 2 * m * sizeof *sim.finish);
+	sim.seconds = arena_alloc(plan->arena, (size_t)p * 2 * sizeof *sim.seconds);
+	sim.arriving = arena_alloc(plan->arena, (size_t)p * 2 * sizeof *sim.arriving);
+	for (int i = 0; i < p * 2 * m; i++)
+		sim.finish[i] = -1;
+	for (int s = 0; s < p; s++)
+		for (int backward = 0; backward < 2; backward++)
+			sim.seconds[s * 2 + backward] = function_seconds(plan, &plan->roles[s].functions.at[backward ? FUNCTION_BACKWARD : FUNCTION_FORWARD]);
+	for (int i = 0; i < plan->transfers.count; i++) {
+		const Transfer *transfer = plan->transfers.at[i];
+		if (transfer->kind == TRANSFER_FORWARD || transfer->kind == TRANSFER_BACKWARD)
+			list_add(plan->arena, &sim.arriving[transfer->to * 2 + (transfer->kind == TRANSFER_BACKWARD)], transfer);
+	}
+	return sim;
 }
 
 // The earliest start that messages allow; negative when a sender has not run yet.
-static double earliest(const Plan *plan, const Compute *lists, const bool *done, int stage, const ComputeAction *action)
+static double earliest(const Simulation *sim, int stage, const ComputeAction *action)
 {
 	double start = 0;
-	int m = plan->mesh[AXIS_MICRO];
-	for (int i = 0; i < plan->transfers.count; i++) {
-		const Transfer *transfer = plan->transfers.at[i];
-		bool backward = transfer->kind == TRANSFER_BACKWARD;
-		if (transfer->to != stage || backward != action->backward || (!backward && transfer->kind != TRANSFER_FORWARD))
-			continue;
-		if (!done[(transfer->from * 2 + backward) * m + action->microbatch])
+	for (int i = 0; i < sim->arriving[stage * 2 + action->backward].count; i++) {
+		const Transfer *transfer = sim->arriving[stage * 2 + action->backward].at[i];
+		double sent = *finish_of(sim, transfer->from, action->backward, action->microbatch);
+		if (sent < 0)
 			return -1;
-		double arrival = find_action(&lists[transfer->from], backward, action->microbatch)->finish
-		               + plan->device->latency + (double)local_bytes(plan, transfer->tensor) / plan->device->link;
+		double arrival = sent + sim->plan->device->latency + (double)local_bytes(sim->plan, transfer->tensor) / sim->plan->device->link;
 		start = arrival > start ? arrival : start;
 	}
 	return start;
@@ -81,8 +102,8 @@ static double earliest(const Plan *plan, const Compute *lists, const bool *done,
 
 void simulate(Plan *plan, Compute *lists)
 {
-	int m = plan->mesh[AXIS_MICRO], p = plan->stages;
-	bool *done = arena_alloc(plan->arena, (size_t)p * 2 * m);
+	int p = plan->stages;
+	Simulation sim = start_simulation(plan);
 	int *next = arena_alloc(plan->arena, (size_t)p * sizeof *next);
 	double *free_at = arena_alloc(plan->arena, (size_t)p * sizeof *free_at);
 	for (bool moved = true; moved;) {
@@ -90,13 +111,12 @@ void simulate(Plan *plan, Compute *lists)
 		for (int s = 0; s < p; s++)
 			while (next[s] < lists[s].count) {
 				ComputeAction *action = &lists[s].at[next[s]];
-				double start = earliest(plan, lists, done, s, action);
+				double start = earliest(&sim, s, action);
 				if (start < 0)
 					break;
 				action->start = start > free_at[s] ? start : free_at[s];
-				Function *function = &plan->roles[s].functions.at[action->backward ? FUNCTION_BACKWARD : FUNCTION_FORWARD];
-				action->finish = free_at[s] = action->start + function_seconds(plan, function);
-				done[(s * 2 + action->backward) * m + action->microbatch] = true;
+				action->finish = free_at[s] = action->start + sim.seconds[s * 2 + action->backward];
+				*finish_of(&sim, s, action->backward, action->microbatch) = action->finish;
 				next[s]++;
 				moved = true;
 			}

@@ -58,7 +58,7 @@ typedef struct {
 // The stretch of the graph that the next node begins, decided by mp.block, mp.cut and layers and made by the first
 // node: so no block is ever empty.
 typedef struct {
-	bool wanted, cut;
+	bool wanted, cut, unit;
 	const char *name;       // NULL: that of its first node
 	const Location *location;
 } PendingBlock;
