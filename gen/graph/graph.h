@@ -49,7 +49,9 @@ struct Tensor {
 	Tensor *replaced_by;    // while layout_images runs: what its readers shall read
 };
 
-// C = A B, A B^T, A^T B over the last two dims of A and B (A may have leading dims; B is a matrix except in TN).
+// Matrix products. In the place of one dim of a parameter may stand several, which count as one: those of a layer's heads,
+// say, so that shards are whole heads. All dims of the smaller operand but the last are such:
+//   NN   [rows…,k…] [k…,n] -> [rows…,n]      NT   [rows…,k] [n…,k] -> [rows…,n…]      TN   [rows…,m…] [rows…,n] -> [m…,n]
 typedef enum { MATMUL_NN, MATMUL_NT, MATMUL_TN } Transpose;
 
 typedef struct Init {

@@ -215,6 +215,7 @@ extern const struct mp_program program_0 = {
 	metrics, 3,
 	gemms, 5,
 	NULL, 0,
+	NULL, 0,
 	12, // events
 	load_kernels,
 	{train_actions, 7},

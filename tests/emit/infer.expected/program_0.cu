@@ -94,6 +94,7 @@ extern const struct mp_program program_0 = {
 	NULL, 0,
 	gemms, 1,
 	NULL, 0,
+	NULL, 0,
 	4, // events
 	load_kernels,
 	{NULL, 0},

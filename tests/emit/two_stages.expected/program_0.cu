@@ -139,6 +139,7 @@ extern const struct mp_program program_0 = {
 	NULL, 0,
 	gemms, 2,
 	NULL, 0,
+	NULL, 0,
 	6, // events
 	load_kernels,
 	{train_actions, 11},

@@ -161,6 +161,7 @@ extern const struct mp_program program_1 = {
 	metrics, 1,
 	gemms, 3,
 	NULL, 0,
+	NULL, 0,
 	6, // events
 	load_kernels,
 	{train_actions, 12},
