@@ -71,7 +71,7 @@ static void add_extents(Text *call, const Emit *emit, const Role *role, const No
 		break;
 	case OP_ACCUMULATE: text_add(call, ", %ld, %s == 0", elements(emit, role, node->in[0]), slot); break;
 	default: {
-		bool known = add_image_extents(call, emit, role, node, slot);
+		bool known = add_image_extents(call, emit, role, node, slot) || add_language_extents(call, emit, node, slot);
 		assert(known && "an op lowered to a kernel has its extents here");
 		(void)known;
 	}
@@ -89,12 +89,18 @@ static const char *sgd_call(const Emit *emit, const Role *role, const Node *node
 	                    c_number(emit->arena, real, node->attributes.decay));
 }
 
+// Gradients of tables are kept in full precision: `real` is what they are made of.
+static Type type_of(const Emit *emit, const Node *node)
+{
+	return node->op == OP_EMBEDDING_GRAD ? node->in[1]->type : node->outs ? node->out[0]->type : emit->plan->graph->real;
+}
+
 const char *kernel_call(Kernels *kernels, const Role *role, const Function *function, const Step *step, const char *slot)
 {
 	(void)function;
 	const Emit *emit = kernels->emit;
 	const Node *node = step->nodes.at[0];
-	Type type = node->outs ? node->out[0]->type : emit->plan->graph->real;
+	Type type = type_of(emit, node);
 	const char *name = op_table[node->op].expression;
 	Kernel kernel = {.name = type == TYPE_I32 ? arena_printf(emit->arena, "%s_i32", name) : name, .template_name = name, .type = type};
 	const char *launcher = use_kernel(kernels, &kernel);

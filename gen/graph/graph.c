@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "ops.h"
+#include "rules.h"
 
 #define gradient_none NULL
 #define cost_none NULL
@@ -236,6 +236,7 @@ Input *add_input(Graph *graph, const char *name, const Location *location, Type 
 // Number of labels >= 0 of the whole batch: one count for each label tensor and block.
 static Tensor *count_valid(Graph *graph, const Location *location, Tensor *label)
 {
+	label = origin_of(label);
 	for (int i = 0; i < graph->nodes.count; i++) {
 		Node *node = graph->nodes.at[i];
 		if (node->op == OP_COUNT_VALID && node->in[0] == label && node->block == current_block(graph))
@@ -256,6 +257,7 @@ static Tensor *mean_of_valid(Graph *graph, const char *name, const Location *loc
 
 static void check_label(const Location *location, const char *what, const Tensor *logits, Tensor *label)
 {
+	label = origin_of(label);
 	if (label->producer->op == OP_INPUT && label->type == TYPE_I32) {
 		Input *input = label->producer->attributes.input;
 		long classes = logits->dims ? logits->shape[logits->dims - 1] : 0;

@@ -253,6 +253,28 @@ static int flatten(lua_State *L)
 	return 1;
 }
 
+// mp.transpose(x, a, b): the dims a and b exchanged.
+static int transpose(lua_State *L)
+{
+	static const char what[] = "mp.transpose";
+	Tensor *x = take_operand(L, 1, what);
+	int a = take_dim(L, 2, what, x), b = take_dim(L, 3, what, x);
+	Attributes dims = {.from = a < b ? a : b, .to = a < b ? b : a};
+	if (a == b)
+		push_tensor(L, x);
+	else
+		make_operation(L, OP_TRANSPOSE, "transpose", &x, 1, &dims);
+	return 1;
+}
+
+// mp.embedding(ids, table): ids i32 [..], table [rows, columns] -> [.., columns]; ids from 0 on, zeros for others.
+static int embedding(lua_State *L)
+{
+	Tensor *in[2] = {take_operand(L, 1, "mp.embedding"), take_operand(L, 2, "mp.embedding")};
+	make_operation(L, OP_EMBEDDING, "embedding", in, 2, NULL);
+	return 1;
+}
+
 // mp.sum(x[, dim | {first, last}]) and mp.mean: dims from 1, or from the end below 0.
 static int reduce(lua_State *L, const char *name, bool mean)
 {
@@ -341,7 +363,7 @@ void open_operations(lua_State *L)
 {
 	static const luaL_Reg functions[] = {{"matmul", matmul}, {"linear", linear}, {"add", add}, {"sub", sub}, {"mul", mul},
 		{"div", divide}, {"scale", scale}, {"relu", relu}, {"gelu", gelu}, {"silu", silu}, {"tanh", tanh_of},
-		{"sigmoid", sigmoid}, {"softmax", softmax}, {"attention", attention}, {"reshape", reshape},
+		{"sigmoid", sigmoid}, {"softmax", softmax}, {"transpose", transpose}, {"embedding", embedding}, {"attention", attention}, {"reshape", reshape},
 		{"flatten", flatten}, {"sum", sum}, {"mean", mean}, {"expand", expand}, {"cross_entropy", cross_entropy}, {"accuracy", accuracy},
 		{NULL, NULL}};
 	luaL_setfuncs(L, functions, 0);

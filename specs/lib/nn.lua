@@ -9,6 +9,7 @@ return {
   linear = require "nn.linear",
   conv2d = require "nn.conv2d",
   batch_norm2d = require "nn.batch_norm2d",
+  embedding = require "nn.embedding",
   mse = require "nn.mse",
 
   xavier_uniform = inits.xavier_uniform,

@@ -195,8 +195,10 @@ static void write_all(Arena *arena, const char *path)
 		const char *text = read_template(arena, entry->d_name);
 		bool rows = strcmp(name, "elementwise_rows") == 0;
 		const Case *c = rows ? &cases[2] : strcmp(name, "elementwise") == 0 ? &cases[3] : &cases[0];
-		expand_template(&source, name, text, name, float_type, 1, c->slots, slot_count(c));
-		template_declaration(&header, name, text, name, float_type, 1, c->slots, slot_count(c));
+		static const Binding types[] = {{"real", "float"}, {"full", "float"}};
+		int params = strstr(text, " full; //@ param") ? 2 : 1;
+		expand_template(&source, name, text, name, types, params, c->slots, slot_count(c));
+		template_declaration(&header, name, text, name, types, params, c->slots, slot_count(c));
 	}
 	closedir(folder);
 	FILE *out = fopen(path, "w");
