@@ -187,7 +187,9 @@ struct mp_learning_rate {
 	int warmup;
 };
 
-enum mp_data { MP_DATA_IDX, MP_DATA_TENSORS };          // what the spec declared; --data may name either
+// What the spec declared; --data may name a safetensors file for any of them. Token data have the inputs "tokens" and
+// "labels", i32 with the context as their only dim; labels are the next tokens.
+enum mp_data { MP_DATA_IDX, MP_DATA_TENSORS, MP_DATA_TOKENS };
 
 struct mp_model {
 	const char *name;               // of the program: bin/NAME
@@ -198,6 +200,7 @@ struct mp_model {
 	int batch, microbatches;        // samples a step over all replicas; micro-batches a replica
 	int steps;                      // default of --steps; 0: one epoch
 	enum mp_data data;
+	long vocabulary;                // MP_DATA_TOKENS: ids are below it
 	struct mp_learning_rate learning_rate;
 	const struct mp_input *inputs;   int input_count;   // every input of the spec, whichever role reads it
 	const struct mp_program *(*program)(int stage);     // role of a pp coordinate

@@ -82,6 +82,7 @@ typedef struct {
 	Tensor *tensor;
 	enum { INPUT_DATA, INPUT_LEARNING_RATE, INPUT_RANDOM_KEY } kind;
 	long limit;             // labels: classes of the tensor they are compared with; 0: not a label
+	long vocabulary;        // labels that are ids of token data: their limit, whatever they are compared with
 } Input;
 
 // Optimizer state: one tensor beside a parameter ("fc1.weight.momentum"), produced by an OP_STATE node.
@@ -194,6 +195,7 @@ struct Graph {
 	Type real;              // type of activations
 	Type master;            // of parameters, their gradients, statistics and losses: f32 where real is bf16, else real
 	bool training;
+	bool scores;            // inference that gives the loss too
 	LIST(Node *) nodes;     // in execution order within each phase
 	LIST(Tensor *) tensors;
 	LIST(Block) blocks;
