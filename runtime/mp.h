@@ -104,13 +104,14 @@ struct mp_metric {
 enum mp_transpose { MP_NN, MP_NT, MP_TN };      // C = A B, A B^T, A^T B
 enum mp_epilogue { MP_NO_EPILOGUE, MP_BIAS, MP_RELU, MP_BIAS_RELU };
 
-// C[m,n] (+)= op(A) op(B) (+ bias[n]), then ReLU; all row-major and dense. k is the summed extent.
+// C[m,n] (+)= op(A) op(B) (+ bias[n]), then ReLU; all row-major and dense. k is the summed extent. Sums of products of bf16
+// are f32, and what the epilogue gives is rounded once.
 struct mp_gemm {
 	const char *name;               // the model's node, for messages and traces
 	int m, n, k;
 	enum mp_transpose transpose;
 	enum mp_epilogue epilogue;
-	enum mp_type type;
+	enum mp_type type, out;         // of A and B; of C and bias: the same, or f32 where the operands are bf16
 	bool tf32;
 	int alignment;                  // bytes that every operand's address is a multiple of: 16, or less where a slot is odd
 };
