@@ -266,6 +266,11 @@ static void check_label(const Location *location, const char *what, const Tensor
 	if (label->producer->op == OP_INPUT && label->type == TYPE_I32) {
 		Input *input = label->producer->attributes.input;
 		long classes = logits->dims ? logits->shape[logits->dims - 1] : 0;
+		if (classes < input->vocabulary)
+			fail_at(location, "%s: '%s' are ids of a vocabulary of %ld, but the logits have %ld classes", what, label->name,
+			        input->vocabulary, classes);
+		if (input->vocabulary)
+			return;
 		if (input->limit && input->limit != classes)
 			fail_at(location, "%s: the label '%s' is compared with %ld classes here and with %ld before\n"
 			        "use one label tensor for each set of classes", what, label->name, classes, input->limit);

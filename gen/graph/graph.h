@@ -49,7 +49,9 @@ struct Tensor {
 	Tensor *replaced_by;    // while layout_images runs: what its readers shall read
 };
 
-// C = A B, A B^T, A^T B over the last two dims of A and B (A may have leading dims; B is a matrix except in TN).
+// Matrix products. In the place of one dim of a parameter may stand several, which count as one: those of a layer's heads,
+// say, so that shards are whole heads. All dims of the smaller operand but the last are such:
+//   NN   [rows…,k…] [k…,n] -> [rows…,n]      NT   [rows…,k] [n…,k] -> [rows…,n…]      TN   [rows…,m…] [rows…,n] -> [m…,n]
 typedef enum { MATMUL_NN, MATMUL_NT, MATMUL_TN } Transpose;
 
 typedef struct Init {
@@ -87,6 +89,7 @@ typedef struct {
 	Tensor *tensor;
 	enum { INPUT_DATA, INPUT_LEARNING_RATE, INPUT_RANDOM_KEY } kind;
 	long limit;             // labels: classes of the tensor they are compared with; 0: not a label
+	long vocabulary;        // labels that are ids of token data: their limit, whatever they are compared with
 } Input;
 
 // Optimizer state: one tensor beside a parameter ("fc1.weight.momentum"), produced by an OP_STATE node.
@@ -200,6 +203,7 @@ struct Graph {
 	Type real;              // type of activations
 	Type master;            // of parameters, their gradients, statistics and losses: f32 where real is bf16, else real
 	bool training;
+	bool scores;            // inference that gives the loss too
 	LIST(Node *) nodes;     // in execution order within each phase
 	LIST(Tensor *) tensors;
 	LIST(Block) blocks;
