@@ -65,6 +65,13 @@ typedef struct {
 	bool counts_padding;    // an average divides by the whole window, padding included
 } Window;
 
+// Rotary position embeddings: the base of the frequencies and, with a factor other than 1, how they are stretched for contexts
+// longer than the original one (Llama 3.1).
+typedef struct {
+	double theta, factor, low, high, original;
+	bool back;              // turns the other way
+} Rotary;
+
 // A tensor of the model that is saved: trained, or a buffer that an update of its own changes. `tensor` is produced by an OP_PARAMETER node.
 typedef struct {
 	const char *name;
@@ -130,8 +137,9 @@ typedef struct Attributes {
 	// Batch normalisation: groups of `rows` pixels that share statistics; `parts` of the batch (a micro-batch of a
 	// replica), each reduced in `chunks`.
 	long groups, rows, parts, chunks;
-	double epsilon;
+	double epsilon;         // also of OP_LAYER_NORM, OP_RMS_NORM; chunks: of their gradients
 	bool synchronised;
+	Rotary rotary;          // OP_ROPE
 	unsigned layer;         // OP_DROPOUT: tells layers apart
 	Tensor *converts;       // conversions: the tensor that this one is in another placement
 	bool in_place;          // collectives: the output is the input's bytes

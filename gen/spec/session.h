@@ -147,6 +147,7 @@ void open_options(lua_State *L);
 void open_program(lua_State *L);
 void open_operations(lua_State *L);
 void open_images(lua_State *L);
+void open_norms(lua_State *L);
 void open_parameters(lua_State *L);
 void open_blocks(lua_State *L);
 void open_tensors(lua_State *L);        // the metatable of tensors; adds nothing to mp
