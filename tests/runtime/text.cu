@@ -243,5 +243,5 @@ static const struct mp_program *program(int stage) { return &programs[stage]; }
 
 extern "C" const struct mp_model model = {
 	"text", "0123456789abcdef", MP_F32, TRAINING, {DP, 1, 2}, BATCH, MICROBATCHES, 0, MP_DATA_TOKENS, VOCABULARY,
-	{5, mp_learning_rate::MP_LR_CONSTANT, 0}, inputs, 2, program,
+	{1, mp_learning_rate::MP_LR_CONSTANT, 0}, inputs, 2, program,
 };
