@@ -104,13 +104,14 @@ struct mp_metric {
 enum mp_transpose { MP_NN, MP_NT, MP_TN };      // C = A B, A B^T, A^T B
 enum mp_epilogue { MP_NO_EPILOGUE, MP_BIAS, MP_RELU, MP_BIAS_RELU };
 
-// C[m,n] (+)= op(A) op(B) (+ bias[n]), then ReLU; all row-major and dense. k is the summed extent.
+// C[m,n] (+)= op(A) op(B) (+ bias[n]), then ReLU; all row-major and dense. k is the summed extent. Sums of products of bf16
+// are f32, and what the epilogue gives is rounded once.
 struct mp_gemm {
 	const char *name;               // the model's node, for messages and traces
 	int m, n, k;
 	enum mp_transpose transpose;
 	enum mp_epilogue epilogue;
-	enum mp_type type;
+	enum mp_type type, out;         // of A and B; of C and bias: the same, or f32 where the operands are bf16
 	bool tf32;
 	int alignment;                  // bytes that every operand's address is a multiple of: 16, or less where a slot is odd
 };
@@ -187,7 +188,9 @@ struct mp_learning_rate {
 	int warmup;
 };
 
-enum mp_data { MP_DATA_IDX, MP_DATA_TENSORS };          // what the spec declared; --data may name either
+// What the spec declared; --data may name a safetensors file for any of them. Token data have the inputs "tokens" and
+// "labels", i32 with the context as their only dim; labels are the next tokens.
+enum mp_data { MP_DATA_IDX, MP_DATA_TENSORS, MP_DATA_TOKENS };
 
 struct mp_model {
 	const char *name;               // of the program: bin/NAME
@@ -198,6 +201,7 @@ struct mp_model {
 	int batch, microbatches;        // samples a step over all replicas; micro-batches a replica
 	int steps;                      // default of --steps; 0: one epoch
 	enum mp_data data;
+	long vocabulary;                // MP_DATA_TOKENS: ids are below it
 	struct mp_learning_rate learning_rate;
 	const struct mp_input *inputs;   int input_count;   // every input of the spec, whichever role reads it
 	const struct mp_program *(*program)(int stage);     // role of a pp coordinate

@@ -47,7 +47,8 @@ static Gemm describe_gemm(const Emit *emit, const Role *role, const Step *step)
 	const Node *node = step->nodes.at[0];
 	const Tensor *a = node->in[0], *b = node->in[1];
 	int first = matmul_rows(node), last = b->dims - 1;
-	Gemm gemm = {.name = step->name, .constant = constant_name(emit, role, step->name), .transpose = node->attributes.transpose};
+	Gemm gemm = {.name = step->name, .constant = constant_name(emit, role, step->name), .transpose = node->attributes.transpose,
+	             .type = a->type, .out = node->out[0]->type};
 	int rows = (int)local_product(emit->plan, a, 0, first), columns = (int)local_product(emit->plan, a, first, a->dims);
 	gemm.m = gemm.transpose == MATMUL_TN ? columns : rows;
 	gemm.k = gemm.transpose == MATMUL_TN ? rows : columns;
@@ -128,11 +129,11 @@ static void emit_gemms(Text *out, const Emit *emit, const Role *role)
 	for (int i = 0; i < role->gemms.count; i++)
 		text_add(out, "%s%s", i % 4 ? ", " : i ? ",\n\t" : "\n\t", role->gemms.at[i].constant);
 	text_add(out, "\n};\nstatic const struct mp_gemm gemms[] = {\n");
-	text_add(out, "\t// name, m, n, k, transpose, epilogue, type, tf32, alignment\n");
+	text_add(out, "\t// name, m, n, k, transpose, epilogue, types of operands and result, tf32, alignment\n");
 	for (int i = 0; i < role->gemms.count; i++) {
 		const Gemm *g = &role->gemms.at[i];
-		text_add(out, "\t{%s, %d, %d, %d, %s, %s, %s, %s, %d},\n", c_string(emit->arena, g->name), g->m, g->n, g->k, transposes[g->transpose],
-		         epilogues[g->bias][g->relu], mp_type(emit->plan->graph->real), emit->plan->tf32 ? "true" : "false", g->alignment);
+		text_add(out, "\t{%s, %d, %d, %d, %s, %s, %s, %s, %s, %d},\n", c_string(emit->arena, g->name), g->m, g->n, g->k, transposes[g->transpose],
+		         epilogues[g->bias][g->relu], mp_type(g->type), mp_type(g->out), emit->plan->tf32 ? "true" : "false", g->alignment);
 	}
 	text_add(out, "};\n\n");
 }

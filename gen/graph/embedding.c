@@ -40,6 +40,19 @@ void placement_transpose(const Node *node, Rules *rules)
 	rule->in[0] = rule->out[0] = P;
 }
 
+// Ids that come from the data are smaller than the rows that they are looked up in.
+static void limit_ids(Graph *graph, const Node *node, const Node *origin, long rows)
+{
+	if (origin->op != OP_INPUT)
+		return;
+	Input *input = origin->attributes.input;
+	if (rows < input->vocabulary)
+		fail_at(node->location, "embedding: '%s' are ids of a vocabulary of %ld, but the table %s has %ld rows", input->name,
+		        input->vocabulary, tensor_text(graph, node->in[1]), rows);
+	if (!input->vocabulary && (!input->limit || rows < input->limit))
+		input->limit = rows;
+}
+
 // ids i32 [..], table [rows,columns] -> [..,columns].
 void shape_embedding(Graph *graph, Node *node)
 {
@@ -57,9 +70,7 @@ void shape_embedding(Graph *graph, Node *node)
 		shape[i] = ids->shape[i];
 	shape[ids->dims] = table->shape[1];
 	add_output(graph, node, graph->real, ids->dims + 1, shape);
-	const Node *origin = origin_of(ids)->producer;
-	if (origin->op == OP_INPUT && (!origin->attributes.input->limit || table->shape[0] < origin->attributes.input->limit))
-		origin->attributes.input->limit = table->shape[0];
+	limit_ids(graph, node, origin_of(ids)->producer, table->shape[0]);
 }
 
 // Of the table; and working memory, a number for each id.

@@ -299,7 +299,7 @@ static bool keeps_zero(const Node *node, int dim)
 {
 	switch (node->op) {
 	case OP_DIV: case OP_EXPAND: case OP_CONSTANT: case OP_SOFTMAX: case OP_CROSS_ENTROPY: case OP_CORRECT:
-	case OP_SIGMOID:
+	case OP_SIGMOID: case OP_LAYER_NORM:
 		return false;
 	case OP_ADD: case OP_SUB:
 		for (int i = 0; i < node->ins; i++)

@@ -152,6 +152,7 @@ typedef struct {
 	const char *constant;   // its name in the enum of emitted code
 	int m, n, k;
 	Transpose transpose;
+	Type type, out;         // of the operands, of the result
 	bool bias, relu;
 	int alignment;          // bytes that all operands' addresses are multiples of, at most 16
 } Gemm;
