@@ -44,7 +44,7 @@ static void add_extents(Text *call, const Emit *emit, const Role *role, const No
 	int size = emit->plan->mesh[a->axis];
 	switch (node->op) {
 	case OP_SUM: add_sum(call, emit, node, slot); break;
-	case OP_SOFTMAX: case OP_SOFTMAX_GRAD: case OP_CROSS_ENTROPY: case OP_CROSS_ENTROPY_GRAD: case OP_CORRECT:
+	case OP_SOFTMAX: case OP_SOFTMAX_GRAD:
 		add_rows(call, emit, node->in[0]);
 		break;
 	case OP_COUNT_VALID: text_add(call, ", %ld", elements(emit, role, node->in[0])); break;
@@ -90,10 +90,16 @@ static const char *sgd_call(const Emit *emit, const Role *role, const Node *node
 	                    c_number(emit->arena, real, node->attributes.decay));
 }
 
-// Gradients of tables are kept in full precision: `real` is what they are made of.
+// `real` of the template. Gradients of tables, losses and what is known of classes are kept in full precision: `real` is what
+// they are made of.
 static Type type_of(const Emit *emit, const Node *node)
 {
-	return node->op == OP_EMBEDDING_GRAD ? node->in[1]->type : node->outs ? node->out[0]->type : emit->plan->graph->real;
+	switch (node->op) {
+	case OP_EMBEDDING_GRAD: return node->in[1]->type;
+	case OP_CROSS_ENTROPY: case OP_CORRECT: case OP_CLASS_SUMS: case OP_CLASS_BEST: return node->in[0]->type;
+	default: break;
+	}
+	return node->outs ? node->out[0]->type : emit->plan->graph->real;
 }
 
 const char *kernel_call(Kernels *kernels, const Role *role, const Function *function, const Step *step, const char *slot)

@@ -140,6 +140,7 @@ typedef struct Attributes {
 	double epsilon;         // also of OP_LAYER_NORM, OP_RMS_NORM; chunks: of their gradients
 	bool synchronised;
 	Rotary rotary;          // OP_ROPE
+	long classes;           // of cross-entropy and accuracy: columns from here on are padding; 0: none is. parts: shards of the classes
 	unsigned layer;         // OP_DROPOUT: tells layers apart
 	Tensor *converts;       // conversions: the tensor that this one is in another placement
 	bool in_place;          // collectives: the output is the input's bytes
@@ -233,9 +234,10 @@ Parameter *add_buffer(Graph *graph, const char *name, const Location *location, 
 Input *add_input(Graph *graph, const char *name, const Location *location, Type type, int dims, const long *shape);
 
 // Composite operations that the spec room offers as one: they make several nodes. loss/accuracy divide by the
-// number of labels >= 0 of the whole batch, counted in the prologue; *count receives that scalar.
-Tensor *add_cross_entropy(Graph *graph, const char *name, const Location *location, Tensor *logits, Tensor *label, Tensor **count);
-Tensor *add_accuracy(Graph *graph, const char *name, const Location *location, Tensor *logits, Tensor *label, Tensor **count);
+// number of labels >= 0 of the whole batch, counted in the prologue; *count receives that scalar. Logits from column `classes`
+// on are padding, which neither wins nor learns; 0: there is none.
+Tensor *add_cross_entropy(Graph *graph, const char *name, const Location *location, Tensor *logits, Tensor *label, long classes, Tensor **count);
+Tensor *add_accuracy(Graph *graph, const char *name, const Location *location, Tensor *logits, Tensor *label, long classes, Tensor **count);
 
 // y = (x - mean) / sqrt(variance + epsilon) * weight + bias for images x, with the statistics of each group, or, where the
 // graph does not train, the running ones. (batch_norm.c)

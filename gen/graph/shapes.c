@@ -165,8 +165,8 @@ void shape_cross_entropy(Graph *graph, Node *node)
 {
 	check_rows(graph, node);
 	const Tensor *label = node->in[1];
-	add_output(graph, node, graph->real, label->dims, label->shape); // the loss of each row
-	add_output(graph, node, graph->real, label->dims, label->shape); // log of its sum of exponentials
+	add_output(graph, node, graph->master, label->dims, label->shape); // the loss of each row
+	add_output(graph, node, graph->master, label->dims, label->shape); // log of its sum of exponentials
 }
 
 void shape_cross_entropy_grad(Graph *graph, Node *node)
@@ -177,7 +177,16 @@ void shape_cross_entropy_grad(Graph *graph, Node *node)
 void shape_correct(Graph *graph, Node *node)
 {
 	check_rows(graph, node);
-	add_output(graph, node, graph->real, node->in[1]->dims, node->in[1]->shape);
+	add_output(graph, node, graph->master, node->in[1]->dims, node->in[1]->shape);
+}
+
+// [parts, what is known of a part, rows…]
+void shape_classes(Graph *graph, Node *node)
+{
+	const Tensor *label = node->in[1];
+	long shape[MAX_DIMS] = {node->attributes.parts, node->op == OP_CLASS_SUMS ? 3 : 2};
+	memcpy(shape + 2, label->shape, (size_t)label->dims * sizeof *shape);
+	add_output(graph, node, graph->master, label->dims + 2, shape);
 }
 
 void shape_count(Graph *graph, Node *node)

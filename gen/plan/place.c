@@ -299,6 +299,7 @@ static bool keeps_zero(const Node *node, int dim)
 {
 	switch (node->op) {
 	case OP_DIV: case OP_EXPAND: case OP_CONSTANT: case OP_SOFTMAX: case OP_CROSS_ENTROPY: case OP_CORRECT:
+	case OP_CROSS_ENTROPY_OF_SUMS: case OP_CORRECT_OF_BEST:
 	case OP_SIGMOID: case OP_LAYER_NORM:
 		return false;
 	case OP_ADD: case OP_SUB:
@@ -343,6 +344,9 @@ static void place_node(Placing *p, Node *node)
 			latest = p->latest[latest->id];
 		node->in[i] = node->phase == PHASE_EPILOGUE ? accumulated(p, latest) : latest;
 	}
+	Node *local = split_classes(p, node);
+	if (local)
+		place_node(p, local);
 	Results results = {0};
 	bool has_rules = false;
 	for (int axis = 0; axis < PLACED_AXES; axis++) {

@@ -326,14 +326,22 @@ static int expand(lua_State *L)
 	return 1;
 }
 
-// A mean over valid labels: several nodes. The graph checks the operands.
-static int labelled(lua_State *L, const char *name, Tensor *(*make)(Graph *, const char *, const Location *, Tensor *, Tensor *, Tensor **))
+// A mean over valid labels: several nodes. The graph checks the operands. Options: { classes = n }: columns from n on are padding.
+static int labelled(lua_State *L, const char *name,
+                    Tensor *(*make)(Graph *, const char *, const Location *, Tensor *, Tensor *, long, Tensor **))
 {
+	static const char *const known[] = {"classes", NULL};
 	Session *session = session_of(L);
 	const char *what = arena_printf(session->arena, "mp.%s", name);
 	Tensor *logits = take_operand(L, 1, what), *label = take_operand(L, 2, what), *count = NULL;
+	long classes = 0;
+	lua_settop(L, 3);
+	if (!lua_isnil(L, 3)) {
+		check_fields(L, 3, what, known);
+		classes = field_integer(L, 3, what, "classes", 1, 0);
+	}
 	begin_node(L);
-	Tensor *result = make(session->graph, scoped(session, name), here(L), logits, label, &count);
+	Tensor *result = make(session->graph, scoped(session, name), here(L), logits, label, classes, &count);
 	end_node(session, result->producer);
 	TensorInfo *info = tensor_info(session, result);
 	info->scope = session->scope;
