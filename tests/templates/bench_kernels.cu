@@ -114,11 +114,11 @@ static void bench_copies(long n, Buffer<float> &x, Buffer<float> &y)
 		report(name, 2 * f * (double)(batch * rows * columns), [&] { tmpl_permute(y.at(), x.at(), batch, rows, columns, 0); });
 	}
 	report("dropout", 2 * f * (double)n,
-	       [&] { tmpl_dropout(y.at(), x.at(), key.at(), 1, n, 1, n, 0, 0, 1, 0.5f, false, 0); });
+	       [&] { tmpl_dropout(y.at(), x.at(), key.at(), 1, 1, n, 0, 0, 0, 1, 0.5f, false, 0); });
 	report("dropout, half of 64 channels", 2 * f * (double)n,
-	       [&] { tmpl_dropout(y.at(), x.at(), key.at(), n / 32, 32, 1, 64, 0, 32, 1, 0.5f, false, 0); });
+	       [&] { tmpl_dropout(y.at(), x.at(), key.at(), 1, n / 32, 32, 32, 0, 64, 1, 0.5f, false, 0); });
 	report("dropout, 1001 of 3003 columns", 2 * f * (double)(n / 1001 * 1001),
-	       [&] { tmpl_dropout(y.at(), x.at(), key.at(), n / 1001, 1001, 1, 3003, 0, 1001, 1, 0.5f, false, 0); });
+	       [&] { tmpl_dropout(y.at(), x.at(), key.at(), 1, n / 1001, 1001, 1001, 0, 3003, 1, 0.5f, false, 0); });
 }
 
 int main()
