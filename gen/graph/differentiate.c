@@ -87,6 +87,8 @@ static void close_group(Differentiation *d, Tensor *x)
 static void contribute(Differentiation *d, Tensor *x, Node *user, Tensor *part)
 {
 	Cotangent *c = &d->cotangents[x->id];
+	if (is_parameter(x))
+		part->parameter = x;
 	if (c->group && c->user->block != user->block)
 		close_group(d, x);
 	if (c->group)

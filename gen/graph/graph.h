@@ -43,6 +43,7 @@ struct Tensor {
 	long shape[MAX_DIMS];   // global, outermost first
 	Node *producer;
 	Tensor *primal;         // of a final cotangent: the tensor that it is the gradient of
+	Tensor *parameter;      // of a part of a parameter's gradient: the parameter
 	bool pinned[PLACED_AXES]; // place[] was fixed by the spec (shard = …, mp.constrain) or by what the tensor is
 	Placement place[PLACED_AXES]; // filled by place_tensors, pinned ones before
 	bool channels_last;     // 4 dims that lie as [N,H,W,C] where the spec and files have [N,C,H,W]

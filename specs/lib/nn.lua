@@ -12,6 +12,7 @@ return {
   embedding = require "nn.embedding",
   layer_norm = require "nn.layer_norm",
   rms_norm = require "nn.rms_norm",
+  residual = require "nn.residual",
   mse = require "nn.mse",
 
   xavier_uniform = inits.xavier_uniform,

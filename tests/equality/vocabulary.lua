@@ -4,20 +4,16 @@
 local nn = require "nn"
 local vocabulary, rows, positions, width = 45, 47, 8, 12
 
-local function residual(x)
-  return false and mp.constrain(x, { tp = 1 }) or x
-end
-
 local function forward(t)                            -- t.x i32[batch,8], t.y i32[batch,8]
   local h, table = nn.embedding("token", mp.transpose(t.x, 1, 2), rows, width, { shard = "vocab", init = mp.normal(0, 0.3) })
   local places = mp.parameter("position", { positions, width }, mp.normal(0, 0.1))
-  h = residual(residual(h) + mp.expand(places, 2, t.x.shape[1]))
-  h = residual(nn.dropout(h, 0.1))
+  h = nn.residual(nn.residual(h) + nn.residual(mp.expand(places, 2, t.x.shape[1])))
+  h = nn.residual(nn.dropout(h, 0.1))
   for i = 1, 3 do
     h = mp.block("h." .. i, function()
       local y = nn.linear("up", nn.layer_norm("norm", h), 4 * width, { shard = "column" })
-      y = residual(nn.linear("down", nn.gelu(y), width, { shard = "row" }))
-      return residual(h + residual(nn.dropout(y, 0.2)))
+      y = nn.residual(nn.linear("down", nn.gelu(y), width, { shard = "row" }))
+      return nn.residual(h + nn.residual(nn.dropout(y, 0.2)))
     end)
   end
   local logits = mp.linear(nn.layer_norm("last", h), table)                     -- [8,batch,47]
