@@ -3,28 +3,29 @@
 #include "mp_kernel.h"
 
 typedef float real; //@ param
+typedef float full; //@ param
 
 // dlogits and logits may be the same memory, hence no __restrict__ on them.
 static __global__ void tmpl_cross_entropy_grad_kernel(real *dlogits, const real *logits,
-		const int *__restrict__ label, const real *__restrict__ lse,
-		const real *__restrict__ dnll, long rows, long cols, int lanes)
+		const int *__restrict__ label, const full *__restrict__ lse,
+		const full *__restrict__ dnll, long rows, long cols, int lanes)
 {
 	for (long row = mp_row_first(lanes); row < rows; row += mp_row_stride(lanes)) {
 		const real *from = logits + row * cols;
 		real *to = dlogits + row * cols;
 		int target = label[row];
-		real row_lse = lse[row], scale = dnll[row];
+		full row_lse = lse[row], scale = dnll[row];
 		for (long c = mp_column_first(lanes); c < cols; c += mp_column_stride(lanes)) {
-			real onehot = c == target ? 1 : 0;
-			real value = (mp_exp(from[c] - row_lse) - onehot) * scale;
-			to[c] = target < 0 ? 0 : value;
+			full onehot = c == target ? 1 : 0;
+			full value = (mp_exp((full)from[c] - row_lse) - onehot) * scale;
+			to[c] = target < 0 ? (full)0 : value;
 		}
 	}
 }
 
 // dlogits: real[rows, cols] = (exp(logits - lse) - onehot(label)) * dnll, 0 where label < 0; it may be logits itself
-// logits: real[rows, cols]; label: int[rows]; lse, dnll: real[rows]
-void tmpl_cross_entropy_grad(real *dlogits, const real *logits, const int *label, const real *lse, const real *dnll,
+// logits: real[rows, cols]; label: int[rows]; lse, dnll: full[rows]
+void tmpl_cross_entropy_grad(real *dlogits, const real *logits, const int *label, const full *lse, const full *dnll,
 		long rows, long cols, cudaStream_t stream)
 {
 	int lanes = mp_lanes(cols);

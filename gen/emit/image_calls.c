@@ -108,7 +108,7 @@ static void add_mask(Text *call, const Emit *emit, const Role *role, const Node 
 	const Tensor *x = node->in[0];
 	const Attributes *of = &node->attributes;
 	Placement tp = x->place[AXIS_TP];
-	const char *rate = c_number(emit->arena, plan->graph->real, of->scale);
+	const char *rate = c_number(emit->arena, plan->graph->master, of->scale);
 	if (plan->mesh[AXIS_TP] == 1 || tp.kind != SHARD || tp.dim == 0) {
 		long samples = local_extent(plan, x, 0);
 		add_numbers(call, (long[]){1, samples, local_product(plan, x, 1, x->dims), x->shape[0]}, 4);
