@@ -10,7 +10,7 @@ end
 local function forward(t)                            -- t.x f32[batch,12], t.kind i32[batch]
   local h = mp.linear(weight("positions", { 7, 5 }), mp.linear(t.x, weight("embed", { 16, 5, 12 })))  -- [7,batch,16]
   h = mp.constrain(h, { tp = 1 })
-  local heads = mp.linear(nn.layer_norm("ln1", h), weight("heads", { 3, 4, 6, 16 }, 1))       -- [7,batch,3,4,6]
+  local heads = mp.linear(nn.layer_norm("ln1", h, { bias = false }), weight("heads", { 3, 4, 6, 16 }, 1)) -- [7,batch,3,4,6]
   local turned = mp.rope(mp.constrain(heads, { tp = 3 }), { theta = 100 })
   h = mp.constrain(h + mp.linear(mp.reshape(turned, 7, -1, 72), weight("join", { 16, 72 }, 2)), { tp = 1 })
   mp.cut()
@@ -21,7 +21,7 @@ local function forward(t)                            -- t.x f32[batch,12], t.kin
   local gated = mp.swiglu(mp.constrain(up, { tp = 4 }))
   h = mp.constrain(h + nn.linear("down", gated, 16, { shard = "row" }), { tp = 1 })
   mp.cut()
-  local mean = mp.mean(nn.layer_norm("last", h, { bias = false }), 1)                         -- [batch,16]
+  local mean = mp.mean(nn.layer_norm("last", h), 1)                                           -- [batch,16]
   local samples = mp.rope(mp.linear(mp.reshape(mean, -1, 1, 16), weight("samples", { 2, 3, 4, 16 })))
   local logits = nn.linear("classes", mp.flatten(samples), 10)
   local penalty = mp.mean(mp.tanh(shift * 0.1))
