@@ -49,6 +49,7 @@ SPECS = [
     Spec("side_output", "tests/equality/side_output.lua", 3, True, "synthetic", {"x": [6]}),
     Spec("heads", "tests/equality/heads.lua", 3, True, "synthetic", {"x": [3, 16]}),
     Spec("attends", "tests/equality/attends.lua", 3, True, "synthetic", {"x": [12]}, groups=4),
+    Spec("rows", "tests/equality/rows.lua", 3, True, "synthetic", {"x": [12]}),
     Spec("momentum", "specs/mlp.lua", 4, True, FASHION, IMAGE, "momentum=0.9", "weight_decay=0.001", "schedule=linear",
          "width=101"),
     Spec("convnet", "specs/convnet.lua", 5, True, "synthetic", {"image": [3, 12, 12]}, "image=12", "width=6", "lr=0.02",
