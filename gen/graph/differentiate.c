@@ -36,7 +36,7 @@ static bool is_parameter(const Tensor *t)
 }
 
 // What a gradient is the gradient of: a working copy stands for its parameter.
-static Tensor *origin_of(Tensor *t)
+static Tensor *differentiated(Tensor *t)
 {
 	Parameter *parameter = parameter_of(t);
 	return parameter ? parameter->tensor : t;
@@ -65,7 +65,7 @@ static void find_paths(Differentiation *d, const Tensor *loss, int forward_nodes
 	for (int i = 0; i < forward_nodes; i++) {
 		const Node *node = graph->nodes.at[i];
 		for (int k = 0; node->outs && d->wants[node->out[0]->id] && !parameter_of(node->out[0]) && k < node->ins; k++)
-			d->cotangents[origin_of(node->in[k])->id].users++;
+			d->cotangents[differentiated(node->in[k])->id].users++;
 	}
 }
 
@@ -94,6 +94,8 @@ static void close_group(Differentiation *d, Tensor *x)
 static void contribute(Differentiation *d, Tensor *x, Node *user, Tensor *part)
 {
 	Cotangent *c = &d->cotangents[x->id];
+	if (is_parameter(x))
+		part->parameter = x;
 	if (c->group && c->user->block != user->block)
 		close_group(d, x);
 	if (c->group)
@@ -124,7 +126,7 @@ static void visit(Differentiation *d, Node *node)
 		dy->primal = y;
 	Gradient g = {.graph = graph, .node = node, .dout = {dy}};
 	for (int i = 0; i < node->ins; i++) {
-		Tensor *x = origin_of(node->in[i]);
+		Tensor *x = differentiated(node->in[i]);
 		g.wanted[i] = d->wants[x->id];
 		const char *suffix = d->cotangents[x->id].users > 1 ? arena_printf(graph->arena, "grad_from_%s", node->name) : "grad";
 		g.names[i] = arena_printf(graph->arena, "%s.%s", x->name, suffix);
@@ -132,7 +134,7 @@ static void visit(Differentiation *d, Node *node)
 	op_table[node->op].gradient(&g);
 	for (int i = 0; i < node->ins; i++)
 		if (g.wanted[i] && g.din[i])
-			contribute(d, origin_of(node->in[i]), node, in_type_of(&g, i, origin_of(node->in[i])));
+			contribute(d, differentiated(node->in[i]), node, in_type_of(&g, i, differentiated(node->in[i])));
 }
 
 // The sum over the blocks that use a parameter, in the order of use; NULL when the loss does not depend on it.

@@ -104,7 +104,7 @@ void gradient_softmax(Gradient *g)
 void gradient_cross_entropy(Gradient *g)
 {
 	Tensor *in[] = {g->node->in[0], g->node->in[1], g->node->out[1], g->dout[0]};
-	g->din[0] = make_backward(g, OP_CROSS_ENTROPY_GRAD, g->names[0], in, 4, NULL);
+	g->din[0] = make_backward(g, OP_CROSS_ENTROPY_GRAD, g->names[0], in, 4, &g->node->attributes);
 }
 
 void gradient_add(Gradient *g)

@@ -17,6 +17,9 @@ void want_master(Graph *graph, const Node *node, int i);         // a parameter 
 // Makes an output named NODE.WHAT. (graph.c)
 Tensor *add_named_output(Graph *graph, Node *node, const char *what, Type type, int dims, const long *shape);
 
+// What t was before dims were exchanged or reshaped. (embedding.c)
+Tensor *origin_of(Tensor *t);
+
 // For shape_told: the output shall have the shape of t. (convolution.c)
 void tell_shape(Attributes *attributes, const Tensor *t);
 

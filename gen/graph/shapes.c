@@ -227,6 +227,15 @@ void shape_correct(Graph *graph, Node *node)
 	add_output(graph, node, graph->master, node->in[1]->dims, node->in[1]->shape);
 }
 
+// [parts, what is known of a part, rows…]
+void shape_classes(Graph *graph, Node *node)
+{
+	const Tensor *label = node->in[1];
+	long shape[MAX_DIMS] = {node->attributes.parts, node->op == OP_CLASS_SUMS ? 3 : 2};
+	memcpy(shape + 2, label->shape, (size_t)label->dims * sizeof *shape);
+	add_output(graph, node, graph->master, label->dims + 2, shape);
+}
+
 void shape_count(Graph *graph, Node *node)
 {
 	add_output(graph, node, graph->master, 0, NULL);
