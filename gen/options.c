@@ -20,7 +20,8 @@ static const char usage[] =
 	"      --microbatches N     for each replica: a micro-batch holds batch / (dp * microbatches) samples\n"
 	"      --schedule NAME      1F1B (default) or GPipe\n"
 	"      --sequence-parallel  between tensor-parallel layers, tp splits the positions of a sequence\n"
-	"      --dtype TYPE         f32 (default), tf32 (f32 with TF32 matrix products), f64 (host build only)\n"
+	"      --dtype TYPE         f32 (default), tf32 (f32 with TF32 matrix products), bf16 (with f32 master weights),\n"
+	"                           f64 (host build only)\n"
 	"      --mode MODE          train (default) or infer\n"
 	"      --explain[=json]     print the plan, write nothing\n"
 	"      --check              exit 5 with a diff when DIR is not what would be emitted now\n"
@@ -75,9 +76,8 @@ static void choose_dtype(Options *options, const char *text)
 {
 	static const char *const names[] = {"f32", "tf32", "f64", "bf16"};
 	int type = choice("dtype", text, names, 4);
-	if (type == 3)
-		not_built("dtype", text, "f32, tf32 and f64 work");
-	options->spec.real = type == 2 ? TYPE_F64 : TYPE_F32;
+	static const Type types[] = {TYPE_F32, TYPE_F32, TYPE_F64, TYPE_BF16};
+	options->spec.real = types[type];
 	options->tf32 = type == 1;
 }
 

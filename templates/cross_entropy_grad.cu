@@ -20,7 +20,7 @@ static __global__ void tmpl_cross_entropy_grad_kernel(real *dlogits, const real 
 		for (long c = mp_column_first(lanes); c < cols; c += mp_column_stride(lanes)) {
 			const full onehot = c == target ? 1 : 0;
 			const full value = (mp_exp((full)from[c] - row_lse) - onehot) * scale;
-			to[c] = ignored || c >= classes ? 0 : value;
+			to[c] = ignored || c >= classes ? (full)0 : value;
 		}
 	}
 }

@@ -4,6 +4,7 @@
 #include "mp_kernel.h"
 
 typedef float real; //@ param
+typedef float full; //@ param
 
 // What decides about elements 4 * block and following: word[k][j] about element 4 * (block + j) + k, for j < n.
 MP_DEVICE void tmpl_dropout_words(uint32_t word[4][MP_PHILOX_STRIP], uint64_t block, const uint32_t key[4], int n)
@@ -20,7 +21,7 @@ MP_DEVICE void tmpl_dropout_words(uint32_t word[4][MP_PHILOX_STRIP], uint64_t bl
 // Elements of whole blocks, numbered from 4 * block on. They are loaded and stored `width` at once, a divisor of 4.
 template <int width>
 MP_DEVICE void tmpl_dropout_blocks(real *__restrict__ y, const real *__restrict__ x, const uint32_t key[4], uint64_t block,
-		int n, uint32_t threshold, real scale)
+		int n, uint32_t threshold, full scale)
 {
 	uint32_t word[4][MP_PHILOX_STRIP];
 	tmpl_dropout_words(word, block, key, n);
@@ -29,8 +30,8 @@ MP_DEVICE void tmpl_dropout_blocks(real *__restrict__ y, const real *__restrict_
 			const auto from = mp_load<width>(x + 4 * j + k);
 			real to[width];
 			for (int e = 0; e < width; e++) {
-				const real kept = from[e] * scale;
-				to[e] = word[k + e][j] >> 8 >= threshold ? kept : 0;
+				const full kept = (full)from[e] * scale;
+				to[e] = word[k + e][j] >> 8 >= threshold ? kept : (full)0;
 			}
 			mp_store<width>(y + 4 * j + k, to, width);
 		}
@@ -39,7 +40,7 @@ MP_DEVICE void tmpl_dropout_blocks(real *__restrict__ y, const real *__restrict_
 // A row's elements have adjacent numbers, from `first` on.
 template <int width>
 MP_DEVICE void tmpl_dropout_row(real *__restrict__ y, const real *__restrict__ x, const uint32_t key[4], uint64_t first,
-		long columns, uint32_t threshold, real scale, int lanes)
+		long columns, uint32_t threshold, full scale, int lanes)
 {
 	const long before = (long)(-first % 4), head = before < columns ? before : columns, blocks = (columns - head) / 4;
 	const uint64_t block = (first + head) / 4;
@@ -55,13 +56,13 @@ MP_DEVICE void tmpl_dropout_row(real *__restrict__ y, const real *__restrict__ x
 		uint32_t word[4][MP_PHILOX_STRIP];
 		tmpl_dropout_words(word, number / 4, key, 1);
 		const uint32_t low = number & 1 ? word[1][0] : word[0][0], high = number & 1 ? word[3][0] : word[2][0];
-		y[at] = (number & 2 ? high : low) >> 8 >= threshold ? x[at] * scale : 0;
+		y[at] = (number & 2 ? high : low) >> 8 >= threshold ? (full)x[at] * scale : (full)0;
 	}
 }
 
 static __global__ void tmpl_dropout_kernel(real *__restrict__ y, const real *__restrict__ x, const int *__restrict__ key,
 		long outer, long extent, long columns, uint64_t first, uint64_t outer_numbers, uint64_t numbers, unsigned layer,
-		uint32_t threshold, real scale, int lanes, bool wide)
+		uint32_t threshold, full scale, int lanes, bool wide)
 {
 	const uint32_t words[4] = {(uint32_t)key[0] ^ layer, (uint32_t)key[1], (uint32_t)key[2], (uint32_t)key[3]};
 	for (long row = mp_row_first(lanes); row < outer * extent; row += mp_row_stride(lanes)) {
@@ -88,7 +89,7 @@ static __global__ void tmpl_dropout_copy_kernel(real *__restrict__ y, const real
 // number % 4 of Philox 4x32-10 with key {key[0] ^ layer, key[1]} and counter {number / 4 low, high, key[2], key[3]}, of
 // which the upper 24 bits count. key: int[4]
 void tmpl_dropout(real *y, const real *x, const int *key, long outer, long extent, long columns, long first,
-		long outer_numbers, long numbers, unsigned layer, real rate, bool evaluating, cudaStream_t stream)
+		long outer_numbers, long numbers, unsigned layer, full rate, bool evaluating, cudaStream_t stream)
 {
 	const long n = outer * extent * columns;
 	for (int level = 0; level < 2; level++) { // rows that lie one behind the other in the whole tensor are one

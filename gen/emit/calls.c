@@ -31,7 +31,7 @@ static void add_sum(Text *call, const Emit *emit, const Node *node, const char *
 	const Tensor *x = node->in[0];
 	const Attributes *a = &node->attributes;
 	text_add(call, ", %ld, %ld, %ld, %s, ", local_product(emit->plan, x, 0, a->from), local_product(emit->plan, x, a->from, a->to), local_product(emit->plan, x, a->to, x->dims),
-	         c_number(emit->arena, x->type, a->scale));
+	         c_number(emit->arena, emit->plan->graph->master, a->scale));
 	if (node->accumulate)
 		text_add(call, "%s > 0", slot);
 	else
@@ -90,16 +90,14 @@ static const char *sgd_call(const Emit *emit, const Role *role, const Node *node
 	                    c_number(emit->arena, real, node->attributes.decay));
 }
 
-// `real` of the template. Gradients of tables, losses and what is known of classes are kept in full precision: `real` is what
-// they are made of.
-static Type type_of(const Emit *emit, const Node *node)
+// The type that a template calls real: that of what the op reads, where it makes statistics, losses or sums of it.
+static Type element_type(const Emit *emit, const Node *node)
 {
 	switch (node->op) {
 	case OP_EMBEDDING_GRAD: return node->in[1]->type;
-	case OP_CROSS_ENTROPY: case OP_CORRECT: case OP_CLASS_SUMS: case OP_CLASS_BEST: return node->in[0]->type;
-	default: break;
+	case OP_SUM: case OP_CROSS_ENTROPY: case OP_CORRECT: case OP_CLASS_SUMS: case OP_CLASS_BEST: return node->in[0]->type;
+	default: return node->outs ? node->out[0]->type : emit->plan->graph->master;
 	}
-	return node->outs ? node->out[0]->type : emit->plan->graph->real;
 }
 
 const char *kernel_call(Kernels *kernels, const Role *role, const Function *function, const Step *step, const char *slot)
@@ -107,9 +105,10 @@ const char *kernel_call(Kernels *kernels, const Role *role, const Function *func
 	(void)function;
 	const Emit *emit = kernels->emit;
 	const Node *node = step->nodes.at[0];
-	Type type = type_of(emit, node);
+	Type type = element_type(emit, node);
 	const char *name = op_table[node->op].expression;
-	Kernel kernel = {.name = type == TYPE_I32 ? arena_printf(emit->arena, "%s_i32", name) : name, .template_name = name, .type = type};
+	Kernel kernel = {.name = type == emit->plan->graph->real || node->op == OP_SGD || node->op == OP_COUNT_VALID ? name : arena_printf(emit->arena, "%s_%s", name, type_name(type)),
+	                 .template_name = name, .type = type};
 	const char *launcher = use_kernel(kernels, &kernel);
 	if (node->op == OP_SGD)
 		return sgd_call(emit, role, node, slot);

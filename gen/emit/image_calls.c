@@ -124,7 +124,7 @@ static void add_mask(Text *call, const Emit *emit, const Role *role, const Node 
 	const Plan *plan = emit->plan;
 	const Tensor *x = node->in[0];
 	const Attributes *of = &node->attributes;
-	const char *rate = c_number(emit->arena, plan->graph->real, of->scale);
+	const char *rate = c_number(emit->arena, plan->graph->master, of->scale);
 	int cuts[PLACED_AXES + 1], count = 0; // dims that are shared out, at most two
 	for (int d = 0; d < x->dims; d++)
 		if (is_shared_out(plan, x, d))

@@ -50,7 +50,8 @@ bool same_attributes(const Attributes *a, const Attributes *b)
 	    && a->channels_last == b->channels_last && a->momentum == b->momentum && a->decay == b->decay
 	    && same_windows(&a->window, &b->window) && a->groups == b->groups && a->rows == b->rows && a->parts == b->parts
 	    && a->chunks == b->chunks && a->epsilon == b->epsilon && a->synchronised == b->synchronised
-	    && same_rotation(&a->rotary, &b->rotary) && a->classes == b->classes && a->in_place == b->in_place;
+	    && same_rotation(&a->rotary, &b->rotary) && a->classes == b->classes && a->in_place == b->in_place
+	    && a->typed == b->typed && (!a->typed || a->type == b->type);
 }
 
 const char *op_name(Op op)

@@ -81,6 +81,7 @@ typedef struct {
 	bool trained;
 	bool decay;             // weight decay applies
 	int block;              // of its first use: the owner
+	Tensor *working;        // its copy in the compute type, which a step makes first; NULL: none is used
 	Tensor *gradient;       // epilogue: the sum over its uses, reduced
 } Parameter;
 
@@ -144,6 +145,8 @@ typedef struct Attributes {
 	long classes;           // of cross-entropy and accuracy: columns from here on are padding; 0: none is. parts: shards of the classes
 	unsigned layer;         // OP_DROPOUT: tells layers apart
 	Tensor *converts;       // conversions: the tensor that this one is in another placement
+	bool typed;             // OP_MATMUL, OP_EXPAND, OP_CAST: the result is of this type
+	Type type;
 	bool in_place;          // collectives: the output is the input's bytes
 	Parameter *parameter;
 	Input *input;

@@ -72,12 +72,12 @@ bool writes_operand(const Node *node, int i);
 	X(merge_statistics) X(normalize) X(group_sum) X(running_statistics) X(attention) X(attention_grad) \
 	X(norm) X(norm_grad) X(rope) X(swiglu) X(swiglu_grad) \
 	X(transpose) X(embedding) X(embedding_grad) X(cross_entropy_grad) X(classes) X(of_classes)
-#define SHAPES(X) X(given) X(scalar) X(matmul) X(reshape) X(sum) X(expand) X(softmax) X(cross_entropy) \
+#define SHAPES(X) X(given) X(scalar) X(cast) X(matmul) X(reshape) X(sum) X(expand) X(softmax) X(cross_entropy) \
 	X(cross_entropy_grad) X(correct) X(count) X(broadcast) X(same) X(update) X(sink) \
 	X(dropout) X(told) X(conv2d) X(pool) X(adaptive_pool) X(channel_partials) X(channel_statistics) X(merge_statistics) \
 	X(normalize) X(normalize_sums) X(group_sum) X(attention) X(attention_grad) X(layer_norm) X(rms_norm) X(norm_grad) X(rope) X(swiglu) \
 	X(transpose) X(embedding) X(embedding_grad) X(classes)
-#define GRADIENTS(X) X(matmul) X(reshape) X(sum) X(expand) X(softmax) X(cross_entropy) X(add) X(sub) X(mul) X(div) \
+#define GRADIENTS(X) X(cast) X(matmul) X(reshape) X(sum) X(expand) X(softmax) X(cross_entropy) X(add) X(sub) X(mul) X(div) \
 	X(scale) X(relu) X(gelu_erf) X(gelu_tanh) X(silu) X(tanh) X(sigmoid) X(dropout) X(permute) X(conv2d) X(max_pool) X(avg_pool) \
 	X(adaptive_pool) X(normalize) X(attention) X(layer_norm) X(rms_norm) X(rope) X(swiglu) \
 	X(transpose) X(embedding)

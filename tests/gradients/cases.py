@@ -109,7 +109,8 @@ def every_op():
     rows = re.findall(r'^(?:IMAGE_)?OP\(\w+,\s*"(\w+)",\s*\w+,\s*(\w+),', table, re.M)
     check(len(rows) == len(re.findall(r"^(?:IMAGE_)?OP\(", table, re.M)) > 20, "ops.def was not understood")
     nodes = [node for spec in SPECS for node in dump(spec).values()]
-    missing = {op for op, rule in rows if rule != "none"} - {op for _, _, op, _ in nodes}
+    of_bf16 = {"cast"}                  # between types of which one is not exact: tests/bf16
+    missing = {op for op, rule in rows if rule != "none"} - {op for _, _, op, _ in nodes} - of_bf16
     check(not missing, f"no spec in tests/gradients has {', '.join(sorted(missing))}")
     forms = {attributes.strip() for _, _, op, attributes in nodes if op == "matmul"}
     check(forms == {"nn", "nt"}, f"matmul as {sorted(forms)} only, not nn and nt")

@@ -49,6 +49,7 @@ SPECS = [
     Spec("side_output", "tests/equality/side_output.lua", 3, True, "synthetic", {"x": [6]}),
     Spec("heads", "tests/equality/heads.lua", 3, True, "synthetic", {"x": [3, 16]}),
     Spec("attends", "tests/equality/attends.lua", 3, True, "synthetic", {"x": [12]}, groups=4),
+    Spec("rows", "tests/equality/rows.lua", 3, True, "synthetic", {"x": [12]}),
     Spec("vocabulary", "tests/equality/vocabulary.lua", 5, True, "synthetic", {"x": [8]}, ids=45),
     Spec("sequences", "tests/equality/vocabulary.lua", 5, True, "synthetic", {"x": [8]}, ids=45, words=["--sequence-parallel"]),
     Spec("momentum", "specs/mlp.lua", 4, True, FASHION, IMAGE, "momentum=0.9", "weight_decay=0.001", "schedule=linear",

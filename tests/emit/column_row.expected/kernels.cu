@@ -117,7 +117,7 @@ template <int tile> MP_DEVICE void sum_tiles(float *__restrict__ y, const float 
 		long o = block / tiles, first = block % tiles * tile;
 		int width = inner - first < tile ? (int)(inner - first) : tile;
 		float *to = y + o * inner + first;
-		mp_column_sums<tile>(x + o * n * inner + first, n, inner, width, [=](int column, float sum) {
+		mp_column_sums<tile, float>(x + o * n * inner + first, n, inner, width, [=](int column, float sum) {
 			float value = sum * scale;
 			to[column] = accumulate ? to[column] + value : value;
 		});
@@ -256,7 +256,7 @@ static __global__ void cross_entropy_grad_kernel(float *dlogits, const float *lo
 		for (long c = mp_column_first(lanes); c < cols; c += mp_column_stride(lanes)) {
 			const float onehot = c == target ? 1 : 0;
 			const float value = (mp_exp((float)from[c] - row_lse) - onehot) * scale;
-			to[c] = ignored || c >= classes ? 0 : value;
+			to[c] = ignored || c >= classes ? (float)0 : value;
 		}
 	}
 }
