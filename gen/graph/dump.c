@@ -5,7 +5,7 @@
 #include "ops.h"
 
 static const char *const phase_names[] = {"prologue", "forward", "backward", "epilogue"};
-static const char *const axis_names[] = {"mb", "dp", "tp"};
+static const char *const axis_names[] = {"mb", "dp", "tp", "pp"};
 
 static void dump_placement(Text *out, const Tensor *t)
 {
@@ -31,6 +31,11 @@ static void dump_attributes(Text *out, const Node *node)
 		text_add(out, " %s dim %d", axis_names[a->axis], a->dim);
 		break;
 	case OP_SGD: text_add(out, " momentum %.9g decay %.9g", a->momentum, a->decay); break;
+	case OP_ADAMW: text_add(out, " betas %.9g %.9g epsilon %.9g decay %.9g", a->betas[0], a->betas[1], a->epsilon, a->decay); break;
+	case OP_GRADIENT_NORM:
+		if (a->scale > 0)
+			text_add(out, " clip %.9g", a->scale);
+		break;
 	default: break;
 	}
 }

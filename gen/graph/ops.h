@@ -57,6 +57,8 @@ extern const OpInfo op_table[OPS];
 
 // Makes the next output of node.
 Tensor *add_output(Graph *graph, Node *node, Type type, int dims, const long *shape);
+// The same, named NODE.WHAT.
+Tensor *add_named_output(Graph *graph, Node *node, const char *what, Type type, int dims, const long *shape);
 
 // Whether an update writes operand i where it is stored.
 bool writes_operand(const Node *node, int i);

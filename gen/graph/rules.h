@@ -10,9 +10,6 @@ void want_real(Graph *graph, const Node *node, int i);
 void want_reals(Graph *graph, const Node *node);
 void want_master(Graph *graph, const Node *node, int i);         // a parameter or statistic, taken as it is stored
 
-// Makes an output named NODE.WHAT. (graph.c)
-Tensor *add_named_output(Graph *graph, Node *node, const char *what, Type type, int dims, const long *shape);
-
 // For shape_told: the output shall have the shape of t. (convolution.c)
 void tell_shape(Attributes *attributes, const Tensor *t);
 
@@ -37,6 +34,9 @@ Rule *add_rule(Rules *rules);
 
 // The op is linear in this operand: over micro-batches it passes on a sum that has not ended.
 void add_linear(Rules *rules, int operand);
+
+// The optimizer's step for each parameter that has a gradient. (optimizer.c)
+void update_parameters(Graph *graph);
 
 // The epilogue's updates of running statistics. (batch_norm.c)
 void update_running_statistics(Graph *graph);
