@@ -5,7 +5,9 @@ checkpoint files included. Where batch norm is that of a replica's micro-batch, 
 dp times the micro-batches. The short run takes a pairwise sample of plans, the long run the whole matrix.
 """
 import itertools
+import json
 import re
+import shutil
 
 import numpy
 
@@ -101,6 +103,35 @@ def equal_plan(spec, mesh, schedule, microbatches, dtype, keep=True):
 
 
 # ---------------------------------------------------------------------------------------------------------
+# Interruption
+
+def lines_of(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def resumed(spec, mesh, other, dtype, states):
+    """A run of 20 steps against its second half alone, from the checkpoint of its first: to the bit on the same mesh, within
+    rounding on another. states: what a checkpoint has beside each parameter that the loss reaches."""
+    whole = specs.program(spec, mesh, 2, dtype)
+    training = whole.train("whole", STEPS, "--data", spec.data, "--seed", 3, "--save-every", STEPS // 2)
+    half = training.folder / "save" / f"step_{STEPS // 2}"
+    saved = sorted(safetensors.read(half / "optimizer.safetensors"))
+    check(saved == sorted(f"{name}.{state}" for name in training.weights for state in states if not name.startswith("unused")),
+          f"optimizer state {saved}")
+    for again, bitwise in ((whole, True), (specs.program(spec, other, 2, dtype), False)):
+        folder = again.folder / f"run-rest-of-{specs.mesh_text(mesh)}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        again.run("--data", spec.data, "--seed", 3, "--load", half, "--steps", STEPS, "--log", folder / "log", "--save", folder)
+        lines = lines_of(folder / "log")
+        for key, expected in (("loss", training.losses), ("grad_norm", training.norms)):
+            compare_numbers(key, [line[key] for line in lines], expected[STEPS // 2:], 0 if bitwise else LOSS_TOLERANCE[dtype])
+        for file in "model.safetensors", "optimizer.safetensors":
+            a, e = (safetensors.read(path / file) for path in (folder / f"step_{STEPS}", training.checkpoint))
+            compare_tensors(a, e, 0 if bitwise else 1e-9)
+
+
+# ---------------------------------------------------------------------------------------------------------
 # Inference
 
 def inference_data(spec, samples):
@@ -162,4 +193,6 @@ def cases(long):
     found = [Case(name_of(row), equal_plan, *row, not long) for row in rows]
     found += [Case(f"infer-{spec}-{dtype}-{specs.mesh_text(mesh)}-m{m}", equal_outputs, spec, mesh, m, dtype)
               for spec, mesh, m, dtype in inference_rows(long)]
+    found += [Case(f"resumed-{ADAMW}-{specs.mesh_text(mesh)}", resumed, ADAMW, mesh, other, "f64", ("exp_avg", "exp_avg_sq"))
+              for mesh, other in (((1, 1, 1), (1, 2, 2)), ((2, 1, 2), (1, 3, 1)))]
     return found + [Case(f"halved-{spec}", halved_parameters, spec) for spec in specs.SPECS[:4]]
