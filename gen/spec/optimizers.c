@@ -104,6 +104,8 @@ static int adamw(lua_State *L)
 	optimizer->betas[0] = 0.9, optimizer->betas[1] = 0.999;
 	read_betas(L, what, optimizer->betas);
 	optimizer->epsilon = field_at_least_zero(L, what, "eps", 1e-8);
+	if (optimizer->epsilon == 0)
+		spec_error(L, "%s: eps must be positive: where a gradient has always been 0, the update would be 0 / 0", what);
 	push_handle(L, HANDLE_OPTIMIZER, optimizer);
 	return 1;
 }
