@@ -22,6 +22,7 @@ static const struct {
 	{"fuse", fuse_steps, dump_plan},
 	{"schedule", make_schedules, dump_plan},
 	{"memory", plan_memory, dump_plan},
+	{"repeat", find_repeats, dump_plan},
 	{"synchronise", synchronise, dump_plan},
 };
 

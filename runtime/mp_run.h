@@ -272,4 +272,8 @@ void mp_gemm_release(struct mp_rank *r);
 void mp_conv_prepare(struct mp_rank *r);
 void mp_conv_release(struct mp_rank *r);
 
+// Attention (cuda/attention.c, cuda/attention_f32.cu, host/attention.c): the same for mp_attention and r->program->attentions.
+void mp_attention_prepare(struct mp_rank *r);
+void mp_attention_release(struct mp_rank *r);
+
 #endif

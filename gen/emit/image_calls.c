@@ -77,8 +77,7 @@ static void add_running(Text *call, const Emit *emit, const Node *node)
 	text_add(call, ", %s", c_number(emit->arena, emit->plan->graph->real, of->momentum));
 }
 
-// The index in the whole batch of this device's first sample of the micro-batch, times `each`.
-static const char *first_sample(const Emit *emit, const Tensor *x, long each, const char *slot)
+const char *first_index(const Emit *emit, const Tensor *x, long each, const char *slot)
 {
 	const int *mesh = emit->plan->mesh;
 	Text first = {.arena = emit->arena};
@@ -93,7 +92,17 @@ static const char *first_sample(const Emit *emit, const Tensor *x, long each, co
 	return first.length ? first.at : "0";
 }
 
-static void add_mask(Text *call, const Emit *emit, const Node *node, const char *slot)
+// In a loop of equal layers the number rises with the layer.
+static const char *layer_number(const Emit *emit, const Role *role, unsigned number)
+{
+	const Loop *loop = role->inside;
+	if (!loop)
+		return arena_printf(emit->arena, "0x%08xu", number);
+	unsigned step = loop->descending ? -loop->layer_step : loop->layer_step, last = (unsigned)loop->count - 1;
+	return arena_printf(emit->arena, "0x%08xu + layer * 0x%08xu", loop->descending ? number - step * last : number, step);
+}
+
+static void add_mask(Text *call, const Emit *emit, const Role *role, const Node *node, const char *slot)
 {
 	const Plan *plan = emit->plan;
 	const Tensor *x = node->in[0];
@@ -103,16 +112,16 @@ static void add_mask(Text *call, const Emit *emit, const Node *node, const char 
 	if (plan->mesh[AXIS_TP] == 1 || tp.kind != SHARD || tp.dim == 0) {
 		long samples = local_extent(plan, x, 0);
 		add_numbers(call, (long[]){1, samples, local_product(plan, x, 1, x->dims), x->shape[0]}, 4);
-		text_add(call, ", 0, %s", first_sample(emit, x, 1, slot));
+		text_add(call, ", 0, %s", first_index(emit, x, 1, slot));
 	} else {
 		long each = local_product(plan, x, 1, tp.dim), extent = local_extent(plan, x, tp.dim);
 		add_numbers(call, (long[]){local_product(plan, x, 0, tp.dim), extent, local_product(plan, x, tp.dim + 1, x->dims), x->shape[tp.dim]}, 4);
-		text_add(call, ", %s, r->tp * %ldL", first_sample(emit, x, each, slot), extent);
+		text_add(call, ", %s, r->tp * %ldL", first_index(emit, x, each, slot), extent);
 	}
-	text_add(call, ", 0x%08xu, %s, r->evaluating", of->layer, rate);
+	text_add(call, ", %s, %s, r->evaluating", layer_number(emit, role, of->layer), rate);
 }
 
-bool add_image_extents(Text *call, const Emit *emit, const Node *node, const char *slot)
+bool add_image_extents(Text *call, const Emit *emit, const Role *role, const Node *node, const char *slot)
 {
 	switch (node->op) {
 	case OP_PERMUTE: add_permute(call, emit, node); break;
@@ -128,7 +137,7 @@ bool add_image_extents(Text *call, const Emit *emit, const Node *node, const cha
 	case OP_CHANNEL_STATISTICS: case OP_MERGE_STATISTICS: add_statistics(call, emit, node); break;
 	case OP_GROUP_SUM: add_group_sum(call, emit, node); break;
 	case OP_RUNNING_STATISTICS: add_running(call, emit, node); break;
-	case OP_DROPOUT: add_mask(call, emit, node, slot); break;
+	case OP_DROPOUT: add_mask(call, emit, role, node, slot); break;
 	default: return false;
 	}
 	return true;

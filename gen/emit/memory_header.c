@@ -1,4 +1,6 @@
 // memory_header.c: memory.h, an accessor for every buffer of every program, grouped by what the bytes are for.
+#include <string.h>
+
 #include "source.h"
 
 static const char *const class_names[] = {"parameters", "gradients", "optimizer state", "activations", "communication", "scratch", "workspace"};
@@ -11,23 +13,163 @@ static const char *life(const Emit *emit, const Role *role, const Buffer *buffer
 	return arena_printf(emit->arena, ", %s steps %d to %d", role->functions.at[buffer->function].name, buffer->first, buffer->last);
 }
 
+static const char *place_of_slot(const Emit *emit, const Buffer *buffer)
+{
+	return buffer->slots > 1 ? arena_printf(emit->arena, " + mb %% %d * (size_t)%zu", buffer->slots, buffer->stride) : "";
+}
+
 static void emit_buffer(Text *out, const Emit *emit, const Role *role, const Buffer *buffer)
 {
 	const char *type = c_type(buffer->tensor->type);
 	text_add(out, "static inline %s *%s(const struct mp_rank *r%s) { return (%s *)(r->arena + %zu%s); } // %s, %zu bytes%s\n", type, buffer->name,
-	         buffer->slots > 1 ? ", int mb" : "", type, buffer->offset,
-	         buffer->slots > 1 ? arena_printf(emit->arena, " + mb %% %d * (size_t)%zu", buffer->slots, buffer->stride) : "", local_shape(emit, buffer->tensor),
+	         buffer->slots > 1 ? ", int mb" : "", type, buffer->offset, place_of_slot(emit, buffer), local_shape(emit, buffer->tensor),
 	         buffer->bytes, life(emit, role, buffer));
 }
 
-static void emit_class(Text *out, const Emit *emit, const Role *role, Class class)
+// ---- families
+
+static const Buffer *member(const Role *role, const Family *family, int layer)
+{
+	return &role->buffers.at[family->buffers[layer]];
+}
+
+// Whether one formula gives the addresses of layers [from, to).
+static bool rises_evenly(const Role *role, const Family *family, int from, int to)
+{
+	const Buffer *first = member(role, family, from);
+	for (int k = from + 1; k < to; k++) {
+		const Buffer *buffer = member(role, family, k);
+		if (buffer->offset - member(role, family, k - 1)->offset != member(role, family, from + 1)->offset - first->offset || buffer->slots != first->slots
+		    || (buffer->slots > 1 && buffer->stride != first->stride))
+			return false;
+	}
+	return true;
+}
+
+// The layer whose address no formula gives though it gives those of all others: the first or the last; -1: there is none.
+static int odd_layer(const Role *role, const Family *family)
+{
+	int n = family->count;
+	if (family->common || n < 3 || rises_evenly(role, family, 0, n))
+		return -1;
+	return rises_evenly(role, family, 0, n - 1) ? n - 1 : rises_evenly(role, family, 1, n) ? 0 : -1;
+}
+
+static const char *name_alone(const Emit *emit, const Buffer *buffer)
+{
+	((Buffer *)buffer)->alone = true;
+	return arena_printf(emit->arena, "%s(r%s)", buffer->name, buffer->slots > 1 ? ", mb" : "");
+}
+
+static const char *call_of(const Emit *emit, const Family *family, const char *layer)
+{
+	return arena_printf(emit->arena, "%s(r%s%s%s)", family->name, family->slots > 1 ? ", mb" : "", family->common ? "" : ", ", family->common ? "" : layer);
+}
+
+static const char *formula(const Emit *emit, const Role *role, const Family *family, int from)
+{
+	const Buffer *first = member(role, family, from), *second = member(role, family, from + 1);
+	const char *type = c_type(first->tensor->type), *slot = place_of_slot(emit, first);
+	bool falls = second->offset < first->offset;
+	if (first->offset == second->offset)
+		return arena_printf(emit->arena, "(%s *)(r->arena + %zu%s)", type, first->offset, slot);
+	return arena_printf(emit->arena, "(%s *)(r->arena + %zu %s %s * (size_t)%zu%s)", type, first->offset, falls ? "-" : "+", from ? "(layer - 1)" : "layer",
+	                    falls ? first->offset - second->offset : second->offset - first->offset, slot);
+}
+
+static void emit_table(Text *out, const Role *role, const Family *family)
+{
+	text_add(out, "static const struct mp_place at[] = {");
+	for (int k = 0; k < family->count; k++) {
+		const Buffer *buffer = member(role, family, k);
+		text_add(out, "%s{%zu, %d, %zu}", k ? ", " : "", buffer->offset, buffer->slots, buffer->stride);
+	}
+	text_add(out, "}; return (%s *)(r->arena + at[layer].offset%s);", c_type(member(role, family, 0)->tensor->type),
+	         family->slots > 1 ? " + mb % at[layer].slots * at[layer].stride" : "");
+}
+
+static void emit_address(Text *out, const Emit *emit, const Role *role, const Family *family)
+{
+	const Family *made = family->maker >= 0 ? &role->families.at[family->maker] : NULL;
+	int last = family->count - 1, odd = odd_layer(role, family);
+	if (made && family->descending)
+		text_add(out, "return layer < %d ? %s : %s;", last, call_of(emit, made, "layer + 1"), name_alone(emit, member(role, family, last)));
+	else if (made)
+		text_add(out, "return layer > 0 ? %s : %s;", call_of(emit, made, "layer - 1"), name_alone(emit, member(role, family, 0)));
+	else if (rises_evenly(role, family, 0, family->count))
+		text_add(out, "return %s;", formula(emit, role, family, 0));
+	else if (odd >= 0)
+		text_add(out, "return layer == %d ? %s : %s;", odd, name_alone(emit, member(role, family, odd)), formula(emit, role, family, odd == 0));
+	else
+		emit_table(out, role, family);
+}
+
+static void emit_family(Text *out, const Emit *emit, const Role *role, const Family *family)
+{
+	const Buffer *first = member(role, family, 0);
+	text_add(out, "static inline %s *%s(const struct mp_rank *r%s%s) { ", c_type(first->tensor->type), family->name, family->slots > 1 ? ", int mb" : "",
+	         family->common ? "" : ", int layer");
+	emit_address(out, emit, role, family);
+	text_add(out, " } // %s, %zu bytes, %d layers\n", local_shape(emit, first->tensor), first->bytes, family->count);
+}
+
+// Families of a class, which is that of the last layer's buffer; those that another one makes come apart.
+static void emit_families(Text *out, const Emit *emit, const Role *role, Class class)
+{
+	bool any = false;
+	for (int i = 0; i < role->families.count; i++) {
+		const Family *family = &role->families.at[i];
+		if (member(role, family, family->count - 1)->class != class || family->maker >= 0)
+			continue;
+		if (!any)
+			text_add(out, "\n// %s of equal layers\n", class_names[class]);
+		any = true;
+		emit_family(out, emit, role, family);
+	}
+}
+
+static void emit_made_families(Text *out, const Emit *emit, const Role *role)
+{
+	bool any = false;
+	for (int i = 0; i < role->families.count; i++) {
+		if (role->families.at[i].maker < 0)
+			continue;
+		if (!any)
+			text_add(out, "\n// what another layer made\n");
+		any = true;
+		emit_family(out, emit, role, &role->families.at[i]);
+	}
+}
+
+// ---- a program
+
+// By buffer: the family that says where it lies, and the layer; NULL: the buffer has an address of its own.
+typedef struct {
+	const Family *family;
+	int layer;
+} Home;
+
+static Home *find_homes(const Emit *emit, const Role *role)
+{
+	Home *homes = arena_alloc(emit->arena, (size_t)(role->buffers.count + 1) * sizeof *homes);
+	for (int i = 0; i < role->families.count; i++) {
+		const Family *family = &role->families.at[i];
+		int odd = odd_layer(role, family);
+		for (int k = 0; k < family->count && family->maker < 0; k++)
+			if (k != odd && !homes[family->buffers[k]].family)
+				homes[family->buffers[k]] = (Home){family, k};
+	}
+	return homes;
+}
+
+static void emit_class(Text *out, const Emit *emit, const Role *role, Class class, const Home *homes)
 {
 	int slots = 0;
 	for (;;) { // by number of slots, ascending
 		int next = 0;
 		for (int i = 0; i < role->buffers.count; i++) {
 			const Buffer *b = &role->buffers.at[i];
-			if (b->class == class && b->slots > slots && (!next || b->slots < next))
+			if (b->class == class && b->slots > slots && !homes[i].family && (!next || b->slots < next))
 				next = b->slots;
 		}
 		if (!next)
@@ -35,9 +177,43 @@ static void emit_class(Text *out, const Emit *emit, const Role *role, Class clas
 		slots = next;
 		text_add(out, "\n// %s%s\n", class_names[class], slots > 1 ? arena_printf(emit->arena, ": %d slots, micro-batch mb in slot mb %% %d", slots, slots) : "");
 		for (int i = 0; i < role->buffers.count; i++)
-			if (role->buffers.at[i].class == class && role->buffers.at[i].slots == slots)
+			if (role->buffers.at[i].class == class && role->buffers.at[i].slots == slots && !homes[i].family)
 				emit_buffer(out, emit, role, &role->buffers.at[i]);
 	}
+}
+
+// Buffers of families that emitted code also names outside of the layers.
+static void emit_named_members(Text *out, const Emit *emit, const Role *role, const Home *homes)
+{
+	bool any = false;
+	for (int i = 0; i < role->buffers.count; i++) {
+		const Buffer *buffer = &role->buffers.at[i];
+		if (!buffer->alone || !homes[i].family)
+			continue;
+		if (!any)
+			text_add(out, "\n// of one layer\n");
+		any = true;
+		text_add(out, "static inline %s *%s(const struct mp_rank *r%s) { return %s; } // %s, %zu bytes\n", c_type(buffer->tensor->type), buffer->name,
+		         buffer->slots > 1 ? ", int mb" : "", call_of(emit, homes[i].family, arena_printf(emit->arena, "%d", homes[i].layer)),
+		         local_shape(emit, buffer->tensor), buffer->bytes);
+	}
+}
+
+static void emit_role(Text *out, const Emit *emit, const Role *role)
+{
+	const Home *homes = find_homes(emit, role);
+	Text families[CLASS_WORKSPACE], made = {.arena = emit->arena};
+	for (int class = 0; class < CLASS_WORKSPACE; class++) { // first: they may name buffers that stand alone
+		families[class] = (Text){.arena = emit->arena};
+		emit_families(&families[class], emit, role, class);
+	}
+	emit_made_families(&made, emit, role);
+	for (int class = 0; class < CLASS_WORKSPACE; class++) {
+		emit_class(out, emit, role, class, homes);
+		text_add(out, "%s", families[class].length ? families[class].at : "");
+	}
+	emit_named_members(out, emit, role, homes);
+	text_add(out, "%s\n", made.length ? made.at : "");
 }
 
 void emit_memory_header(Text *out, const Emit *emit)
@@ -47,9 +223,7 @@ void emit_memory_header(Text *out, const Emit *emit)
 	for (int s = 0; s < emit->plan->stages; s++) {
 		const Role *role = &emit->plan->roles[s];
 		text_add(out, "#%s MP_PROGRAM == %d // %zu bytes\n", s ? "elif" : "if", s, role->arena);
-		for (int class = 0; class < CLASS_WORKSPACE; class++)
-			emit_class(out, emit, role, class);
-		text_add(out, "\n");
+		emit_role(out, emit, role);
 	}
 	text_add(out, "#endif\n");
 }

@@ -37,7 +37,11 @@ const char *elementwise_call(Kernels *kernels, const Role *role, const Step *ste
 
 // The call of a step's template kernel but for the stream; adds the kernel when it is new. (calls.c)
 // Appends the extents that the kernel of an op on images takes; false: it is another kind of op. (image_calls.c)
-bool add_image_extents(Text *call, const Emit *emit, const Node *node, const char *slot);
+bool add_image_extents(Text *call, const Emit *emit, const Role *role, const Node *node, const char *slot);
+// Likewise of norms and other kernels on rows. (row_calls.c)
+bool add_row_extents(Text *call, const Emit *emit, const Node *node, const char *slot);
+// The index in the whole tensor of this device's first element of dim 0 in the micro-batch, times `each`. (image_calls.c)
+const char *first_index(const Emit *emit, const Tensor *x, long each, const char *slot);
 const char *kernel_call(Kernels *kernels, const Role *role, const Function *function, const Step *step, const char *slot);
 
 // Makes sure that a template with these functions is instantiated; returns the launcher's name.
@@ -49,7 +53,7 @@ void emit_messages(Text *out, const Emit *emit, const Role *role, const Step *st
 // Fills the role's tables of GEMMs and convolutions and the steps' indices into them; writes them. (library.c)
 void number_library_calls(const Emit *emit, Role *role);
 void emit_library_tables(Text *out, const Emit *emit, const Role *role);
-void emit_steps(Text *out, Kernels *kernels, const Role *role, const Function *function);      // steps.c
+void emit_steps(Text *out, Kernels *kernels, Role *role, const Function *function);      // steps.c
 void emit_program_file(Text *out, Kernels *kernels, const Role *role);                         // program.c
 void emit_tables(Text *out, const Emit *emit, const Role *role);                               // tables.c
 int emit_inputs(Text *out, const Emit *emit, const Role *role);   // the table "inputs" of a role; NULL: of the whole model; returns its rows

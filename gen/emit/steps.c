@@ -34,55 +34,70 @@ static Arguments arguments_of(Arena *arena, const Function *function)
 	return arguments;
 }
 
-static const char *name_and_shape(const Emit *emit, const Tensor *t)
+// In a loop of equal layers, what stands in this place in each of them.
+static const char *shown_name(const Emit *emit, const Role *role, const Tensor *t)
 {
-	return arena_printf(emit->arena, "%s %s", c_comment(emit->arena, t->name), local_shape(emit, t));
+	int buffer = find_buffer(emit->plan, role, t), family = role->inside && buffer >= 0 ? role->inside->family_of[buffer] : -1;
+	return c_comment(emit->arena, family >= 0 ? role->families.at[family].name : t->name);
+}
+
+static const char *name_and_shape(const Emit *emit, const Role *role, const Tensor *t)
+{
+	return arena_printf(emit->arena, "%s %s", shown_name(emit, role, t), local_shape(emit, t));
 }
 
 // "conv1.conv2d: conv2d, image f32[4,28,28,1] and conv1.weight f32[16,3,3,1] -> f32[4,28,28,16]"
-static void comment_conv(Text *out, const Emit *emit, const Step *step)
+static void comment_conv(Text *out, const Emit *emit, const Role *role, const Step *step)
 {
 	const Node *node = step->nodes.at[0];
-	text_add(out, "%s%s, %s and %s", step->accumulate ? "+= " : "", op_name(node->op), name_and_shape(emit, node->in[0]), name_and_shape(emit, node->in[1]));
+	text_add(out, "%s%s, %s and %s", step->accumulate ? "+= " : "", op_name(node->op), name_and_shape(emit, role, node->in[0]), name_and_shape(emit, role, node->in[1]));
 	for (int i = 1; i < step->nodes.count; i++)
-		text_add(out, " + %s", c_comment(emit->arena, step->nodes.at[i]->in[1]->name));
+		text_add(out, " + %s", shown_name(emit, role, step->nodes.at[i]->in[1]));
 	text_add(out, " -> %s", local_shape(emit, node->out[0]));
 }
 
 // "fc1.relu: image f32[16,784] . fc1.weight f32[1000,784]^T + fc1.bias, relu -> f32[16,1000]"
-static void comment_gemm(Text *out, const Emit *emit, const Step *step)
+static void comment_gemm(Text *out, const Emit *emit, const Role *role, const Step *step)
 {
 	const Node *node = step->nodes.at[0];
 	Transpose transpose = node->attributes.transpose;
-	text_add(out, "%s%s%s %s %s%s", step->accumulate ? "+= " : "", name_and_shape(emit, node->in[0]), transpose == MATMUL_TN ? "^T" : "", ".",
-	         name_and_shape(emit, node->in[1]), transpose == MATMUL_NT ? "^T" : "");
+	text_add(out, "%s%s%s %s %s%s", step->accumulate ? "+= " : "", name_and_shape(emit, role, node->in[0]), transpose == MATMUL_TN ? "^T" : "", ".",
+	         name_and_shape(emit, role, node->in[1]), transpose == MATMUL_NT ? "^T" : "");
 	for (int i = 1; i < step->nodes.count; i++) {
 		const Node *tail = step->nodes.at[i];
 		if (tail->op == OP_ADD)
-			text_add(out, " + %s", c_comment(emit->arena, tail->in[1]->name));
+			text_add(out, " + %s", shown_name(emit, role, tail->in[1]));
 		else
 			text_add(out, ", %s", op_name(tail->op));
 	}
 	text_add(out, " -> %s", local_shape(emit, step->nodes.at[step->nodes.count - 1]->out[0]));
 }
 
-static void comment_step(Text *out, const Emit *emit, const Step *step)
+// "attn.attention: attention, attn.qkv f32[64,4,2,3,16] -> f32[64,4,2,1,16]"
+static void comment_attention(Text *out, const Emit *emit, const Role *role, const Step *step)
+{
+	const Node *node = step->nodes.at[0];
+	text_add(out, "%s, %s -> %s", op_name(node->op), name_and_shape(emit, role, node->in[0]), local_shape(emit, node->out[0]));
+}
+
+static void comment_step(Text *out, const Emit *emit, const Role *role, const Step *step)
 {
 	if (step->kind != STEP_TRANSFER && step->kind != STEP_COPY)
 		text_add(out, "%s: ", c_comment(emit->arena, step->name));
 	switch (step->kind) {
-	case STEP_GEMM: comment_gemm(out, emit, step); break;
-	case STEP_CONV: comment_conv(out, emit, step); break;
+	case STEP_GEMM: comment_gemm(out, emit, role, step); break;
+	case STEP_CONV: comment_conv(out, emit, role, step); break;
+	case STEP_ATTENTION: comment_attention(out, emit, role, step); break;
 	case STEP_COPY: {
 		const Node *copy = step->nodes.at[0];
 		bool in = copy->op == OP_INPUT;
-		text_add(out, "%s %s", name_and_shape(emit, in ? copy->out[0] : copy->in[0]), in ? "from the host" : "to the host");
+		text_add(out, "%s %s", name_and_shape(emit, role, in ? copy->out[0] : copy->in[0]), in ? "from the host" : "to the host");
 		break;
 	}
 	case STEP_TRANSFER:
 		for (int i = 0; i < step->messages.count; i++) {
 			const Message *m = &step->messages.at[i];
-			text_add(out, "%s%s %s stage %d", i ? ", " : "", name_and_shape(emit, m->transfer->tensor), m->send ? "to" : "from",
+			text_add(out, "%s%s %s stage %d", i ? ", " : "", name_and_shape(emit, role, m->transfer->tensor), m->send ? "to" : "from",
 			         m->send ? m->transfer->to : m->transfer->from);
 		}
 		break;
@@ -90,7 +105,7 @@ static void comment_step(Text *out, const Emit *emit, const Step *step)
 		for (int i = 0; i < step->nodes.count; i++) {
 			const Node *node = step->nodes.at[i];
 			bool bucket = step->kind == STEP_COLLECTIVE && step->nodes.count > 1;
-			text_add(out, "%s%s %s", i ? ", " : "", bucket ? c_comment(emit->arena, node->in[0]->name) : op_name(node->op),
+			text_add(out, "%s%s %s", i ? ", " : "", bucket ? shown_name(emit, role, node->in[0]) : op_name(node->op),
 			         local_shape(emit, node->outs ? node->out[0] : node->in[0]));
 		}
 		if (step->kind == STEP_COLLECTIVE && step->nodes.count > 1)
@@ -119,6 +134,18 @@ static void emit_library_call(Text *out, Kernels *kernels, const Role *role, con
 	text_add(out, "%s%s(r, &%s[%s], %s, %s, %s, %s, %s, r->%s);\n", indent, gemm ? "mp_gemm" : "mp_conv", gemm ? "gemms" : "convs", name,
 	         place_of(emit, role, node->in[0], slot), place_of(emit, role, node->in[1], slot), bias,
 	         place_of(emit, role, step->nodes.at[step->nodes.count - 1]->out[0], slot), accumulate, stream_name(step->stream));
+}
+
+// Attention gives o and lse; its gradient reads both.
+static void emit_attention(Text *out, const Emit *emit, const Role *role, const Step *step, const char *slot, const char *indent)
+{
+	const Node *node = step->nodes.at[0];
+	text_add(out, "%s%s(r, &attentions[%s]", indent, node->op == OP_ATTENTION ? "mp_attention" : "mp_attention_grad", role->attentions.at[step->call].constant);
+	for (int i = 0; i < node->ins; i++)
+		text_add(out, ", %s", place_of(emit, role, node->in[i], slot));
+	for (int i = 0; i < node->outs; i++)
+		text_add(out, ", %s", place_of(emit, role, node->out[i], slot));
+	text_add(out, ", r->%s);\n", stream_name(step->stream));
 }
 
 static int result_index(const Role *role, const Node *sink)
@@ -168,6 +195,7 @@ static void emit_call(Text *out, Kernels *kernels, const Role *role, const Funct
 	const char *slot = arguments->slot[0];
 	switch (step->kind) {
 	case STEP_GEMM: case STEP_CONV: emit_library_call(out, kernels, role, step, slot, indent); break;
+	case STEP_ATTENTION: emit_attention(out, kernels->emit, role, step, slot, indent); break;
 	case STEP_ELEMENTWISE:
 		text_add(out, "%s%s, r->compute);\n", indent, elementwise_call(kernels, role, step, slot));
 		break;
@@ -185,7 +213,7 @@ static void emit_step(Text *out, Kernels *kernels, const Role *role, const Funct
 	const Emit *emit = kernels->emit;
 	const char *indent = step->when == WHEN_ALWAYS ? "\t" : "\t\t";
 	text_add(out, "%s// ", indent);
-	comment_step(out, emit, step);
+	comment_step(out, emit, role, step);
 	text_add(out, "\n");
 	for (int i = 0; i < step->waits.count; i++)
 		text_add(out, "%sCUDA(cudaStreamWaitEvent(r->%s, %s, 0));\n", indent, stream_name(step->stream),
@@ -231,21 +259,70 @@ static void emit_fork_or_join(Text *out, const Role *role, bool fork)
 	}
 }
 
-void emit_steps(Text *out, Kernels *kernels, const Role *role, const Function *function)
+// Steps [first, end) as the body of a function.
+static void emit_body(Text *out, Kernels *kernels, const Role *role, const Function *function, int first, int end, const Arguments *arguments)
+{
+	When when = WHEN_ALWAYS;
+	for (int i = first; i < end; i++) {
+		const Step *step = &function->steps.at[i];
+		change_condition(out, kernels->emit->plan, arguments, when, step->when);
+		when = step->when;
+		emit_step(out, kernels, role, function, step, arguments);
+	}
+	change_condition(out, kernels->emit->plan, arguments, when, WHEN_ALWAYS);
+}
+
+static const char *layer_function(const Emit *emit, const Function *function, const Loop *loop)
+{
+	Text name = {.arena = emit->arena};
+	text_add(&name, "%s_", function->name);
+	for (const char *c = loop->name; *c; c++)
+		text_add(&name, "%c", (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9') ? *c : '_');
+	for (int i = 0; &function->loops.at[i] != loop; i++)
+		if (!strcmp(function->loops.at[i].name, loop->name))
+			text_add(&name, "_%d", i + 2);
+	return name.at;
+}
+
+// One layer of a loop, with its number.
+static void emit_layer(Text *out, Kernels *kernels, Role *role, const Function *function, const Loop *loop, const Arguments *arguments)
+{
+	bool micro = strcmp(arguments->slot[0], "0");
+	role->inside = loop;
+	text_add(out, "static void %s(struct mp_rank *r, %s%s%sint layer)\n{\n", layer_function(kernels->emit, function, loop), micro ? "int " : "",
+	         micro ? arguments->slot[0] : "", micro ? ", " : "");
+	emit_body(out, kernels, role, function, loop->first, loop->first + loop->steps, arguments);
+	text_add(out, "}\n\n");
+	role->inside = NULL;
+}
+
+static void emit_loop(Text *out, const Emit *emit, const Function *function, const Loop *loop, const Arguments *arguments)
+{
+	bool micro = strcmp(arguments->slot[0], "0");
+	if (loop->descending)
+		text_add(out, "\tfor (int layer = %d; layer >= 0; layer--)\n", loop->count - 1);
+	else
+		text_add(out, "\tfor (int layer = 0; layer < %d; layer++)\n", loop->count);
+	text_add(out, "\t\t%s(r, %s%slayer);\n", layer_function(emit, function, loop), micro ? arguments->slot[0] : "", micro ? ", " : "");
+}
+
+void emit_steps(Text *out, Kernels *kernels, Role *role, const Function *function)
 {
 	Arguments arguments = arguments_of(kernels->emit->arena, function);
 	bool first = strcmp(arguments.slot[0], "0"), second = strcmp(arguments.slot[1], "0"), edge = function->kind == FUNCTION_BEGIN || function->kind == FUNCTION_END;
+	for (int i = 0; i < function->loops.count; i++)
+		emit_layer(out, kernels, role, function, &function->loops.at[i], &arguments);
 	text_add(out, "static void %s(struct mp_rank *r, int%s%s, int%s%s)\n{\n", function->name, first ? " " : "", first ? arguments.slot[0] : "",
 	         second ? " " : "", second ? arguments.slot[1] : "");
 	if (edge)
 		emit_fork_or_join(out, role, function->kind == FUNCTION_BEGIN);
-	When when = WHEN_ALWAYS;
-	for (int i = 0; i < function->steps.count; i++) {
-		const Step *step = &function->steps.at[i];
-		change_condition(out, kernels->emit->plan, &arguments, when, step->when);
-		when = step->when;
-		emit_step(out, kernels, role, function, step, &arguments);
+	int at = 0;
+	for (int i = 0; i < function->loops.count; i++) {
+		const Loop *loop = &function->loops.at[i];
+		emit_body(out, kernels, role, function, at, loop->first, &arguments);
+		emit_loop(out, kernels->emit, function, loop, &arguments);
+		at = loop->first + loop->steps * loop->count;
 	}
-	change_condition(out, kernels->emit->plan, &arguments, when, WHEN_ALWAYS);
+	emit_body(out, kernels, role, function, at, function->steps.count, &arguments);
 	text_add(out, "}\n\n");
 }

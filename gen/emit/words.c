@@ -78,10 +78,18 @@ const char *c_comment(Arena *arena, const char *text)
 
 const char *place_of(const Emit *emit, const Role *role, const Tensor *t, const char *slot)
 {
-	const Buffer *buffer = &role->buffers.at[find_buffer(emit->plan, role, t)];
-	if (buffer->slots == 1)
-		return arena_printf(emit->arena, "%s(r)", buffer->name);
-	return arena_printf(emit->arena, "%s(r, %s)", buffer->name, slot);
+	int index = find_buffer(emit->plan, role, t), family = role->inside ? role->inside->family_of[index] : -1;
+	const Buffer *buffer = &role->buffers.at[index];
+	const char *name = buffer->name, *layer = "";
+	if (family >= 0) {
+		name = role->families.at[family].name;
+		layer = role->families.at[family].common ? "" : ", layer";
+	} else {
+		((Buffer *)buffer)->alone = true;
+	}
+	if ((family >= 0 ? role->families.at[family].slots : buffer->slots) == 1)
+		return arena_printf(emit->arena, "%s(r%s)", name, layer);
+	return arena_printf(emit->arena, "%s(r, %s%s)", name, slot, layer);
 }
 
 const char *stream_name(Stream stream)

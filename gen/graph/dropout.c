@@ -3,15 +3,27 @@
 // Whether an element is dropped depends on the seed, the layer's name, the step and the element's index in the whole batch,
 // so every plan drops the same ones, and the backward pass draws the mask again instead of keeping it.
 //   Srivastava et al., JMLR 15 (2014): what is kept is divided by 1 - rate.
+#include <stdlib.h>
+
 #include "rules.h"
 
-// FNV-1a: tells layers apart.
+// Tells layers apart: FNV-1a of the name without its numbers, and each number times a weight of its own, so that the layers
+// of a model, whose names count up, have numbers that rise evenly.
 static unsigned layer_number(const char *name)
 {
-	unsigned hash = 0x811c9dc5u;
-	for (; *name; name++)
-		hash = (hash ^ (unsigned char)*name) * 0x01000193u;
-	return hash;
+	unsigned hash = 0x811c9dc5u, numbers = 0, weight = 0x9e3779b1u;
+	while (*name) {
+		char *end;
+		unsigned long number = strtoul(name, &end, 10);
+		if (*name >= '0' && *name <= '9') {
+			numbers += (unsigned)number * weight;
+			weight *= 0x85ebca6bu;
+			name = end;
+		} else {
+			hash = (hash ^ (unsigned char)*name++) * 0x01000193u;
+		}
+	}
+	return hash + numbers;
 }
 
 // Seed and step, one for the whole graph.

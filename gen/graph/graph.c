@@ -29,6 +29,30 @@ bool writes_operand(const Node *node, int i)
 	}
 }
 
+static bool same_windows(const Window *a, const Window *b)
+{
+	return !memcmp(a->kernel, b->kernel, sizeof a->kernel) && !memcmp(a->stride, b->stride, sizeof a->stride)
+	    && !memcmp(a->padding, b->padding, sizeof a->padding) && !memcmp(a->dilation, b->dilation, sizeof a->dilation)
+	    && a->groups == b->groups && a->counts_padding == b->counts_padding;
+}
+
+static bool same_rotation(const Rotary *a, const Rotary *b)
+{
+	return a->theta == b->theta && a->factor == b->factor && a->low == b->low && a->high == b->high && a->original == b->original
+	    && a->back == b->back;
+}
+
+// What names, owns or converts something says nothing of the computation, nor does what tells layers apart; all else is compared.
+bool same_attributes(const Attributes *a, const Attributes *b)
+{
+	return a->scale == b->scale && a->transpose == b->transpose && a->from == b->from && a->to == b->to && a->axis == b->axis
+	    && a->dim == b->dim && a->dims == b->dims && !memcmp(a->shape, b->shape, sizeof a->shape)
+	    && a->channels_last == b->channels_last && a->momentum == b->momentum && a->decay == b->decay
+	    && same_windows(&a->window, &b->window) && a->groups == b->groups && a->rows == b->rows && a->parts == b->parts
+	    && a->chunks == b->chunks && a->epsilon == b->epsilon && a->synchronised == b->synchronised
+	    && same_rotation(&a->rotary, &b->rotary) && a->in_place == b->in_place;
+}
+
 const char *op_name(Op op)
 {
 	return op_table[op].name;

@@ -49,7 +49,9 @@ struct Tensor {
 	Tensor *replaced_by;    // while layout_images runs: what its readers shall read
 };
 
-// C = A B, A B^T, A^T B over the last two dims of A and B (A may have leading dims; B is a matrix except in TN).
+// Matrix products. In the place of one dim of a parameter may stand several, which count as one: those of a layer's heads,
+// say, so that shards are whole heads. All dims of the smaller operand but the last are such:
+//   NN   [rows…,k…] [k…,n] -> [rows…,n]      NT   [rows…,k] [n…,k] -> [rows…,n…]      TN   [rows…,m…] [rows…,n] -> [m…,n]
 typedef enum { MATMUL_NN, MATMUL_NT, MATMUL_TN } Transpose;
 
 typedef struct Init {
@@ -62,6 +64,13 @@ typedef struct {
 	int kernel[2], stride[2], padding[2], dilation[2], groups;
 	bool counts_padding;    // an average divides by the whole window, padding included
 } Window;
+
+// Rotary position embeddings: the base of the frequencies and, with a factor other than 1, how they are stretched for contexts
+// longer than the original one (Llama 3.1).
+typedef struct {
+	double theta, factor, low, high, original;
+	bool back;              // turns the other way
+} Rotary;
 
 // A tensor of the model that is saved: trained, or a buffer that an update of its own changes. `tensor` is produced by an OP_PARAMETER node.
 typedef struct {
@@ -128,8 +137,9 @@ typedef struct Attributes {
 	// Batch normalisation: groups of `rows` pixels that share statistics; `parts` of the batch (a micro-batch of a
 	// replica), each reduced in `chunks`.
 	long groups, rows, parts, chunks;
-	double epsilon;
+	double epsilon;         // also of OP_LAYER_NORM, OP_RMS_NORM; chunks: of their gradients
 	bool synchronised;
+	Rotary rotary;          // OP_ROPE
 	unsigned layer;         // OP_DROPOUT: tells layers apart
 	Tensor *converts;       // conversions: the tensor that this one is in another placement
 	bool in_place;          // collectives: the output is the input's bytes
@@ -139,6 +149,9 @@ typedef struct Attributes {
 	Result *result;
 	Node *count;            // OP_METRIC: the metric that holds its count, or NULL
 } Attributes;
+
+// Whether two nodes of one op compute the same of their operands. (graph.c)
+bool same_attributes(const Attributes *a, const Attributes *b);
 
 struct Node {
 	int id;
@@ -162,6 +175,7 @@ typedef struct {
 	const char *name;
 	const Location *location;
 	bool cut;               // mp.cut stands before it: a preferred stage boundary
+	bool unit;              // an mp.block: a unit of repetition
 } Block;
 
 typedef struct {

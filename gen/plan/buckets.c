@@ -31,6 +31,13 @@ static Node *take_reduction(Role *role, const Tensor *t)
 	return NULL;
 }
 
+// Where a bucket has to end: a unit of repetition has its own, so that equal ones stay equal.
+static bool leaves_unit(const Plan *plan, const Step *bucket, const Step *next)
+{
+	int from = bucket->nodes.at[0]->block, to = next->nodes.count ? next->nodes.at[0]->block : from;
+	return from != to && (plan->graph->blocks.at[from].unit || plan->graph->blocks.at[to].unit);
+}
+
 static Step new_bucket(const Plan *plan)
 {
 	return (Step){.kind = STEP_COLLECTIVE, .stream = STREAM_DP, .call = -1,
@@ -53,7 +60,7 @@ void make_buckets(Plan *plan, Role *role)
 	int last = 0;
 	for (int i = 0; i <= backward->steps.count; i++) {
 		bool end = i == backward->steps.count;
-		if (bucket.nodes.count && (end || bytes >= BUCKET_BYTES)) {
+		if (bucket.nodes.count && (end || bytes >= BUCKET_BYTES || leaves_unit(plan, &bucket, &backward->steps.at[i]))) {
 			bucket.name = bucket.nodes.at[0]->name;
 			insert_step(plan, backward, last + 1, bucket);
 			bucket = new_bucket(plan);

@@ -7,7 +7,7 @@ static const char *const class_names[] = {"parameters", "gradients", "optimizer"
 
 static void dump_step(const Role *role, const Step *step, Text *out)
 {
-	static const char *const kinds[] = {"elementwise", "gemm", "conv", "kernel", "copy", "collective", "transfer"};
+	static const char *const kinds[] = {"elementwise", "gemm", "conv", "attention", "kernel", "copy", "collective", "transfer"};
 	static const char *const when[] = {"", " last", " evaluating"};
 	text_add(out, "    %s %s on %s%s%s:", kinds[step->kind], step->name, stream_names[step->stream], when[step->when],
 	         step->accumulate ? " accumulate" : "");
@@ -48,6 +48,12 @@ void dump_plan(const Plan *plan, Text *out)
 		for (int i = 0; i < role->buffers.count; i++) {
 			const Buffer *b = &role->buffers.at[i];
 			text_add(out, "  buffer %s %s %zu bytes x %d at %zu\n", b->name, class_names[b->class], b->bytes, b->slots, b->offset);
+		}
+		for (int i = 0; i < role->families.count; i++) {
+			text_add(out, "  family %s%s:", role->families.at[i].name, role->families.at[i].common ? " common" : "");
+			for (int k = 0; k < role->families.at[i].count; k++)
+				text_add(out, " %s", role->buffers.at[role->families.at[i].buffers[k]].name);
+			text_add(out, "\n");
 		}
 		for (int i = 0; i < role->events.count; i++)
 			text_add(out, "  event %s x %d\n", role->events.at[i].name, role->events.at[i].slots);

@@ -29,6 +29,7 @@ typedef struct {
 	size_t offset, stride;  // from the arena's start
 	int function;           // scratch: the function it lives in, else -1
 	int first, last;        // scratch: its first and last step there
+	bool alone;             // emitted code uses it outside of loops
 } Buffer;
 
 // ---- steps
@@ -40,6 +41,7 @@ typedef enum {
 	STEP_ELEMENTWISE,       // nodes: a chain that one generated kernel computes
 	STEP_GEMM,              // nodes[0] the matmul, then what its epilogue does
 	STEP_CONV,              // nodes[0]: a convolution or one of its gradients, then a bias
+	STEP_ATTENTION,         // nodes[0]: attention or its gradient
 	STEP_KERNEL,            // nodes[0], a template
 	STEP_COPY,              // nodes[0]: between host and device
 	STEP_COLLECTIVE,        // nodes: all-reduces of one bucket, or one conversion
@@ -95,9 +97,30 @@ typedef struct {
 	Stream stream;
 	When when;
 	bool accumulate;        // the output is summed over micro-batches in place
-	int call;               // STEP_GEMM, STEP_CONV: index into Role.gemms, Role.convs
+	int call;               // STEP_GEMM, STEP_CONV, STEP_ATTENTION: index into Role.gemms, Role.convs, Role.attentions
+	int same_as;            // the step of this function whose code it shares: itself, or its like in a loop's first layer
 	double flops, bytes;    // of one device
 } Step;
+
+// Layers that do the same on other buffers: `count` times `steps` steps from `first` on. Layers are numbered from 0, in the
+// order of the model: a descending loop runs the last one first.
+typedef struct {
+	const char *name;       // of the blocks, without their number
+	int first, steps, count;
+	bool descending;
+	unsigned layer_step;    // what Attributes.layer rises by from one layer that runs to the next
+	int *family_of;         // by buffer of the layer that runs first: index into Role.families, -1: all layers use this buffer
+} Loop;
+
+// Buffers that stand in the same place of equal layers; all have the same bytes.
+typedef struct {
+	const char *name;       // identifier in emitted code
+	int *buffers;           // by layer: index into Role.buffers
+	int count, slots;       // slots: the most of any
+	bool common;            // all lie at one address: scratch of one layer after another
+	bool descending;        // the last layer runs first
+	int maker;              // index of the family of what the layer that ran before made of these; -1: none
+} Family;
 
 typedef enum {
 	FUNCTION_BEGIN, FUNCTION_PROLOGUE, FUNCTION_FORWARD, FUNCTION_BACKWARD, FUNCTION_RESULTS, FUNCTION_UPDATE,
@@ -109,6 +132,7 @@ typedef struct {
 	FunctionKind kind;
 	const char *name;       // identifier in emitted code
 	LIST(Step) steps;
+	LIST(Loop) loops;       // in order, apart from each other
 } Function;
 
 // ---- schedules
@@ -128,6 +152,7 @@ typedef struct {
 	const char *constant;   // its name in the enum of emitted code
 	int m, n, k;
 	Transpose transpose;
+	Type type, out;         // of the operands, of the result
 	bool bias, relu;
 	int alignment;          // bytes that all operands' addresses are multiples of, at most 16
 } Gemm;
@@ -142,15 +167,34 @@ typedef struct {
 } Conv;
 
 typedef struct {
+	const char *name, *constant; // as of a Gemm
+	bool gradient;
+	int tokens, batch, groups, queries, size; // on one device
+	int slice;              // AttentionSlice.units
+	bool atomics;
+	int alignment;
+} Attention;
+
+// The gradient of attention takes so many pairs of a sample and a group at once. (attention.c)
+typedef struct {
+	int units;
+	bool atomics;           // the one algorithm that fits sums in no fixed order
+	size_t bytes;           // of workspace, beside what any library call may use
+} AttentionSlice;
+
+typedef struct {
 	int stage;
 	LIST(Node *) nodes[4];  // by phase, in order
 	LIST(Buffer) buffers;
 	int *buffer_of;         // by tensor id: index into buffers, or -1 (aliases share their root's)
+	LIST(Family) families;
+	const Loop *inside;     // while emitting: the loop whose layer is written
 	LIST(Function) functions;
 	LIST(Event) events;
 	int event_instances;
 	LIST(Gemm) gemms;
 	LIST(Conv) convs;
+	LIST(Attention) attentions;
 	Actions train, evaluate, infer;
 	bool uses[STREAMS];
 	int saved_slots;        // micro-batches in flight between forward and backward
@@ -208,6 +252,7 @@ bool is_padded(const Plan *plan, const Tensor *t, int *dim, Axis *axis);   // a 
 Tensor *root_of(Tensor *t);             // through aliases, to the tensor whose bytes it is
 int stage_of(const Plan *plan, const Node *node);
 int find_buffer(const Plan *plan, const Role *role, const Tensor *t);
+AttentionSlice attention_slice(const Plan *plan, const Node *node); // of OP_ATTENTION or its gradient (attention.c)
 
 // ---- passes, in order
 
@@ -229,6 +274,9 @@ void make_schedules(Plan *plan);
 
 // Needs: action lists. Gives: buffers with offsets, bytes by class. (memory.c)
 void plan_memory(Plan *plan);
+
+// Needs: buffers. Gives: loops of equal layers, families of their buffers. (repeat.c)
+void find_repeats(Plan *plan);
 
 // Ends with EXIT_DOES_NOT_FIT when a device has less memory than the plan takes. (memory.c)
 void check_capacity(const Plan *plan);

@@ -28,17 +28,39 @@ typedef struct {
 	int at[STREAMS];        // by stream: how many of its steps are known to be done
 } Clock;
 
+typedef LIST(int) Numbers;
+
+// An edge whose event a step records, for one of its micro-batches.
+typedef struct {
+	int edge, argument;
+} RecordedEdge;
+
+typedef LIST(RecordedEdge) Recording;
+
 typedef struct {
 	const Plan *plan;
 	Role *role;
 	LIST(Edge) edges;
 	bool *dropped;          // by edge
-	LIST(Instance) lists[3]; // unrolled train, evaluate, infer
+	LIST(Instance) lists[3]; // unrolled train, evaluate, infer: without the steps that cannot conflict
+	int *region;            // by buffer: the first one with the same bytes, which stands for all of them
+	bool *shared;           // by region: steps of several streams use it, or scratch that overlaps it
+	Numbers *overlaps[STREAMS]; // by region: other regions of scratch with some of the same bytes, that the stream uses
+	int *first_code;        // by function: where its steps stand among the steps of all functions
+	Numbers *waiting;       // by step: edges that it waits for
+	Recording *recording; // by step: edges that it records, for which micro-batch
+	int *first_slot, slots; // by buffer: where its slots stand in a table of all slots; their number
 } Sync;
 
 static const Step *step_of(const Sync *sync, const Instance *instance)
 {
 	return &sync->role->functions.at[instance->function].steps.at[instance->step];
+}
+
+// The step whose code runs: layers that do the same share it, and its waits and records.
+static int code_of(const Sync *sync, const Instance *instance)
+{
+	return step_of(sync, instance)->same_as;
 }
 
 // ---- conflicts
@@ -82,33 +104,162 @@ static bool conflict(const Sync *sync, const Instance *x, const Instance *y, Edg
 
 // ---- unrolling
 
-static bool runs(const Sync *sync, const Step *step, const Action *action, int list)
+static bool runs(const Step *step, const Action *action, int list, int last)
 {
 	if (step->when == WHEN_EVALUATING)
 		return list != 0;
-	return step->when == WHEN_ALWAYS || action->first == sync->plan->mesh[AXIS_MICRO] - 1;
+	return step->when == WHEN_ALWAYS || action->first == last;
+}
+
+static bool can_conflict(const Sync *sync, const Step *step)
+{
+	bool can = is_nccl(step);
+	for (int i = 0; i < step->accesses.count; i++)
+		can |= sync->shared[sync->region[step->accesses.at[i].buffer]];
+	return can;
+}
+
+static bool is_next_period(const Action *a, const Action *b)
+{
+	return a->function == b->function && a->first >= 0 && b->first == a->first + 1 && (a->second < 0 ? b->second < 0 : b->second == a->second + 1);
+}
+
+// In its steady state a schedule repeats itself with the next micro-batch. Which steps conflict depends on how far apart
+// micro-batches are, not on their numbers: what the steady state holds beyond a few rounds of all slots shows nothing new.
+// Returns how many periods, of *length actions, to leave out from *at on.
+static int find_surplus(const Sync *sync, const Actions *actions, int *at, int *length)
+{
+	int rounds = 8, best = 0;
+	for (int i = 0; i < sync->role->buffers.count; i++)
+		if (!sync->role->buffers.at[i].whole && sync->role->buffers.at[i].slots + 6 > rounds)
+			rounds = sync->role->buffers.at[i].slots + 6;
+	for (int period = 1; period <= 12 && period < actions->count; period++)
+		for (int i = 0, run = 0; i + period < actions->count; i++) {
+			run = is_next_period(&actions->at[i], &actions->at[i + period]) ? run + 1 : 0;
+			int surplus = run / period - 2 * rounds;
+			if (surplus > best) {
+				best = surplus;
+				*length = period;
+				*at = i + period - run - period + 1 + rounds * period;
+			}
+		}
+	return best;
 }
 
 static void unroll(Sync *sync, int list, const Actions *actions)
 {
+	int at = 0, length = 0, surplus = find_surplus(sync, actions, &at, &length), last = sync->plan->mesh[AXIS_MICRO] - 1 - surplus;
 	for (int i = 0; i < actions->count; i++) {
-		const Action *action = &actions->at[i];
-		const Function *function = &sync->role->functions.at[action->function];
+		if (surplus && i == at)
+			i += surplus * length;
+		Action action = actions->at[i];
+		const Function *function = &sync->role->functions.at[action.function];
+		if (surplus && i >= at && action.first >= 0)
+			action.first -= surplus;
+		if (surplus && i >= at && action.second >= 0)
+			action.second -= surplus;
 		for (int k = 0; k < function->steps.count; k++) {
-			Instance instance = {action->function, k, {action->first, action->second}, action->first == EVERY_MICROBATCH};
-			if (runs(sync, &function->steps.at[k], action, list))
+			Instance instance = {action.function, k, {action.first, action.second}, action.first == EVERY_MICROBATCH};
+			if (runs(&function->steps.at[k], &action, list, last) && can_conflict(sync, &function->steps.at[k]))
 				list_add(sync->plan->arena, &sync->lists[list], instance);
 		}
 	}
 }
 
+static void number_steps(Sync *sync)
+{
+	const Role *role = sync->role;
+	int steps = 0;
+	sync->first_code = arena_alloc(sync->plan->arena, (size_t)role->functions.count * sizeof *sync->first_code);
+	for (int f = 0; f < role->functions.count; f++) {
+		sync->first_code[f] = steps;
+		steps += role->functions.at[f].steps.count;
+	}
+	sync->waiting = arena_alloc(sync->plan->arena, (size_t)(steps + 1) * sizeof *sync->waiting);
+	sync->recording = arena_alloc(sync->plan->arena, (size_t)(steps + 1) * sizeof *sync->recording);
+}
+
+// Scratch of equal layers lies at one address.
+static void find_regions(Sync *sync)
+{
+	const Role *role = sync->role;
+	int n = role->buffers.count;
+	Numbers scratch = {0};
+	sync->region = arena_alloc(sync->plan->arena, (size_t)(n + 1) * sizeof *sync->region);
+	for (int i = 0; i < n; i++) {
+		const Buffer *buffer = &role->buffers.at[i];
+		sync->region[i] = i;
+		for (int k = 0; k < scratch.count && buffer->class == CLASS_SCRATCH && sync->region[i] == i; k++) {
+			const Buffer *other = &role->buffers.at[scratch.at[k]];
+			if (other->offset == buffer->offset && other->bytes == buffer->bytes && other->slots == buffer->slots)
+				sync->region[i] = scratch.at[k];
+		}
+		if (buffer->class == CLASS_SCRATCH && sync->region[i] == i)
+			list_add(sync->plan->arena, &scratch, i);
+	}
+}
+
+// By region: the streams that use it, a bit for each.
+static unsigned char *find_users(const Sync *sync)
+{
+	const Role *role = sync->role;
+	unsigned char *streams = arena_alloc(sync->plan->arena, (size_t)role->buffers.count + 1);
+	for (int f = 0; f < role->functions.count; f++)
+		for (int i = 0; i < role->functions.at[f].steps.count; i++) {
+			const Step *step = &role->functions.at[f].steps.at[i];
+			for (int k = 0; k < step->accesses.count; k++)
+				streams[sync->region[step->accesses.at[k].buffer]] |= (unsigned char)(1 << step->stream);
+		}
+	return streams;
+}
+
+static void add_overlap(Sync *sync, int region, int other, unsigned char users)
+{
+	for (int stream = 0; stream < STREAMS; stream++)
+		if (users & 1 << stream)
+			list_add(sync->plan->arena, &sync->overlaps[stream][region], other);
+}
+
+static void find_shared(Sync *sync)
+{
+	const Role *role = sync->role;
+	int n = role->buffers.count;
+	Arena *arena = sync->plan->arena;
+	const unsigned char *users = find_users(sync);
+	sync->shared = arena_alloc(arena, (size_t)n + 1);
+	sync->first_slot = arena_alloc(arena, (size_t)(n + 1) * sizeof *sync->first_slot);
+	for (int stream = 0; stream < STREAMS; stream++)
+		sync->overlaps[stream] = arena_alloc(arena, (size_t)(n + 1) * sizeof *sync->overlaps[stream]);
+	for (int i = 0; i < n; i++) {
+		if (sync->region[i] != i)
+			continue;
+		sync->first_slot[i] = sync->slots;
+		sync->slots += role->buffers.at[i].slots;
+		sync->shared[i] |= (users[i] & (users[i] - 1)) != 0;
+		for (int k = i + 1; k < n && role->buffers.at[i].class == CLASS_SCRATCH; k++)
+			if (sync->region[k] == k && role->buffers.at[k].class == CLASS_SCRATCH && ((users[i] | users[k]) & ~(1 << STREAM_COMPUTE))
+			    && ranges_meet(&role->buffers.at[i], &role->buffers.at[k])) {
+				sync->shared[i] = sync->shared[k] = true;
+				add_overlap(sync, i, k, users[k]);
+				add_overlap(sync, k, i, users[i]);
+			}
+	}
+}
+
 // ---- vector clocks
+
+// The latest steps of a stream that used a slot, counted from 1.
+typedef struct {
+	int use[STREAMS], write[STREAMS];
+} Latest;
 
 // The latest record of each instance of each edge's event: the clock of the recording stream then.
 typedef struct {
 	Clock now[STREAMS];
 	Clock **records;        // by edge, then slot; at[own stream] is 0 where nothing was recorded
-	LIST(int) issued[STREAMS]; // indices of instances, in order
+	Numbers issued[STREAMS]; // indices of instances, in order
+	Latest *latest;         // by slot of all buffers
+	int nccl[STREAMS];      // the latest NCCL call, counted from 1
 } Progress;
 
 static void join(Clock *clock, const Clock *other)
@@ -123,12 +274,18 @@ static int slot_of(const Instance *instance, int argument, int slots)
 	return slots == 1 ? 0 : instance->microbatch[argument] % slots;
 }
 
+static int step_number(const Sync *sync, const Instance *instance)
+{
+	return sync->first_code[instance->function] + code_of(sync, instance);
+}
+
 static void wait_edges(const Sync *sync, Progress *state, const Instance *instance, Stream stream)
 {
-	for (int e = 0; e < sync->edges.count; e++) {
-		const Edge *edge = &sync->edges.at[e];
-		if (!sync->dropped[e] && edge->to_function == instance->function && edge->to_step == instance->step)
-			join(&state->now[stream], &state->records[e][slot_of(instance, edge->to_argument, edge->slots)]);
+	const Numbers *waiting = &sync->waiting[step_number(sync, instance)];
+	for (int i = 0; i < waiting->count; i++) {
+		const Edge *edge = &sync->edges.at[waiting->at[i]];
+		if (!sync->dropped[waiting->at[i]])
+			join(&state->now[stream], &state->records[waiting->at[i]][slot_of(instance, edge->to_argument, edge->slots)]);
 	}
 }
 
@@ -140,9 +297,10 @@ static bool same_message(const Message *a, const Message *b)
 // Which of a step's micro-batches it records the edge's event for; -1: it does not.
 static int recorded_argument(const Sync *sync, const Edge *edge, int function, int step_index)
 {
-	if (!edge->message)
-		return edge->from_function == function && edge->from_step == step_index ? edge->from_argument : -1;
 	const Step *step = &sync->role->functions.at[function].steps.at[step_index];
+	if (!edge->message)
+		return edge->from_function == function && edge->from_step == step->same_as ? edge->from_argument : -1;
+
 	for (int i = 0; i < step->messages.count; i++)
 		if (same_message(&step->messages.at[i], edge->message))
 			return step->messages.at[i].argument;
@@ -151,11 +309,10 @@ static int recorded_argument(const Sync *sync, const Edge *edge, int function, i
 
 static void record_edges(const Sync *sync, Progress *state, const Instance *instance, Stream stream)
 {
-	for (int e = 0; e < sync->edges.count; e++) {
-		const Edge *edge = &sync->edges.at[e];
-		int argument = recorded_argument(sync, edge, instance->function, instance->step);
-		if (argument >= 0)
-			state->records[e][slot_of(instance, argument, edge->slots)] = state->now[stream];
+	const Recording *recording = &sync->recording[step_number(sync, instance)];
+	for (int i = 0; i < recording->count; i++) {
+		int edge = recording->at[i].edge;
+		state->records[edge][slot_of(instance, recording->at[i].argument, sync->edges.at[edge].slots)] = state->now[stream];
 	}
 }
 
@@ -168,21 +325,92 @@ static const Message *message_of(const Step *step, int argument)
 	return NULL;
 }
 
+// The slots of a region that an access uses: [*from, *to) of the table of all slots.
+static void slots_of(const Sync *sync, const Instance *instance, const Access *access, int region, int *from, int *to)
+{
+	int slots = sync->role->buffers.at[region].slots;
+	bool all = slots == 1 || instance->whole || region != sync->region[access->buffer];
+	*from = sync->first_slot[region] + (all ? 0 : instance->microbatch[access->argument] % slots);
+	*to = all ? *from + slots : *from + 1;
+}
+
+static int later(int a, int b)
+{
+	return a > b ? a : b;
+}
+
+// The latest step of `other`, counted from 1, that used what the access conflicts with; 0: none.
+static int latest_conflict(const Sync *sync, const Progress *state, const Instance *instance, const Access *access, int region, Stream other)
+{
+	int from, to, latest = 0;
+	slots_of(sync, instance, access, region, &from, &to);
+	for (int slot = from; slot < to; slot++)
+		latest = later(latest, access->write ? state->latest[slot].use[other] : state->latest[slot].write[other]);
+	return latest;
+}
+
 // The latest step of stream `other` that conflicts with `instance` and is not ordered before it; false: none.
 static bool find_conflict(const Sync *sync, const Progress *state, int list, const Instance *instance, Stream stream, Stream other, Edge *edge)
 {
-	for (int i = state->issued[other].count; i > state->now[stream].at[other]; i--) {
-		const Instance *earlier = &sync->lists[list].at[state->issued[other].at[i - 1]];
-		if (!conflict(sync, earlier, instance, edge))
+	const Step *step = step_of(sync, instance);
+	int latest = is_nccl(step) ? state->nccl[other] : 0;
+	for (int i = 0; i < step->accesses.count; i++) {
+		const Access *access = &step->accesses.at[i];
+		int region = sync->region[access->buffer];
+		const Numbers *overlaps = &sync->overlaps[other][region];
+		if (!sync->shared[region])
 			continue;
-		edge->from_function = earlier->function;
-		edge->from_step = earlier->step;
-		edge->message = message_of(step_of(sync, earlier), edge->from_argument);
-		edge->to_function = instance->function;
-		edge->to_step = instance->step;
-		return true;
+		latest = later(latest, latest_conflict(sync, state, instance, access, region, other));
+		for (int k = 0; k < overlaps->count; k++)
+			latest = later(latest, latest_conflict(sync, state, instance, access, overlaps->at[k], other));
 	}
-	return false;
+	if (latest <= state->now[stream].at[other])
+		return false;
+	const Instance *earlier = &sync->lists[list].at[state->issued[other].at[latest - 1]];
+	bool conflicts = conflict(sync, earlier, instance, edge);
+	assert(conflicts);
+	(void)conflicts;
+	edge->from_function = earlier->function;
+	edge->from_step = code_of(sync, earlier);
+	edge->message = message_of(step_of(sync, earlier), edge->from_argument);
+	edge->to_function = instance->function;
+	edge->to_step = code_of(sync, instance);
+	return true;
+}
+
+static void issue(const Sync *sync, Progress *state, const Instance *instance, int index, Stream stream)
+{
+	const Step *step = step_of(sync, instance);
+	list_add(sync->plan->arena, &state->issued[stream], index);
+	int number = state->now[stream].at[stream] = state->issued[stream].count;
+	if (is_nccl(step))
+		state->nccl[stream] = number;
+	for (int i = 0; i < step->accesses.count; i++) {
+		const Access *access = &step->accesses.at[i];
+		int from, to, region = sync->region[access->buffer];
+		slots_of(sync, instance, access, region, &from, &to);
+		for (int slot = from; slot < to && sync->shared[region]; slot++) {
+			state->latest[slot].use[stream] = number;
+			if (access->write)
+				state->latest[slot].write[stream] = number;
+		}
+	}
+}
+
+static void index_edge(Sync *sync, int number)
+{
+	const Edge *edge = &sync->edges.at[number];
+	const Role *role = sync->role;
+	list_add(sync->plan->arena, &sync->waiting[sync->first_code[edge->to_function] + edge->to_step], number);
+	for (int f = 0; f < role->functions.count; f++)
+		for (int i = 0; i < role->functions.at[f].steps.count; i++) {
+			int argument = role->functions.at[f].steps.at[i].same_as == i ? recorded_argument(sync, edge, f, i) : -1;
+			if (argument < 0)
+				continue;
+			Recording *recording = &sync->recording[sync->first_code[f] + i];
+			RecordedEdge recorded = {number, argument};
+			list_add(sync->plan->arena, recording, recorded);
+		}
 }
 
 static void add_edge(Sync *sync, Progress *state, Edge edge)
@@ -195,6 +423,7 @@ static void add_edge(Sync *sync, Progress *state, Edge edge)
 		memcpy(records, state->records, ((size_t)sync->edges.count - 1) * sizeof *records);
 	}
 	records[sync->edges.count - 1] = arena_alloc(sync->plan->arena, (size_t)edge.slots * sizeof **records);
+	index_edge(sync, sync->edges.count - 1);
 	sync->dropped = dropped;
 	state->records = records;
 }
@@ -202,7 +431,7 @@ static void add_edge(Sync *sync, Progress *state, Edge edge)
 // Runs one list. Conflicts that nothing orders become edges when `repair`; returns whether there were any.
 static bool run_list(Sync *sync, int list, bool repair)
 {
-	Progress state = {0};
+	Progress state = {.latest = arena_alloc(sync->plan->arena, (size_t)(sync->slots + 1) * sizeof *state.latest)};
 	state.records = arena_alloc(sync->plan->arena, (size_t)(sync->edges.count + 1) * sizeof *state.records);
 	for (int e = 0; e < sync->edges.count; e++)
 		state.records[e] = arena_alloc(sync->plan->arena, (size_t)sync->edges.at[e].slots * sizeof(Clock));
@@ -221,8 +450,7 @@ static bool run_list(Sync *sync, int list, bool repair)
 			add_edge(sync, &state, edge); // its record lies behind us: the next run has it
 			state.now[stream].at[other] = state.issued[other].count;
 		}
-		list_add(sync->plan->arena, &state.issued[stream], i);
-		state.now[stream].at[stream] = state.issued[stream].count;
+		issue(sync, &state, instance, i, stream);
 		record_edges(sync, &state, instance, stream);
 	}
 	return found;
@@ -248,10 +476,19 @@ static void find_edges(Sync *sync)
 
 typedef LIST(const Edge *) Sources;
 
+static bool in_loop(const Sync *sync, const Edge *edge)
+{
+	const Function *function = &sync->role->functions.at[edge->from_function];
+	for (int i = 0; i < function->loops.count; i++)
+		if (edge->from_step >= function->loops.at[i].first && edge->from_step < function->loops.at[i].first + function->loops.at[i].steps)
+			return true;
+	return false;
+}
+
 static const char *event_name(const Sync *sync, const Edge *edge)
 {
 	const Step *step = &sync->role->functions.at[edge->from_function].steps.at[edge->from_step];
-	const char *what = step->kind == STEP_COLLECTIVE ? step->nodes.at[0]->in[0]->name : step->name, *done = "READY";
+	const char *what = step->kind == STEP_COLLECTIVE && !in_loop(sync, edge) ? step->nodes.at[0]->in[0]->name : step->name, *done = "READY";
 	if (edge->message) {
 		what = edge->message->transfer->tensor->name;
 		done = edge->message->send ? "SENT" : "ARRIVED";
@@ -313,7 +550,10 @@ static void write_events(Sync *sync)
 		if (sync->dropped[e])
 			continue;
 		Wait wait = {event_for(sync, edge, &sources), edge->to_argument};
-		list_add(sync->plan->arena, &sync->role->functions.at[edge->to_function].steps.at[edge->to_step].waits, wait);
+		Function *function = &sync->role->functions.at[edge->to_function];
+		for (int i = edge->to_step; i < function->steps.count; i++)
+			if (function->steps.at[i].same_as == edge->to_step)
+				list_add(sync->plan->arena, &function->steps.at[i].waits, wait);
 	}
 }
 
@@ -353,6 +593,9 @@ void synchronise(Plan *plan)
 	for (int s = 0; s < plan->stages; s++) {
 		Role *role = &plan->roles[s];
 		Sync sync = {.plan = plan, .role = role};
+		number_steps(&sync);
+		find_regions(&sync);
+		find_shared(&sync);
 		unroll(&sync, 0, &role->train);
 		unroll(&sync, 1, &role->evaluate);
 		unroll(&sync, 2, &role->infer);

@@ -26,11 +26,12 @@ const char *scoped(Session *session, const char *name)
 }
 
 // The next node begins a block. A cut that nothing followed yet stays.
-static void want_block(lua_State *L, const char *name, bool cut)
+static PendingBlock *want_block(lua_State *L, const char *name, bool cut)
 {
 	Session *session = session_of(L);
 	cut |= session->pending.wanted && session->pending.cut;
-	session->pending = (PendingBlock){true, cut, name, here(L)};
+	session->pending = (PendingBlock){.wanted = true, .cut = cut, .name = name, .location = here(L)};
+	return &session->pending;
 }
 
 void begin_node(lua_State *L)
@@ -43,12 +44,13 @@ void begin_node(lua_State *L)
 		return;
 	Block *last = &graph->blocks.at[graph->blocks.count - 1];
 	if (session->block_used) {
-		Block block = {.name = pending.name, .location = pending.location, .cut = pending.cut};
+		Block block = {.name = pending.name, .location = pending.location, .cut = pending.cut, .unit = pending.unit};
 		list_add(session->arena, &graph->blocks, block);
 		session->block_used = false;
 		return;
 	}
 	last->cut |= pending.cut && graph->blocks.count > 1;
+	last->unit |= pending.unit;
 	if (pending.name) {
 		last->name = pending.name;
 		last->location = pending.location;
@@ -95,7 +97,7 @@ static int enter(lua_State *L, const char *what, ScopeKind kind)
 	session->scope = scoped(session, name);
 	session->open_blocks += kind != SCOPE;
 	if (outermost)
-		want_block(L, session->scope, false);
+		want_block(L, session->scope, false)->unit = kind == BLOCK;
 	lua_call(L, lua_gettop(L) - 3, LUA_MULTRET);
 	return lua_gettop(L) - 2;
 }

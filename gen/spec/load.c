@@ -31,6 +31,7 @@ static void open_mp(lua_State *L)
 	open_program(L);
 	open_operations(L);
 	open_images(L);
+	open_norms(L);
 	open_parameters(L);
 	open_blocks(L);
 	lua_newtable(L);

@@ -68,7 +68,7 @@ static int matmul(lua_State *L)
 	return multiply(L, "matmul", MATMUL_NN);
 }
 
-// mp.linear(x, w): x [.., in], w [out, in].
+// mp.linear(x, w): x [.., in], w [out, in] -> [.., out], or w [a, b, in] -> [.., a, b], which is as if a b were one dim.
 static int linear(lua_State *L)
 {
 	return multiply(L, "linear", MATMUL_NT);
@@ -190,6 +190,13 @@ static int softmax(lua_State *L)
 	return unary(L, OP_SOFTMAX, "softmax", NULL);
 }
 
+// mp.attention(qkv): causal; qkv [tokens, batch, groups, queries + 2, size], the key and the value head last in each group ->
+// [tokens, batch, groups, queries, size].
+static int attention(lua_State *L)
+{
+	return unary(L, OP_ATTENTION, "attention", NULL);
+}
+
 // Replaces the one -1 of a shape by what is left of x's elements.
 static void infer_extent(lua_State *L, const Tensor *x, Attributes *to)
 {
@@ -283,6 +290,20 @@ static int mean(lua_State *L)
 	return reduce(L, "mean", true);
 }
 
+// mp.expand(x, dim, n): n times the same along a new dim.
+static int expand(lua_State *L)
+{
+	Tensor *x = take_operand(L, 1, "mp.expand");
+	if (x->dims == MAX_DIMS)
+		spec_error(L, "mp.expand: %s has %d dims already", x->name, MAX_DIMS);
+	long dim = take_integer(L, 2, "mp.expand: the new dim", 1), n = take_integer(L, 3, "mp.expand: its extent", 1);
+	if (dim > x->dims + 1)
+		spec_error(L, "mp.expand: the new dim of %s can be 1 to %d, not %d", x->name, x->dims + 1, (int)dim);
+	Attributes to = {.from = (int)dim - 1, .to = (int)dim, .shape = {n}};
+	make_operation(L, OP_EXPAND, "expand", &x, 1, &to);
+	return 1;
+}
+
 // A mean over valid labels: several nodes. The graph checks the operands.
 static int labelled(lua_State *L, const char *name, Tensor *(*make)(Graph *, const char *, const Location *, Tensor *, Tensor *, Tensor **))
 {
@@ -320,8 +341,8 @@ void open_operations(lua_State *L)
 {
 	static const luaL_Reg functions[] = {{"matmul", matmul}, {"linear", linear}, {"add", add}, {"sub", sub}, {"mul", mul},
 		{"div", divide}, {"scale", scale}, {"relu", relu}, {"gelu", gelu}, {"silu", silu}, {"tanh", tanh_of},
-		{"sigmoid", sigmoid}, {"softmax", softmax}, {"reshape", reshape},
-		{"flatten", flatten}, {"sum", sum}, {"mean", mean}, {"cross_entropy", cross_entropy}, {"accuracy", accuracy},
+		{"sigmoid", sigmoid}, {"softmax", softmax}, {"attention", attention}, {"reshape", reshape},
+		{"flatten", flatten}, {"sum", sum}, {"mean", mean}, {"expand", expand}, {"cross_entropy", cross_entropy}, {"accuracy", accuracy},
 		{NULL, NULL}};
 	luaL_setfuncs(L, functions, 0);
 }

@@ -60,7 +60,7 @@ typedef struct {
 // The stretch of the graph that the next node begins, decided by mp.block, mp.cut and layers and made by the first
 // node: so no block is ever empty.
 typedef struct {
-	bool wanted, cut;
+	bool wanted, cut, unit;
 	const char *name;       // NULL: that of its first node
 	const Location *location;
 } PendingBlock;
@@ -147,6 +147,7 @@ void open_options(lua_State *L);
 void open_program(lua_State *L);
 void open_operations(lua_State *L);
 void open_images(lua_State *L);
+void open_norms(lua_State *L);
 void open_parameters(lua_State *L);
 void open_blocks(lua_State *L);
 void open_tensors(lua_State *L);        // the metatable of tensors; adds nothing to mp

@@ -1,0 +1,334 @@
+// repeat.c: equal layers, found in the lists of steps, so that each is emitted once.
+//
+// The steps of one block after another form segments. Where neighbouring segments (or pairs, threes, fours of them) do
+// the same on other buffers, they become a loop: one function with a layer number, called for each layer. "The
+// same" is decided on what is emitted: kinds, ops, attributes, extents, streams; and one map must take every buffer of
+// the first layer to the buffer that stands in its place in another. A buffer whose counterpart is itself
+// is common to all layers; the others form families, which memory.h gives one accessor. Nothing is
+// assumed of the model but what is found here, and a layer that differs in anything stays outside.
+#include <string.h>
+
+#include "fuse.h"
+
+enum { MAX_PERIOD = 4 };  // blocks that repeat together
+
+typedef struct {
+	int first, steps, block;
+} Segment;
+
+typedef LIST(Segment) Segments;
+
+typedef struct {
+	const Plan *plan;
+	Role *role;
+	Function *function;
+	Segments segments;
+	int distance;           // how many layers lie between the two
+	bool knows_step;
+	unsigned layer_step;    // by how much the numbers of dropout rise from layer to layer
+	int *map;               // by buffer of the first layer: its counterpart in the layer being compared, -1: none yet
+} Repeating;
+
+static int block_of(const Step *step)
+{
+	return step->nodes.count ? step->nodes.at[0]->block : -1;
+}
+
+static void find_segments(Repeating *r)
+{
+	for (int i = 0; i < r->function->steps.count; i++) {
+		int block = block_of(&r->function->steps.at[i]);
+		Segment *last = r->segments.count ? &r->segments.at[r->segments.count - 1] : NULL;
+		if (last && last->block == block && block >= 0) {
+			last->steps++;
+			continue;
+		}
+		Segment segment = {i, 1, block};
+		list_add(r->plan->arena, &r->segments, segment);
+	}
+}
+
+static bool same_buffer_shape(const Buffer *a, const Buffer *b)
+{
+	return a->whole == b->whole && a->bytes == b->bytes && (!a->whole || a->slots == b->slots);
+}
+
+// Whether tensor b of a layer can stand where a stands in the first.
+static bool corresponds(Repeating *r, const Tensor *a, const Tensor *b)
+{
+	if (a->type != b->type || a->dims != b->dims || memcmp(a->shape, b->shape, (size_t)a->dims * sizeof *a->shape)
+	    || memcmp(a->place, b->place, sizeof a->place))
+		return false;
+	int left = find_buffer(r->plan, r->role, a), right = find_buffer(r->plan, r->role, b);
+	if (left < 0 || right < 0)
+		return left == right; // inside of a fused step
+	if (r->map[left] >= 0)
+		return r->map[left] == right;
+	r->map[left] = right;
+	return same_buffer_shape(&r->role->buffers.at[left], &r->role->buffers.at[right]);
+}
+
+// Dropout of different layers has different numbers; evenly rising ones can be computed from the layer's.
+static bool rises_evenly(Repeating *r, unsigned a, unsigned b)
+{
+	if (!a && !b)
+		return true;
+	if (!r->knows_step)
+		r->layer_step = b - a;
+	r->knows_step = true;
+	return b - a == r->layer_step * (unsigned)r->distance;
+}
+
+static bool similar_nodes(Repeating *r, const Node *a, const Node *b)
+{
+	if (a->op != b->op || a->ins != b->ins || a->outs != b->outs || a->phase != b->phase || a->accumulate != b->accumulate
+	    || !same_attributes(&a->attributes, &b->attributes) || !rises_evenly(r, a->attributes.layer, b->attributes.layer))
+		return false;
+	for (int i = 0; i < a->ins; i++)
+		if (!corresponds(r, a->in[i], b->in[i]))
+			return false;
+	for (int i = 0; i < a->outs; i++)
+		if (!corresponds(r, a->out[i], b->out[i]))
+			return false;
+	return true;
+}
+
+// Copies from and to the host are numbered.
+static bool can_repeat(const Step *step)
+{
+	return step->kind != STEP_COPY && !step->messages.count;
+}
+
+static bool similar_steps(Repeating *r, const Step *a, const Step *b)
+{
+	if (a->kind != b->kind || a->stream != b->stream || a->when != b->when || a->accumulate != b->accumulate || a->nodes.count != b->nodes.count
+	    || a->accesses.count != b->accesses.count || !can_repeat(a) || !can_repeat(b))
+		return false;
+	for (int i = 0; i < a->nodes.count; i++)
+		if (!similar_nodes(r, a->nodes.at[i], b->nodes.at[i]))
+			return false;
+	return true;
+}
+
+static int steps_of(const Repeating *r, int segment, int period)
+{
+	int steps = 0;
+	for (int i = segment; i < segment + period; i++)
+		steps += r->segments.at[i].steps;
+	return steps;
+}
+
+// Whether `period` segments from b on do what those from a on do; fills the map.
+static bool similar_layers(Repeating *r, int a, int b, int period)
+{
+	if (b + period > r->segments.count)
+		return false;
+	for (int i = 0; i < period; i++)
+		if (r->segments.at[a + i].block < 0 || r->segments.at[a + i].steps != r->segments.at[b + i].steps)
+			return false;
+	for (int i = 0; i < r->role->buffers.count; i++)
+		r->map[i] = -1;
+	int first = r->segments.at[a].first, other = r->segments.at[b].first;
+	for (int i = 0; i < steps_of(r, a, period); i++)
+		if (!similar_steps(r, &r->function->steps.at[first + i], &r->function->steps.at[other + i]))
+			return false;
+	return true;
+}
+
+// ---- names
+
+// "h.3.attn.qkv" and "h.4.attn.qkv" -> "h.attn.qkv"; NULL when they differ in more than numbers.
+static const char *common_name(Arena *arena, const char *a, const char *b)
+{
+	Text out = {.arena = arena};
+	text_add(&out, "%s", "");
+	while (*a && *b) {
+		size_t left = strspn(a, "0123456789"), right = strspn(b, "0123456789");
+		if (left && right && (left != right || strncmp(a, b, left))) {
+			while (out.length && (out.at[out.length - 1] == '.' || out.at[out.length - 1] == '_'))
+				out.at[--out.length] = 0;
+		} else if (left != right || *a != *b) {
+			return NULL;
+		} else {
+			left = right = left ? left : 1;
+			text_add(&out, "%.*s", (int)left, a);
+		}
+		a += left;
+		b += right;
+	}
+	return *a || *b || !out.length ? NULL : out.at;
+}
+
+// ---- families
+
+static int family_for(Repeating *r, const Family *wanted)
+{
+	for (int i = 0; i < r->role->families.count; i++) {
+		const Family *known = &r->role->families.at[i];
+		if (known->count == wanted->count && !memcmp(known->buffers, wanted->buffers, (size_t)wanted->count * sizeof *wanted->buffers))
+			return i;
+	}
+	list_add(r->plan->arena, &r->role->families, *wanted);
+	return r->role->families.count - 1;
+}
+
+// counterparts: [layer][buffer], layers in the order in which they run.
+static void make_families(Repeating *r, Loop *loop, int *const *counterparts)
+{
+	int n = r->role->buffers.count;
+	loop->family_of = arena_alloc(r->plan->arena, (size_t)n * sizeof *loop->family_of);
+	for (int b = 0; b < n; b++) {
+		loop->family_of[b] = -1;
+		bool varies = false;
+		Family family = {.count = loop->count, .descending = loop->descending, .buffers = arena_alloc(r->plan->arena, (size_t)loop->count * sizeof *family.buffers)};
+		for (int k = 0; k < loop->count; k++) {
+			family.buffers[loop->descending ? loop->count - 1 - k : k] = counterparts[k][b];
+			varies |= counterparts[k][b] != b;
+			if (counterparts[k][b] >= 0 && r->role->buffers.at[counterparts[k][b]].slots > family.slots)
+				family.slots = r->role->buffers.at[counterparts[k][b]].slots;
+		}
+		if (counterparts[1][b] >= 0 && varies)
+			loop->family_of[b] = family_for(r, &family);
+	}
+}
+
+// The loop that begins at a segment with layers of `period` segments; count is 1 when nothing repeats.
+static Loop measure_loop(Repeating *r, int segment, int period, int **counterparts)
+{
+	Loop loop = {.first = r->segments.at[segment].first, .count = 1};
+	int n = r->role->buffers.count;
+	r->knows_step = false;
+	while (r->distance = loop.count, similar_layers(r, segment, segment + loop.count * period, period)) {
+		counterparts[loop.count] = arena_alloc(r->plan->arena, (size_t)(n + 1) * sizeof **counterparts);
+		memcpy(counterparts[loop.count++], r->map, (size_t)n * sizeof **counterparts);
+	}
+	loop.layer_step = r->layer_step;
+	loop.steps = loop.count > 1 ? steps_of(r, segment, period) : 0;
+	return loop;
+}
+
+// A buffer that layers have in common must be so in all of them.
+static void add_loop(Repeating *r, int segment, int period, Loop loop, int **counterparts)
+{
+	int n = r->role->buffers.count;
+	counterparts[0] = arena_alloc(r->plan->arena, (size_t)(n + 1) * sizeof **counterparts);
+	for (int b = 0; b < n; b++)
+		counterparts[0][b] = b;
+	loop.descending = r->segments.at[segment + period].block < r->segments.at[segment].block;
+	const Block *block = &r->plan->graph->blocks.at[r->segments.at[segment].block], *next = &r->plan->graph->blocks.at[r->segments.at[segment + period].block];
+	const char *name = common_name(r->plan->arena, block->name, next->name);
+	loop.name = name ? name : block->name;
+	make_families(r, &loop, counterparts);
+	for (int i = 0; i < loop.steps * loop.count; i++)
+		r->function->steps.at[loop.first + i].same_as = loop.first + i % loop.steps;
+	for (int i = loop.first; i < loop.first + loop.steps; i++) {
+		Step *step = &r->function->steps.at[i];
+		const char *shared = common_name(r->plan->arena, step->name, step[loop.steps].name);
+		step->name = shared ? shared : step->name;
+	}
+	list_add(r->plan->arena, &r->function->loops, loop);
+}
+
+static void find_loops(Repeating *r)
+{
+	int **counterparts = arena_alloc(r->plan->arena, (size_t)(r->segments.count + 1) * sizeof *counterparts);
+	for (int segment = 0; segment < r->segments.count;) {
+		Loop best = {.count = 1};
+		int period = 1;
+		for (int p = 1; p <= MAX_PERIOD && segment + 2 * p <= r->segments.count; p++) {
+			Loop loop = measure_loop(r, segment, p, counterparts);
+			if (loop.count > 1 && loop.count * loop.steps > best.count * best.steps) {
+				best = loop;
+				period = p;
+			}
+		}
+		if (best.count < 2) {
+			segment++;
+			continue;
+		}
+		best = measure_loop(r, segment, period, counterparts);
+		add_loop(r, segment, period, best, counterparts);
+		segment += period * best.count;
+	}
+}
+
+// ---- names of families
+
+static bool name_is_taken(const Role *role, const char *name, int families)
+{
+	for (int i = 0; i < role->buffers.count; i++)
+		if (!strcmp(role->buffers.at[i].name, name))
+			return true;
+	for (int i = 0; i < families; i++)
+		if (!strcmp(role->families.at[i].name, name))
+			return true;
+	return false;
+}
+
+// The family whose members are what each layer makes and the one that runs next reads as a member of `reader`; -1: none.
+static int find_maker(const Role *role, int reader)
+{
+	const Family *reads = &role->families.at[reader];
+	size_t bytes = (size_t)(reads->count - 1) * sizeof *reads->buffers;
+	for (int i = 0; i < role->families.count && !reads->common; i++) {
+		const Family *made = &role->families.at[i];
+		if (i != reader && made->count == reads->count
+		    && !memcmp(made->buffers + reads->descending, reads->buffers + !reads->descending, bytes))
+			return i;
+	}
+	return -1;
+}
+
+// A family is named after its last two members: the first may come from before the layers.
+static const char *family_name(const Plan *plan, const Role *role, int index)
+{
+	const Family *family = &role->families.at[index];
+	const Buffer *last = &role->buffers.at[family->buffers[family->count - 1]], *before = &role->buffers.at[family->buffers[family->count - 2]];
+	const char *name = common_name(plan->arena, before->name, last->name);
+	return name ? name : arena_printf(plan->arena, "%s_of_layers", last->name);
+}
+
+static bool lies_at_one_place(const Role *role, const Family *family)
+{
+	const Buffer *first = &role->buffers.at[family->buffers[0]];
+	for (int i = 1; i < family->count; i++) {
+		const Buffer *buffer = &role->buffers.at[family->buffers[i]];
+		if (buffer->offset != first->offset || buffer->slots != first->slots || buffer->stride != first->stride)
+			return false;
+	}
+	return true;
+}
+
+static void finish_families(const Plan *plan, Role *role)
+{
+	for (int i = 0; i < role->families.count; i++)
+		role->families.at[i].common = lies_at_one_place(role, &role->families.at[i]);
+	for (int i = 0; i < role->families.count; i++) {
+		Family *family = &role->families.at[i];
+		int maker = family->maker = find_maker(role, i);
+		const char *name = maker >= 0 ? arena_printf(plan->arena, "%s_before", family_name(plan, role, maker)) : family_name(plan, role, i);
+		while (name_is_taken(role, name, i))
+			name = arena_printf(plan->arena, "%s_also", name);
+		family->name = name;
+		if (maker >= 0 && role->families.at[maker].slots > family->slots)
+			family->slots = role->families.at[maker].slots; // it hands on the micro-batch
+	}
+}
+
+void find_repeats(Plan *plan)
+{
+	for (int s = 0; s < plan->stages; s++) {
+		Role *role = &plan->roles[s];
+		int *map = arena_alloc(plan->arena, (size_t)(role->buffers.count + 1) * sizeof *map);
+		for (int f = 0; f < role->functions.count; f++) {
+			Repeating r = {.plan = plan, .role = role, .function = &role->functions.at[f], .map = map};
+			for (int i = 0; i < r.function->steps.count; i++)
+				r.function->steps.at[i].same_as = i;
+			if (r.function->kind == FUNCTION_TRANSFER)
+				continue;
+			find_segments(&r);
+			find_loops(&r);
+		}
+		finish_families(plan, role);
+	}
+}
