@@ -259,6 +259,13 @@ static inline long mp_shard_valid(long extent, int size, int c)
 	return left < 0 ? 0 : left < piece ? left : piece;
 }
 
+// How many of `classes` coordinate c has, when each has up to `columns` of them; what is left of its columns is padding.
+static inline long mp_shard_classes(long classes, long columns, int c)
+{
+	long left = classes - c * columns;
+	return left < 0 ? 0 : left < columns ? left : columns;
+}
+
 // ---------------------------------------------------------------------------------------------------------
 // Called from emitted code.
 
