@@ -41,6 +41,7 @@ static void open_mp(lua_State *L)
 	lua_newtable(L);
 	open_options(L);
 	open_program(L);
+	open_optimizers(L);
 	open_operations(L);
 	open_images(L);
 	open_norms(L);

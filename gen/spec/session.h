@@ -146,6 +146,7 @@ void open_handles(lua_State *L);
 
 void open_options(lua_State *L);
 void open_program(lua_State *L);
+void open_optimizers(lua_State *L);      // mp.sgd, mp.adamw
 void open_operations(lua_State *L);
 void open_images(lua_State *L);
 void open_norms(lua_State *L);

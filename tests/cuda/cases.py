@@ -7,7 +7,8 @@ from lib.harness import ROOT, Case, Program, Skip, check, command, fold, mpgen
 
 PLANS = [("specs/mlp.lua", ["-D", "momentum=0.9"]), ("specs/sharded_linear.lua", ["-D", "layer=pair"]),
          ("specs/sharded_linear.lua", ["-D", "layer=column"]), ("specs/sharded_linear.lua", ["-D", "layer=row"])]
-MORE = [("tests/equality/chains.lua", ["--mesh", "tp=2,pp=2"]), ("tests/equality/skip_many.lua", ["--mesh", "dp=2,tp=2,pp=2"]),
+MORE = [("tests/equality/chains.lua", ["--mesh", "tp=2,pp=2"]), ("tests/equality/adamw.lua", ["--mesh", "dp=2,tp=2,pp=2"]),
+        ("tests/equality/skip_many.lua", ["--mesh", "dp=2,tp=2,pp=2"]),
         ("specs/mlp.lua", ["--mesh", "tp=4,pp=2", "--mode", "infer"]), ("specs/mlp.lua", ["--dtype", "tf32", "--mesh", "pp=4"])]
 
 
@@ -45,4 +46,4 @@ def cases(long):
     plans += [("specs/sharded_linear.lua", ["-D", f"layer={l}", "--mesh", "dp=2,tp=2"]) for l in ("column", "row")]
     plans += [("specs/convnet.lua", ["--mesh", "1"])]
     return [Case(fold(f"{pathlib.Path(spec).stem}-{'-'.join(options)}"), compiles, spec, options)
-            for spec, options in plans + (MORE if long else MORE[:1])]
+            for spec, options in plans + (MORE if long else MORE[:2])]
