@@ -21,7 +21,8 @@ struct mp_options {
 	long log_every;                 // 1 unless given
 	long steps;                     // steps in all, those of a loaded checkpoint included; -1: not given
 	uint64_t seed;                  // --seed; 0 unless given
-	bool allow_missing;             // --allow-missing
+	unsigned allow;                 // --allow-missing, --allow-unused, --allow-mismatched: enum mp_allow
+	uint64_t max_shard_size;        // --max-shard-size in bytes; 0: weights are one file
 	bool shuffled;                  // --order; true unless "file"
 	bool one_gpu;                   // --one-gpu
 	int timeout;                    // --timeout in seconds; 600 unless given
