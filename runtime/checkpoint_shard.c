@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SLAB_BYTES = 16 << 20, BOUNCE_BYTES = 1 << 20, LONG_RUN = 4096 };
+enum { SLAB_BYTES = 4 << 20, BOUNCE_BYTES = 1 << 20, LONG_RUN = 4096 };
 
 struct walk {
 	struct mp_rank *r;

@@ -63,6 +63,15 @@ typedef struct {
 	bool counts_padding;    // an average divides by the whole window, padding included
 } Window;
 
+// A part of a parameter as it lies in files: a tensor of its own, its dims in another order and several written as one.
+typedef struct {
+	const char *name, *tied;        // tied: another name that files may have for it; NULL: none
+	long from[MAX_DIMS], extent[MAX_DIMS]; // the part, in the spec's dims
+	int order[MAX_DIMS];            // the spec's dims from the outermost in files on
+	int dims;                       // of the tensor in files
+	long shape[MAX_DIMS];
+} Piece;
+
 // A tensor of the model that is saved: trained, or a buffer that an update of its own changes. `tensor` is produced by an OP_PARAMETER node.
 typedef struct {
 	const char *name;
@@ -72,6 +81,7 @@ typedef struct {
 	bool decay;             // weight decay applies
 	int block;              // of its first use: the owner
 	Tensor *gradient;       // epilogue: the sum over its uses, reduced
+	LIST(Piece) pieces;     // in files; none: the whole, under its name
 } Parameter;
 
 // An input of the spec, or the learning rate. `tensor` is produced by an OP_INPUT node in the prologue.

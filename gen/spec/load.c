@@ -114,6 +114,7 @@ Spec *load_spec(Arena *arena, const SpecOptions *options)
 	session->spec->graph = session->graph = new_graph(session);
 	lua_pushcfunction(L, run_forward);
 	call_spec(L, 0, 0);
+	refuse_common_file_names(session);
 	deadline_stop();
 	check_defines(session);
 	lua_close(L);
