@@ -53,6 +53,7 @@ struct mp_checkpoint_entry {
 // Its entries and their names are the caller's to free: mp_checkpoint_state_free.
 struct mp_checkpoint_state {
 	uint64_t step, seed;
+	uint64_t batch;                 // samples of a step: with seed and step the place in the data; 0: not known
 	struct mp_checkpoint_entry *entries;
 	int count;
 };

@@ -250,7 +250,7 @@ static void write_index(const char *folder, const struct writer *w, struct mp_ch
 // What rank 0 adds when all slices are there; state.json is the last.
 static void write_rest(const struct mp_rank *r, const struct writer *w, const char *folder, long step, uint64_t seed)
 {
-	struct mp_checkpoint_state state = {.step = (uint64_t)step, .seed = seed};
+	struct mp_checkpoint_state state = {.step = (uint64_t)step, .seed = seed, .batch = (uint64_t)r->model->batch};
 	for (int i = 0; i < w->count; i++)
 		mp_checkpoint_add_entry(&state, w->volumes[i].name, w->volumes[i].layout.file_bytes, w->volumes[i].sum);
 	if (w->weights > 1)

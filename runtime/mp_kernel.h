@@ -401,5 +401,6 @@ MP_DEVICE void mp_column_sums(const real *__restrict__ x, long n, long stride, i
 #endif
 
 #include "mp_images.h"
+#include "mp_rows.h"
 
 #endif

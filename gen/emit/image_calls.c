@@ -77,8 +77,7 @@ static void add_running(Text *call, const Emit *emit, const Node *node)
 	text_add(call, ", %s", c_number(emit->arena, emit->plan->graph->real, of->momentum));
 }
 
-// The index in the whole batch of this device's first sample of the micro-batch, times `each`.
-static const char *first_sample(const Emit *emit, const Tensor *x, long each, const char *slot)
+const char *first_index(const Emit *emit, const Tensor *x, long each, const char *slot)
 {
 	const int *mesh = emit->plan->mesh;
 	Text first = {.arena = emit->arena};
@@ -113,11 +112,11 @@ static void add_mask(Text *call, const Emit *emit, const Role *role, const Node 
 	if (plan->mesh[AXIS_TP] == 1 || tp.kind != SHARD || tp.dim == 0) {
 		long samples = local_extent(plan, x, 0);
 		add_numbers(call, (long[]){1, samples, local_product(plan, x, 1, x->dims), x->shape[0]}, 4);
-		text_add(call, ", 0, %s", first_sample(emit, x, 1, slot));
+		text_add(call, ", 0, %s", first_index(emit, x, 1, slot));
 	} else {
 		long each = local_product(plan, x, 1, tp.dim), extent = local_extent(plan, x, tp.dim);
 		add_numbers(call, (long[]){local_product(plan, x, 0, tp.dim), extent, local_product(plan, x, tp.dim + 1, x->dims), x->shape[tp.dim]}, 4);
-		text_add(call, ", %s, r->tp * %ldL", first_sample(emit, x, each, slot), extent);
+		text_add(call, ", %s, r->tp * %ldL", first_index(emit, x, each, slot), extent);
 	}
 	text_add(call, ", %s, %s, r->evaluating", layer_number(emit, role, of->layer), rate);
 }

@@ -242,12 +242,13 @@ static void add_sinks(Graph *graph)
 		if (graph->results.at[i]->kind == RESULT_OUTPUT && !graph->training)
 			add_sink(graph, OP_OUTPUT, graph->results.at[i], graph->results.at[i]->tensor, graph->results.at[i]->name,
 			         graph->results.at[i]->tensor->producer->block, NULL);
-	for (int evaluation = 0; evaluation < 2 && graph->training; evaluation++)
+	for (int evaluation = 0; evaluation < 2 && find_loss(graph) && (graph->training || graph->scores); evaluation++)
 		for (int i = 0; i < graph->results.count; i++) {
 			Result *result = graph->results.at[i];
 			if (result->kind != RESULT_METRIC || result->evaluation != evaluation)
 				continue;
 			int block = find_loss(graph)->tensor->producer->block;
+			result->evaluation &= graph->training;
 			if (!result->count)
 				result->count = find_count(result->tensor);
 			Node *count = result->count ? count_sink(graph, result, block) : NULL;

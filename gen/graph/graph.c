@@ -36,6 +36,12 @@ static bool same_windows(const Window *a, const Window *b)
 	    && a->groups == b->groups && a->counts_padding == b->counts_padding;
 }
 
+static bool same_rotation(const Rotary *a, const Rotary *b)
+{
+	return a->theta == b->theta && a->factor == b->factor && a->low == b->low && a->high == b->high && a->original == b->original
+	    && a->back == b->back;
+}
+
 // What names, owns or converts something says nothing of the computation, nor does what tells layers apart; all else is compared.
 bool same_attributes(const Attributes *a, const Attributes *b)
 {
@@ -43,7 +49,8 @@ bool same_attributes(const Attributes *a, const Attributes *b)
 	    && a->dim == b->dim && a->dims == b->dims && !memcmp(a->shape, b->shape, sizeof a->shape)
 	    && a->channels_last == b->channels_last && a->momentum == b->momentum && a->decay == b->decay
 	    && same_windows(&a->window, &b->window) && a->groups == b->groups && a->rows == b->rows && a->parts == b->parts
-	    && a->chunks == b->chunks && a->epsilon == b->epsilon && a->synchronised == b->synchronised && a->in_place == b->in_place;
+	    && a->chunks == b->chunks && a->epsilon == b->epsilon && a->synchronised == b->synchronised
+	    && same_rotation(&a->rotary, &b->rotary) && a->in_place == b->in_place;
 }
 
 const char *op_name(Op op)
@@ -259,6 +266,11 @@ static void check_label(const Location *location, const char *what, const Tensor
 	if (label->producer->op == OP_INPUT && label->type == TYPE_I32) {
 		Input *input = label->producer->attributes.input;
 		long classes = logits->dims ? logits->shape[logits->dims - 1] : 0;
+		if (classes < input->vocabulary)
+			fail_at(location, "%s: '%s' are ids of a vocabulary of %ld, but the logits have %ld classes", what, label->name,
+			        input->vocabulary, classes);
+		if (input->vocabulary)
+			return;
 		if (input->limit && input->limit != classes)
 			fail_at(location, "%s: the label '%s' is compared with %ld classes here and with %ld before\n"
 			        "use one label tensor for each set of classes", what, label->name, classes, input->limit);

@@ -49,7 +49,9 @@ struct Tensor {
 	Tensor *replaced_by;    // while layout_images runs: what its readers shall read
 };
 
-// C = A B, A B^T, A^T B over the last two dims of A and B (A may have leading dims; B is a matrix except in TN).
+// Matrix products. In the place of one dim of a parameter may stand several, which count as one: those of a layer's heads,
+// say, so that shards are whole heads. All dims of the smaller operand but the last are such:
+//   NN   [rows…,k…] [k…,n] -> [rows…,n]      NT   [rows…,k] [n…,k] -> [rows…,n…]      TN   [rows…,m…] [rows…,n] -> [m…,n]
 typedef enum { MATMUL_NN, MATMUL_NT, MATMUL_TN } Transpose;
 
 typedef struct Init {
@@ -72,6 +74,13 @@ typedef struct {
 	long shape[MAX_DIMS];
 } Piece;
 
+// Rotary position embeddings: the base of the frequencies and, with a factor other than 1, how they are stretched for contexts
+// longer than the original one (Llama 3.1).
+typedef struct {
+	double theta, factor, low, high, original;
+	bool back;              // turns the other way
+} Rotary;
+
 // A tensor of the model that is saved: trained, or a buffer that an update of its own changes. `tensor` is produced by an OP_PARAMETER node.
 typedef struct {
 	const char *name;
@@ -90,6 +99,7 @@ typedef struct {
 	Tensor *tensor;
 	enum { INPUT_DATA, INPUT_LEARNING_RATE, INPUT_RANDOM_KEY } kind;
 	long limit;             // labels: classes of the tensor they are compared with; 0: not a label
+	long vocabulary;        // labels that are ids of token data: their limit, whatever they are compared with
 } Input;
 
 // Optimizer state: one tensor beside a parameter ("fc1.weight.momentum"), produced by an OP_STATE node.
@@ -137,8 +147,9 @@ typedef struct Attributes {
 	// Batch normalisation: groups of `rows` pixels that share statistics; `parts` of the batch (a micro-batch of a
 	// replica), each reduced in `chunks`.
 	long groups, rows, parts, chunks;
-	double epsilon;
+	double epsilon;         // also of OP_LAYER_NORM, OP_RMS_NORM; chunks: of their gradients
 	bool synchronised;
+	Rotary rotary;          // OP_ROPE
 	unsigned layer;         // OP_DROPOUT: tells layers apart
 	Tensor *converts;       // conversions: the tensor that this one is in another placement
 	bool in_place;          // collectives: the output is the input's bytes
@@ -202,6 +213,7 @@ struct Graph {
 	Type real;              // type of activations
 	Type master;            // of parameters, their gradients, statistics and losses: f32 where real is bf16, else real
 	bool training;
+	bool scores;            // inference that gives the loss too
 	LIST(Node *) nodes;     // in execution order within each phase
 	LIST(Tensor *) tensors;
 	LIST(Block) blocks;

@@ -59,30 +59,48 @@ void shape_same(Graph *graph, Node *node)
 	add_output(graph, node, node->in[0]->type, node->in[0]->dims, node->in[0]->shape);
 }
 
+int matmul_rows(const Node *node)
+{
+	const Tensor *a = node->in[0], *b = node->in[1];
+	switch (node->attributes.transpose) {
+	case MATMUL_NN: return a->dims - (b->dims - 1);
+	case MATMUL_NT: return a->dims - 1;
+	default: return b->dims - 1;
+	}
+}
+
+// A user's second operand of NN is a matrix: one with more dims is likelier meant as a batch of matrices.
+static void check_product(Graph *graph, const Node *node)
+{
+	const Tensor *a = node->in[0], *b = node->in[1];
+	bool nn = node->attributes.transpose == MATMUL_NN;
+	if (a->dims < 2 || b->dims < 2 || (nn && b->dims > 2 && node->phase == PHASE_FORWARD))
+		fail_at(node->location, "matmul: %s times %s: the first operand needs two or more dims, the second %s",
+		        tensor_text(graph, a), tensor_text(graph, b), nn ? "two" : "too");
+	if (matmul_rows(node) - 1 + b->dims > MAX_DIMS)
+		fail_at(node->location, "matmul: %s times %s transposed has %d dims, more than %d", tensor_text(graph, a),
+		        tensor_text(graph, b), matmul_rows(node) - 1 + b->dims, MAX_DIMS);
+	int last = a->dims - 1, summed = nn ? 0 : b->dims - 1;
+	if (a->shape[last] != b->shape[summed] && node->phase == PHASE_FORWARD)
+		fail_at(node->location, "matmul: %s times %s%s: the last dim of the first is %ld, the %s dim of the second is %ld",
+		        tensor_text(graph, a), tensor_text(graph, b), nn ? "" : " transposed", a->shape[last], nn ? "first" : "last",
+		        b->shape[summed]);
+}
+
 void shape_matmul(Graph *graph, Node *node)
 {
 	want_reals(graph, node);
 	const Tensor *a = node->in[0], *b = node->in[1];
 	Transpose transpose = node->attributes.transpose;
-	bool dims_fit = a->dims >= 2 && (transpose == MATMUL_TN ? b->dims == a->dims : b->dims == 2);
-	if (!dims_fit)
-		fail_at(node->location, "matmul: %s times %s: the first operand needs two or more dims, the second two",
-		        tensor_text(graph, a), tensor_text(graph, b));
+	check_product(graph, node);
+	int rows = matmul_rows(node), dims = 0;
 	long shape[MAX_DIMS];
-	int last = a->dims - 1;
-	if (transpose == MATMUL_TN) {
-		assert(!memcmp(a->shape, b->shape, last * sizeof *a->shape));
-		add_output(graph, node, a->type, 2, (long[]){a->shape[last], b->shape[last]});
-		return;
-	}
-	int summed = transpose == MATMUL_NN ? 0 : 1;
-	if (a->shape[last] != b->shape[summed])
-		fail_at(node->location, "matmul: %s times %s%s: the last dim of the first is %ld, the %s dim of the second is %ld",
-		        tensor_text(graph, a), tensor_text(graph, b), summed ? " transposed" : "", a->shape[last],
-		        summed ? "last" : "first", b->shape[summed]);
-	memcpy(shape, a->shape, sizeof shape);
-	shape[last] = b->shape[!summed];
-	add_output(graph, node, a->type, a->dims, shape);
+	assert(rows >= 1 && (transpose != MATMUL_TN || !memcmp(a->shape, b->shape, rows * sizeof *a->shape)));
+	for (int i = transpose == MATMUL_TN ? rows : 0; i < (transpose == MATMUL_TN ? a->dims : rows); i++)
+		shape[dims++] = a->shape[i];
+	for (int i = transpose == MATMUL_NT ? 0 : b->dims - 1; i < (transpose == MATMUL_NT ? b->dims - 1 : b->dims); i++)
+		shape[dims++] = b->shape[i];
+	add_output(graph, node, a->type, dims, shape);
 }
 
 void shape_reshape(Graph *graph, Node *node)

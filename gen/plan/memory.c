@@ -329,6 +329,8 @@ static void resolve_accesses(Role *role)
 // multiple of 16 bytes the gradient of the weights works on copies too.
 static size_t workspace_of(const Plan *plan, const Step *step)
 {
+	if (step->kind == STEP_ATTENTION)
+		return WORKSPACE_BYTES + aligned(attention_slice(plan, step->nodes.at[0]).bytes);
 	if (step->kind != STEP_GEMM && step->kind != STEP_CONV)
 		return 0;
 	const Node *node = step->nodes.at[0];

@@ -87,6 +87,21 @@ static bool divides(const Placing *p, const Node *node, const Rule *rule, Axis a
 	return x == y || (x % p->plan->mesh[axis] == 0 && y % p->plan->mesh[axis] == 0);
 }
 
+// A group of heads is never cut: nothing would pad it right.
+static void check_heads(const Placing *p, const Node *node, Axis axis)
+{
+	const Tensor *qkv = node->in[node->op == OP_ATTENTION_GRAD];
+	int n = p->plan->mesh[axis];
+	if (op_table[node->op].lowering != LOWER_ATTENTION || !same_placement(qkv->place[axis], (Placement){SHARD, 2}) || qkv->shape[2] % n == 0)
+		return;
+	Text works = {.arena = p->plan->arena};
+	for (int k = 1; k <= qkv->shape[2]; k++)
+		if (qkv->shape[2] % k == 0)
+			text_add(&works, "%s%d", works.length ? ", " : "", k);
+	fail_at(node->location, "attention: the %ld groups of heads of %s do not divide over %s=%d\n%s that work: %s", qkv->shape[2],
+	        qkv->name, axis_text[axis], n, axis_text[axis], works.at);
+}
+
 // A dim is shared out by one axis, or by micro-batches and dp together (whose product divides the batch): equal
 // shards of shards would need padding inside of padding.
 static bool taken(Placement wanted, Axis axis, const Placement *places)
@@ -108,14 +123,17 @@ static bool taken_later(const Tensor *t, Placement wanted, Axis axis)
 	return false;
 }
 
-// result: where the node's outputs lie on the axes before this one.
-static bool dims_are_free(const Node *node, const Rule *rule, Axis axis, const Placement *result)
+// Where each output of a node lies on each axis.
+typedef Placement Results[MAX_OUTPUTS][PLACED_AXES];
+
+// results: on the axes before this one.
+static bool dims_are_free(const Node *node, const Rule *rule, Axis axis, const Results results)
 {
 	for (int i = 0; i < node->ins; i++)
 		if (taken(rule->in[i], axis, node->in[i]->place) || taken_later(node->in[i], rule->in[i], axis))
 			return false;
 	for (int i = 0; i < node->outs; i++)
-		if (taken(rule->out[i], axis, result))
+		if (taken(rule->out[i], axis, results[i]))
 			return false;
 	return true;
 }
@@ -160,12 +178,12 @@ static bool is_for(const Rule *rule, Axis axis)
 	return rule->on == ON_ANY_AXIS || axes[rule->on] == axis;
 }
 
-static const Rule *choose_rule(const Placing *p, const Node *node, const Rules *rules, Axis axis, const Placement *result)
+static const Rule *choose_rule(const Placing *p, const Node *node, const Rules *rules, Axis axis, const Results results)
 {
 	const Rule *best = NULL;
 	Price least = {0}, price;
 	for (int i = 0; i < rules->count; i++) {
-		if (!is_for(&rules->at[i], axis) || !dims_are_free(node, &rules->at[i], axis, result) || !price_rule(p, node, &rules->at[i], axis, &price))
+		if (!is_for(&rules->at[i], axis) || !dims_are_free(node, &rules->at[i], axis, results) || !price_rule(p, node, &rules->at[i], axis, &price))
 			continue;
 		if (!best || price.bytes < least.bytes || (price.bytes == least.bytes && price.conversions < least.conversions)) {
 			best = &rules->at[i];
@@ -280,7 +298,7 @@ static bool keeps_zero(const Node *node, int dim)
 {
 	switch (node->op) {
 	case OP_DIV: case OP_EXPAND: case OP_CONSTANT: case OP_SOFTMAX: case OP_CROSS_ENTROPY: case OP_CORRECT:
-	case OP_SIGMOID:
+	case OP_SIGMOID: case OP_LAYER_NORM:
 		return false;
 	case OP_ADD: case OP_SUB:
 		for (int i = 0; i < node->ins; i++)
@@ -324,7 +342,7 @@ static void place_node(Placing *p, Node *node)
 			latest = p->latest[latest->id];
 		node->in[i] = node->phase == PHASE_EPILOGUE ? accumulated(p, latest) : latest;
 	}
-	Placement result[PLACED_AXES] = {0};
+	Results results = {0};
 	bool has_rules = false;
 	for (int axis = 0; axis < PLACED_AXES; axis++) {
 		Rules rules = {0};
@@ -332,12 +350,14 @@ static void place_node(Placing *p, Node *node)
 		has_rules |= rules.count > 0;
 		if (!rules.count || p->plan->mesh[axis] == 1 || (axis == AXIS_MICRO && once_a_step(node)))
 			continue;
-		const Rule *rule = choose_rule(p, node, &rules, axis, result);
+		check_heads(p, node, axis);
+		const Rule *rule = choose_rule(p, node, &rules, axis, results);
 		if (!rule)
 			no_rule(p, node, axis);
 		for (int i = 0; i < node->ins; i++)
 			node->in[i] = convert_once(p, node->in[i], axis, rule->in[i], node);
-		result[axis] = rule->out[0];
+		for (int i = 0; i < node->outs; i++)
+			results[i][axis] = rule->out[i];
 	}
 	list_add(p->graph->arena, &p->phases[node->phase], node);
 	if (!has_rules || !node->outs)
@@ -347,7 +367,7 @@ static void place_node(Placing *p, Node *node)
 	for (int axis = 0; axis < PLACED_AXES; axis++)
 		is_fixed[axis] = p->plan->mesh[axis] > 1 && fixed_result(node, axis, &fixed[axis]);
 	for (int i = 0; i < node->outs; i++)
-		memcpy(node->out[i]->place, result, sizeof result);
+		memcpy(node->out[i]->place, results[i], sizeof results[i]);
 	Tensor *t = node->out[0];
 	for (int axis = 0; axis < PLACED_AXES; axis++)
 		if (is_fixed[axis])

@@ -31,6 +31,7 @@ static void open_mp(lua_State *L)
 	open_program(L);
 	open_operations(L);
 	open_images(L);
+	open_norms(L);
 	open_parameters(L);
 	open_blocks(L);
 	lua_newtable(L);
@@ -76,6 +77,7 @@ static void join_options(Session *session)
 	spec->name = program->name;
 	spec->location = program->location;
 	spec->data = program->data->kind;
+	spec->vocabulary = program->data->vocabulary;
 	spec->steps = program->steps;
 	memcpy(spec->mesh, program->mesh, sizeof spec->mesh);
 	spec->mesh_location = options->mesh ? NULL : program->location;
@@ -91,6 +93,7 @@ static Graph *new_graph(Session *session)
 	const SpecOptions *options = session->options;
 	Graph *graph = graph_new(session->arena, options->real, options->batch ? options->batch : session->program->batch);
 	graph->training = options->training;
+	graph->scores = !options->training && session->spec->data == DATA_TOKENS;
 	graph->microbatches = session->spec->mesh[AXIS_MICRO];
 	graph->replicas = session->spec->mesh[AXIS_DP];
 	if (session->program->optimizer)

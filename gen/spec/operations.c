@@ -68,7 +68,7 @@ static int matmul(lua_State *L)
 	return multiply(L, "matmul", MATMUL_NN);
 }
 
-// mp.linear(x, w): x [.., in], w [out, in].
+// mp.linear(x, w): x [.., in], w [out, in] -> [.., out], or w [a, b, in] -> [.., a, b], which is as if a b were one dim.
 static int linear(lua_State *L)
 {
 	return multiply(L, "linear", MATMUL_NT);
@@ -188,6 +188,13 @@ static int sigmoid(lua_State *L)
 static int softmax(lua_State *L)
 {
 	return unary(L, OP_SOFTMAX, "softmax", NULL);
+}
+
+// mp.attention(qkv): causal; qkv [tokens, batch, groups, queries + 2, size], the key and the value head last in each group ->
+// [tokens, batch, groups, queries, size].
+static int attention(lua_State *L)
+{
+	return unary(L, OP_ATTENTION, "attention", NULL);
 }
 
 // Replaces the one -1 of a shape by what is left of x's elements.
@@ -334,7 +341,7 @@ void open_operations(lua_State *L)
 {
 	static const luaL_Reg functions[] = {{"matmul", matmul}, {"linear", linear}, {"add", add}, {"sub", sub}, {"mul", mul},
 		{"div", divide}, {"scale", scale}, {"relu", relu}, {"gelu", gelu}, {"silu", silu}, {"tanh", tanh_of},
-		{"sigmoid", sigmoid}, {"softmax", softmax}, {"reshape", reshape},
+		{"sigmoid", sigmoid}, {"softmax", softmax}, {"attention", attention}, {"reshape", reshape},
 		{"flatten", flatten}, {"sum", sum}, {"mean", mean}, {"expand", expand}, {"cross_entropy", cross_entropy}, {"accuracy", accuracy},
 		{NULL, NULL}};
 	luaL_setfuncs(L, functions, 0);

@@ -34,6 +34,7 @@ typedef struct {
 typedef struct {
 	const char *name;
 	bool real;              // of the compute type; else i32
+	bool next_tokens;       // token data: the labels, which are ids of the vocabulary or -1
 	int dims;
 	long shape[MAX_DIMS];
 } InputDeclaration;
@@ -41,6 +42,7 @@ typedef struct {
 typedef struct {
 	DataKind kind;
 	LIST(InputDeclaration) inputs; // sorted by name
+	long vocabulary;        // DATA_TOKENS: ids are below it
 	const Location *location;
 } DataDeclaration;
 
@@ -145,6 +147,7 @@ void open_options(lua_State *L);
 void open_program(lua_State *L);
 void open_operations(lua_State *L);
 void open_images(lua_State *L);
+void open_norms(lua_State *L);
 void open_parameters(lua_State *L);
 void open_blocks(lua_State *L);
 void open_tensors(lua_State *L);        // the metatable of tensors; adds nothing to mp

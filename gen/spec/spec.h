@@ -15,7 +15,7 @@ typedef struct {
 	const char *mesh;               // NULL: the spec's
 } SpecOptions;
 
-typedef enum { DATA_IDX, DATA_TENSORS } DataKind;
+typedef enum { DATA_IDX, DATA_TENSORS, DATA_TOKENS } DataKind;
 
 // A loaded spec.
 typedef struct {
@@ -25,6 +25,7 @@ typedef struct {
 	const Location *mesh_location;  // where the spec says it; NULL: command line
 	const Location *location;       // of mp.program
 	DataKind data;
+	long vocabulary;                // DATA_TOKENS: ids are below it
 	int steps;                      // 0: an epoch
 	const char *prefix;             // that names in files may have or lack; NULL: none
 	LIST(const char *) ignored;     // patterns of names in files that are no part of the model

@@ -9,6 +9,8 @@ return {
   linear = require "nn.linear",
   conv2d = require "nn.conv2d",
   batch_norm2d = require "nn.batch_norm2d",
+  layer_norm = require "nn.layer_norm",
+  rms_norm = require "nn.rms_norm",
   mse = require "nn.mse",
 
   xavier_uniform = inits.xavier_uniform,
@@ -20,6 +22,7 @@ return {
   tanh = mp.tanh,
   sigmoid = mp.sigmoid,
   softmax = mp.softmax,
+  swiglu = mp.swiglu,
   dropout = mp.dropout,
   max_pool2d = mp.max_pool2d,
   avg_pool2d = mp.avg_pool2d,

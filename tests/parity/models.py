@@ -92,6 +92,25 @@ def activations(w, t):
     return sum(F.mse_loss(y, t["y"]) for y in outputs.values()), outputs
 
 
+def attention(qkv):
+    """Causal: [tokens, batch, groups, queries + 2, size] -> [tokens, batch, groups, queries, size]."""
+    q, k, v = qkv[:, :, :, :-2], qkv[:, :, :, -2], qkv[:, :, :, -1]
+    scores = torch.einsum("tbgqs,ubgs->bgqtu", q, k) / q.shape[-1] ** 0.5
+    hidden = torch.ones(scores.shape[-2:]).triu(1).bool()
+    return torch.einsum("bgqtu,ubgs->tbgqs", scores.masked_fill(hidden, -torch.inf).softmax(-1), v)
+
+
+def attends(w, t):
+    def layer(name, sample):
+        mixed = torch.einsum("bf,gqsef->bgqse", sample, w[name + ".weight"])
+        qkv = torch.einsum("te,bgqse->tbgqs", w["positions"], mixed) + w[name + ".bias"]
+        return F.linear(attention(qkv).flatten(2), w[name + ".join"])
+
+    h = layer("first", t["x"])
+    again = layer("second", h.mean(0)) + h
+    return F.mse_loss(again, t["y"].expand_as(again)), {"y": again.mean(0)}
+
+
 def window(name, letters):
     """The {height, width} of each letter in the name of an output of images.lua."""
     return [tuple(map(int, re.search(f"_{letter}(\\d+)x(\\d+)", name).groups())) for letter in letters]
@@ -157,6 +176,7 @@ MODELS = {
     "chains": Model(chains, {"x": [6, 8], "y": [12]}, 0.1),
     "uneven": Model(uneven, IMAGE, 0.05, momentum=0.9, decay=1e-3),
     "reuse": Model(reuse, IMAGE, 0.05, momentum=0.8, decay=1e-2, no_decay=("scale",), linear=True, warmup=4),
+    "attends": Model(attends, {"x": [12], "y": [12]}, 0.05, momentum=0.5),
     "activations": Model(activations, {"x": [16], "y": [16]}, 0.5),
     "images": Model(images, {"x": [4, 9, 7], "steps": [4, 9, 7]}, 0.1),
 }

@@ -134,6 +134,7 @@ static bool run_build_file(Arena *arena, bool write)
 }
 
 static const Binding float_type[] = {{"real", "float"}, {"imaginary", "float"}};
+static const Binding float_types[] = {{"real", "float"}, {"full", "float"}};
 static const Binding bad_slot[] = {{"nonsense", ""}};
 
 static void wrong_use(Arena *arena, int which)
@@ -195,8 +196,9 @@ static void write_all(Arena *arena, const char *path)
 		const char *text = read_template(arena, entry->d_name);
 		bool rows = strcmp(name, "elementwise_rows") == 0;
 		const Case *c = rows ? &cases[2] : strcmp(name, "elementwise") == 0 ? &cases[3] : &cases[0];
-		expand_template(&source, name, text, name, float_type, 1, c->slots, slot_count(c));
-		template_declaration(&header, name, text, name, float_type, 1, c->slots, slot_count(c));
+		int types = strstr(text, " full; //@ param") ? 2 : 1;
+		expand_template(&source, name, text, name, float_types, types, c->slots, slot_count(c));
+		template_declaration(&header, name, text, name, float_types, types, c->slots, slot_count(c));
 	}
 	closedir(folder);
 	FILE *out = fopen(path, "w");
