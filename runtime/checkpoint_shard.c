@@ -19,7 +19,7 @@ struct walk {
 	const struct mp_state *s;
 	mp_shard_visit *visit;
 	void *context;
-	bool fill;
+	bool fill, keep;
 	size_t size;                            // bytes of an element
 	long local[MP_DIMS], start[MP_DIMS];    // extents stored, padding included; first logical index
 	long from[MP_DIMS], extent[MP_DIMS];    // the slab, in local indices
@@ -117,9 +117,9 @@ static void move(char *to, long to_stride, const char *from, long from_stride, l
 	}
 }
 
-// Copies elements begin .. begin + count - 1 of a run over dims `dim` and following between the second buffer and the
-// slab, where the run begins at `base`.
-static void exchange(const struct walk *w, const struct overlap *o, int dim, long base, long begin, long count)
+// Copies elements begin .. begin + count - 1 of a run over dims `dim` and following, which begins at `base` of the slab,
+// into the slab from the second buffer, or back.
+static void exchange(const struct walk *w, const struct overlap *o, bool into_slab, int dim, long base, long begin, long count)
 {
 	int last = o->dims - 1;
 	for (long done = 0, n; done < count; done += n) {
@@ -128,7 +128,7 @@ static void exchange(const struct walk *w, const struct overlap *o, int dim, lon
 			place += rest % o->extent[d] * o->stride[d];
 		n = left < count - done ? left : count - done;
 		char *slab = w->slab + (size_t)place * w->size, *bounce = w->bounce + (size_t)done * w->size;
-		if (w->fill)
+		if (into_slab)
 			move(slab, o->stride[last], bounce, 1, n, w->size);
 		else
 			move(bounce, 1, slab, o->stride[last], n, w->size);
@@ -147,11 +147,11 @@ static void visit_run(const struct walk *w, const struct mp_piece *piece, const 
 	}
 	for (long begin = 0; begin < run; begin += most) {
 		long n = run - begin < most ? run - begin : most;
-		if (!w->fill)
-			exchange(w, o, dim, base, begin, n);
+		if (!w->fill || w->keep)
+			exchange(w, o, false, dim, base, begin, n);
 		w->visit(w->context, w->s, piece, w->bounce, first + begin, n);
 		if (w->fill)
-			exchange(w, o, dim, base, begin, n);
+			exchange(w, o, true, dim, base, begin, n);
 	}
 }
 
@@ -199,14 +199,14 @@ static void measure(struct walk *w)
 }
 
 // One slab, of `elements` from element `begin` of the local tensor on.
-static void pass(struct walk *w, bool keep, long begin, long elements)
+static void pass(struct walk *w, long begin, long elements)
 {
 	struct mp_piece own;
 	int pieces;
 	const struct mp_piece *piece = mp_pieces_of(w->s, &own, &pieces);
 	char *arena = w->r->arena + w->s->offset + (size_t)begin * w->size;
 	size_t bytes = (size_t)elements * w->size;
-	if (!w->fill || keep) {
+	if (!w->fill || w->keep) {
 		CUDA(cudaMemcpyAsync(w->slab, arena, bytes, cudaMemcpyDeviceToHost, w->r->compute));
 		CUDA(cudaStreamSynchronize(w->r->compute));
 	} else {
@@ -221,7 +221,7 @@ static void pass(struct walk *w, bool keep, long begin, long elements)
 }
 
 // Slabs are ranges of the first dim whose rows are small enough; the dims outside of it are single indices.
-static void walk(struct walk *w, bool keep)
+static void walk(struct walk *w)
 {
 	int dims = w->s->dims, dim = 0;
 	long most = (long)(SLAB_BYTES / w->size), outer = 1;
@@ -243,7 +243,7 @@ static void walk(struct walk *w, bool keep)
 			long n = rows < extent - at ? rows : extent - at;
 			w->from[dim] = at;
 			w->extent[dim] = n;
-			pass(w, keep, (i * extent + at) * row, n * row);
+			pass(w, (i * extent + at) * row, n * row);
 		}
 	}
 	free(w->bounce);
@@ -252,10 +252,11 @@ static void walk(struct walk *w, bool keep)
 
 void mp_shard_fill(struct mp_rank *r, const struct mp_state *s, bool keep, mp_shard_visit *visit, void *context)
 {
-	walk(&(struct walk){.r = r, .s = s, .visit = visit, .context = context, .fill = true, .size = mp_type_bytes(s->type)}, keep);
+	walk(&(struct walk){.r = r, .s = s, .visit = visit, .context = context, .fill = true, .keep = keep,
+	                    .size = mp_type_bytes(s->type)});
 }
 
 void mp_shard_read(struct mp_rank *r, const struct mp_state *s, mp_shard_visit *visit, void *context)
 {
-	walk(&(struct walk){.r = r, .s = s, .visit = visit, .context = context, .size = mp_type_bytes(s->type)}, false);
+	walk(&(struct walk){.r = r, .s = s, .visit = visit, .context = context, .size = mp_type_bytes(s->type)});
 }

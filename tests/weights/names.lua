@@ -45,7 +45,7 @@ end
 local shape = { vocab = words, context = 32, width = width, layers = 1, heads = heads, kv_heads = groups, ff = ff, tied = true }
 return mp.program {
   forward = forward, data = mp.tensors { x = { "f32", width } },
-  batch = 8, microbatches = 2, optimizer = mp.sgd { lr = 0.05, momentum = 0.9 },
+  batch = 8, microbatches = 2, optimizer = mp.sgd { lr = 0.005, momentum = 0.9 },
   files = gpt2 and hf.gpt2.files or hf.llama.files,
   config = gpt2 and hf.gpt2.config(shape) or hf.llama.config(shape),
 }
