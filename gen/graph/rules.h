@@ -20,6 +20,9 @@ void tell_shape(Attributes *attributes, const Tensor *t);
 
 // ---- gradients (gradients.c)
 
+// A gradient has the type of what it is the gradient of; that of a cast, the type of what was cast. (differentiate.c)
+Type cotangent_type(const Tensor *x);
+
 // A backward node in the block of the forward node; its first output.
 Tensor *make_backward(Gradient *g, Op op, const char *name, Tensor *const *in, int ins, const Attributes *attributes);
 // A name for a part of the computation of din[i]: "conv1.weight.grad.product".

@@ -65,7 +65,7 @@ static bool joins_library_call(const Fusing *f, const Step *step, const Node *no
 	    && last->evaluation == node->evaluation && same_layout(last->out[0], node->out[0]);
 	for (int axis = 0; axis < PLACED_AXES; axis++)
 		follows &= last->out[0]->place[axis].kind != PARTIAL;
-	if (!follows || last->op == OP_RELU)
+	if (!follows || last->op == OP_RELU || node->in[node->ins - 1]->type != last->out[0]->type)
 		return false;
 	if (node->op == OP_RELU)
 		return step->kind == STEP_GEMM;

@@ -9,7 +9,8 @@ from lib import safetensors, specs
 from lib.harness import Case, check
 
 STEPS, TOLERANCE, OF_WEIGHTS = 20, 0.02, 0.1
-NAMES = ("mlp", "pair", "shared_weight", "two_losses", "chains", "reuse")
+NAMES = ("mlp", "pair", "shared_weight", "two_losses", "chains", "reuse", "uneven", "heads", "attends", "rows", "vocabulary",
+         "sequences", "adamw", "column", "row", "residual_across_cut", "factored", "skip_many", "side_output")
 MESHES = [(1, 1, 1), (2, 1, 1), (1, 2, 1), (1, 1, 2), (2, 2, 2)]
 
 
