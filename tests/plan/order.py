@@ -8,7 +8,8 @@ import bisect
 import collections
 
 from lib.harness import check
-from plan.emitted import STREAMS, WORKSPACE, number
+from plan.emitted import STREAMS, WORKSPACE
+from plan.memory import number
 
 Wait = collections.namedtuple("Wait", "stream event site")
 Record = collections.namedtuple("Record", "stream event")
@@ -103,7 +104,7 @@ class Unrolled:
             writes.add(self.nccl)
         if any(access.buffer == WORKSPACE for access in operation.accesses):
             writes.add(self.workspace)
-        where = f"{action.name}: {operation.text or operation.call}"
+        where = f"{action.name}: {operation.where}"
         return Step(stream, sorted(reads - writes), sorted(writes), where, operation, function, names, found)
 
     def sites(self):
