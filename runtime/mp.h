@@ -104,13 +104,14 @@ struct mp_metric {
 enum mp_transpose { MP_NN, MP_NT, MP_TN };      // C = A B, A B^T, A^T B
 enum mp_epilogue { MP_NO_EPILOGUE, MP_BIAS, MP_RELU, MP_BIAS_RELU };
 
-// C[m,n] (+)= op(A) op(B) (+ bias[n]), then ReLU; all row-major and dense. k is the summed extent.
+// C[m,n] (+)= op(A) op(B) (+ bias[n]), then ReLU; all row-major and dense. k is the summed extent. Sums of products of bf16
+// are f32, and what the epilogue gives is rounded once.
 struct mp_gemm {
 	const char *name;               // the model's node, for messages and traces
 	int m, n, k;
 	enum mp_transpose transpose;
 	enum mp_epilogue epilogue;
-	enum mp_type type;
+	enum mp_type type, out;         // of A and B; of C and bias: the same, or f32 where the operands are bf16
 	bool tf32;
 	int alignment;                  // bytes that every operand's address is a multiple of: 16, or less where a slot is odd
 };
@@ -135,6 +136,21 @@ struct mp_conv {
 	int alignment;                  // as of struct mp_gemm
 };
 
+// Causal self-attention of packed heads, or its gradient. qkv [tokens, batch, groups, queries + 2, size] holds in each group the
+// query heads, the key head that they share, and the value head:
+//   o[t,b,g,h,:] = sum over s <= t of p[t,s] v[s],   p[t,.] = softmax of q[t] . k[s] / sqrt(size)
+//   lse[b,g,h,t] = log of the sum of exp(q[t] . k[s] / sqrt(size)), which the gradient computes p from again
+// o and its gradient are [tokens, batch, groups, queries, size]; lse [batch, groups, queries, tokens] is f32, or f64 with f64.
+struct mp_attention {
+	const char *name;               // the model's node, for messages and traces
+	bool gradient;
+	int tokens, batch, groups, queries, size;
+	int slice;                      // gradient: how many pairs of a sample and a group the workspace is for at once
+	bool atomics;                   // gradient in bf16: dq is summed in no fixed order
+	enum mp_type type;              // of all but lse
+	int alignment;                  // as of struct mp_gemm
+};
+
 // One entry of a schedule. Compute actions have one micro-batch; an action that sends one micro-batch while it
 // receives another has two. Actions outside the micro-batch loop have -1.
 struct mp_action {
@@ -152,13 +168,14 @@ struct mp_schedule {
 struct mp_program {
 	const char *name;               // "program_0"
 	size_t arena_bytes;             // of one device, everything included
-	size_t workspace_offset, workspace_bytes; // of mp_gemm and mp_conv, one for each stream that runs it (compute)
+	size_t workspace_offset, workspace_bytes; // of library calls, one for each stream that makes some (compute)
 	const struct mp_state *states;   int state_count;
 	const struct mp_input *inputs;   int input_count;
 	const struct mp_output *outputs; int output_count;
 	const struct mp_metric *metrics; int metric_count;  // only the role that reports has any
 	const struct mp_gemm *gemms;     int gemm_count;
 	const struct mp_conv *convs;     int conv_count;
+	const struct mp_attention *attentions; int attention_count;
 	int event_count;
 	void (*load_kernels)(void);     // makes the device hold every kernel of kernels.cu
 	struct mp_schedule train, evaluate, infer;          // those the mode has; others have count 0
@@ -171,7 +188,9 @@ struct mp_learning_rate {
 	int warmup;
 };
 
-enum mp_data { MP_DATA_IDX, MP_DATA_TENSORS };          // what the spec declared; --data may name either
+// What the spec declared; --data may name a safetensors file for any of them. Token data have the inputs "tokens" and
+// "labels", i32 with the context as their only dim; labels are the next tokens.
+enum mp_data { MP_DATA_IDX, MP_DATA_TENSORS, MP_DATA_TOKENS };
 
 struct mp_model {
 	const char *name;               // of the program: bin/NAME
@@ -182,6 +201,7 @@ struct mp_model {
 	int batch, microbatches;        // samples a step over all replicas; micro-batches a replica
 	int steps;                      // default of --steps; 0: one epoch
 	enum mp_data data;
+	long vocabulary;                // MP_DATA_TOKENS: ids are below it
 	struct mp_learning_rate learning_rate;
 	const struct mp_input *inputs;   int input_count;   // every input of the spec, whichever role reads it
 	const struct mp_program *(*program)(int stage);     // role of a pp coordinate
@@ -219,6 +239,7 @@ struct mp_rank {
 	struct mp_control *control;                         // messages between ranks outside NCCL
 	struct mp_gemm_plan *gemm_plans;
 	struct mp_conv_plan *conv_plans;
+	struct mp_attention_plan *attention_plans;
 	struct mp_loop *loop;                               // loaders and counters of the main loop
 	struct mp_watch *watch;                             // what the watchdog sees of this rank
 	struct mp_marks *marks;                             // events around the actions, for traces and the watchdog
@@ -238,6 +259,13 @@ static inline long mp_shard_valid(long extent, int size, int c)
 	return left < 0 ? 0 : left < piece ? left : piece;
 }
 
+// How many of `classes` coordinate c has, when each has up to `columns` of them; what is left of its columns is padding.
+static inline long mp_shard_classes(long classes, long columns, int c)
+{
+	long left = classes - c * columns;
+	return left < 0 ? 0 : left < columns ? left : columns;
+}
+
 // ---------------------------------------------------------------------------------------------------------
 // Called from emitted code.
 
@@ -250,6 +278,13 @@ void mp_gemm(struct mp_rank *r, const struct mp_gemm *gemm, const void *a, const
 // MP_CONV_WEIGHT_GRAD alone takes. bias is NULL where the table has none. Enqueued on stream.
 void mp_conv(struct mp_rank *r, const struct mp_conv *conv, const void *a, const void *b, const void *bias, void *result,
              bool accumulate, cudaStream_t stream);
+
+// o and lse of qkv; a row of the table without `gradient`. Enqueued on stream.
+void mp_attention(struct mp_rank *r, const struct mp_attention *attention, const void *qkv, void *o, void *lse, cudaStream_t stream);
+
+// dqkv, the gradient of qkv, from that of o, and from what mp_attention read and gave; a row with `gradient`.
+void mp_attention_grad(struct mp_rank *r, const struct mp_attention *attention, const void *d_o, const void *qkv, const void *o,
+                       const void *lse, void *dqkv, cudaStream_t stream);
 
 MP_NORETURN void mp_fail(enum mp_exit status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 MP_NORETURN void mp_cuda_failed(cudaError_t error, const char *call, const char *file, int line);

@@ -201,6 +201,7 @@ void mp_rank_open(struct mp_rank *r)
 	make_communicators(r);
 	mp_gemm_prepare(r);
 	mp_conv_prepare(r);
+	mp_attention_prepare(r);
 	connect_and_load(r);
 	if (r->options->trace)
 		r->trace = mp_trace_open();
@@ -227,6 +228,7 @@ static void close_device(struct mp_rank *r)
 	cudaStream_t stream[] = {r->compute, r->dp_stream, r->tp_stream, r->pp_stream};
 
 	mp_graphs_free(r->graphs, r); // they hold kernels of the libraries
+	mp_attention_release(r);
 	mp_conv_release(r);
 	mp_gemm_release(r);
 	for (int axis = 0; axis < MP_AXES; axis++)

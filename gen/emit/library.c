@@ -1,4 +1,4 @@
-// library.c: the tables of what libraries compute: matrix products and convolutions with their extents on one device.
+// library.c: the tables of what libraries compute: matrix products, convolutions and attention with their extents on one device.
 #include <string.h>
 
 #include "source.h"
@@ -17,6 +17,9 @@ static const char *constant_name(const Emit *emit, const Role *role, const char 
 			return constant_name(emit, role, arena_printf(emit->arena, "%s_also", id));
 	for (int i = 0; i < role->convs.count; i++)
 		if (!strcmp(role->convs.at[i].constant, id))
+			return constant_name(emit, role, arena_printf(emit->arena, "%s_also", id));
+	for (int i = 0; i < role->attentions.count; i++)
+		if (!strcmp(role->attentions.at[i].constant, id))
 			return constant_name(emit, role, arena_printf(emit->arena, "%s_also", id));
 	for (int i = 0; i < role->events.count; i++)
 		if (!strcmp(role->events.at[i].name, id))
@@ -43,15 +46,13 @@ static Gemm describe_gemm(const Emit *emit, const Role *role, const Step *step)
 {
 	const Node *node = step->nodes.at[0];
 	const Tensor *a = node->in[0], *b = node->in[1];
-	int last = a->dims - 1;
-	long rows = 1;
-	for (int i = 0; i < last; i++)
-		rows *= local_extent(emit->plan, a, i);
-	Gemm gemm = {.name = step->name, .constant = constant_name(emit, role, step->name), .transpose = node->attributes.transpose};
-	int inner = (int)local_extent(emit->plan, a, last);
-	gemm.m = gemm.transpose == MATMUL_TN ? inner : (int)rows;
-	gemm.k = gemm.transpose == MATMUL_TN ? (int)rows : inner;
-	gemm.n = (int)local_extent(emit->plan, b, gemm.transpose == MATMUL_NT ? 0 : b->dims - 1);
+	int first = matmul_rows(node), last = b->dims - 1;
+	Gemm gemm = {.name = step->name, .constant = constant_name(emit, role, step->name), .transpose = node->attributes.transpose,
+	             .type = a->type, .out = node->out[0]->type};
+	int rows = (int)local_product(emit->plan, a, 0, first), columns = (int)local_product(emit->plan, a, first, a->dims);
+	gemm.m = gemm.transpose == MATMUL_TN ? columns : rows;
+	gemm.k = gemm.transpose == MATMUL_TN ? rows : columns;
+	gemm.n = (int)(gemm.transpose == MATMUL_NT ? local_product(emit->plan, b, 0, last) : local_extent(emit->plan, b, last));
 	for (int i = 1; i < step->nodes.count; i++) {
 		gemm.bias |= step->nodes.at[i]->op == OP_ADD;
 		gemm.relu |= step->nodes.at[i]->op == OP_RELU;
@@ -78,6 +79,20 @@ static Conv describe_conv(const Emit *emit, const Role *role, const Step *step)
 	return conv;
 }
 
+static Attention describe_attention(const Emit *emit, const Role *role, const Step *step)
+{
+	const Node *node = step->nodes.at[0];
+	const Tensor *o = node->op == OP_ATTENTION ? node->out[0] : node->in[2];
+	Attention attention = {.name = step->name, .constant = constant_name(emit, role, step->name), .gradient = node->op == OP_ATTENTION_GRAD};
+	AttentionSlice slice = attention_slice(emit->plan, node);
+	attention.slice = slice.units;
+	attention.atomics = slice.atomics;
+	int *const extents[] = {&attention.tokens, &attention.batch, &attention.groups, &attention.queries, &attention.size};
+	for (int i = 0; i < 5; i++)
+		*extents[i] = (int)local_extent(emit->plan, o, i);
+	return attention;
+}
+
 void number_library_calls(const Emit *emit, Role *role)
 {
 	for (int f = 0; f < role->functions.count; f++)
@@ -95,6 +110,11 @@ void number_library_calls(const Emit *emit, Role *role)
 				conv.alignment = alignment_of(role, &role->functions.at[f], i);
 				step->call = role->convs.count;
 				list_add(emit->arena, &role->convs, conv);
+			} else if (step->kind == STEP_ATTENTION) {
+				Attention attention = describe_attention(emit, role, step);
+				attention.alignment = alignment_of(role, &role->functions.at[f], i);
+				step->call = role->attentions.count;
+				list_add(emit->arena, &role->attentions, attention);
 			}
 		}
 }
@@ -109,11 +129,11 @@ static void emit_gemms(Text *out, const Emit *emit, const Role *role)
 	for (int i = 0; i < role->gemms.count; i++)
 		text_add(out, "%s%s", i % 4 ? ", " : i ? ",\n\t" : "\n\t", role->gemms.at[i].constant);
 	text_add(out, "\n};\nstatic const struct mp_gemm gemms[] = {\n");
-	text_add(out, "\t// name, m, n, k, transpose, epilogue, type, tf32, alignment\n");
+	text_add(out, "\t// name, m, n, k, transpose, epilogue, types of operands and result, tf32, alignment\n");
 	for (int i = 0; i < role->gemms.count; i++) {
 		const Gemm *g = &role->gemms.at[i];
-		text_add(out, "\t{%s, %d, %d, %d, %s, %s, %s, %s, %d},\n", c_string(emit->arena, g->name), g->m, g->n, g->k, transposes[g->transpose],
-		         epilogues[g->bias][g->relu], mp_type(emit->plan->graph->real), emit->plan->tf32 ? "true" : "false", g->alignment);
+		text_add(out, "\t{%s, %d, %d, %d, %s, %s, %s, %s, %s, %d},\n", c_string(emit->arena, g->name), g->m, g->n, g->k, transposes[g->transpose],
+		         epilogues[g->bias][g->relu], mp_type(g->type), mp_type(g->out), emit->plan->tf32 ? "true" : "false", g->alignment);
 	}
 	text_add(out, "};\n\n");
 }
@@ -139,8 +159,26 @@ static void emit_convs(Text *out, const Emit *emit, const Role *role)
 	text_add(out, "};\n\n");
 }
 
+static void emit_attentions(Text *out, const Emit *emit, const Role *role)
+{
+	if (!role->attentions.count)
+		return;
+	text_add(out, "// Causal attention of packed heads qkv[tokens,batch,groups,queries+2,size], and its gradient.\nenum {");
+	for (int i = 0; i < role->attentions.count; i++)
+		text_add(out, "%s%s", i % 4 ? ", " : i ? ",\n\t" : "\n\t", role->attentions.at[i].constant);
+	text_add(out, "\n};\nstatic const struct mp_attention attentions[] = {\n");
+	text_add(out, "\t// name, gradient, tokens, batch, groups, queries, size, slice, atomics, type, alignment\n");
+	for (int i = 0; i < role->attentions.count; i++) {
+		const Attention *a = &role->attentions.at[i];
+		text_add(out, "\t{%s, %s, %d, %d, %d, %d, %d, %d, %s, %s, %d},\n", c_string(emit->arena, a->name), a->gradient ? "true" : "false", a->tokens, a->batch,
+		         a->groups, a->queries, a->size, a->slice, a->atomics ? "true" : "false", mp_type(emit->plan->graph->real), a->alignment);
+	}
+	text_add(out, "};\n\n");
+}
+
 void emit_library_tables(Text *out, const Emit *emit, const Role *role)
 {
 	emit_gemms(out, emit, role);
 	emit_convs(out, emit, role);
+	emit_attentions(out, emit, role);
 }

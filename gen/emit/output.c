@@ -42,20 +42,34 @@ static void add_text(const Emit *emit, Output *output, const char *path, const T
 	add_file(emit, output, path, text->at, text->length);
 }
 
-// A program without convolutions is built without cuDNN: no_conv.c takes the place of conv.c.
-static const char *left_out(const Emit *emit)
+// A program without convolutions and attention in bf16 is built without cuDNN: no_conv.c takes the place of conv.c,
+// no_attention.c that of attention.c, and f32 has an attention of its own.
+static bool is_left_out(const Emit *emit, const char *path)
 {
-	bool convolves = false;
-	for (int s = 0; s < emit->plan->stages; s++)
+	bool convolves = false, attends = false, bf16 = emit->plan->graph->real == TYPE_BF16;
+	for (int s = 0; s < emit->plan->stages; s++) {
 		convolves |= emit->plan->roles[s].convs.count > 0;
-	return convolves ? "runtime/cuda/no_conv.c" : "runtime/cuda/conv.c";
+		attends |= emit->plan->roles[s].attentions.count > 0;
+	}
+	const struct {
+		const char *path;
+		bool wanted;
+	} choices[] = {
+		{"runtime/cuda/conv.c", convolves}, {"runtime/cuda/no_conv.c", !convolves},
+		{"runtime/cuda/attention.c", attends && bf16}, {"runtime/cuda/attention_f32.cu", attends && !bf16},
+		{"runtime/cuda/no_attention.c", !attends},
+	};
+	for (size_t i = 0; i < sizeof choices / sizeof *choices; i++)
+		if (!strcmp(path, choices[i].path))
+			return !choices[i].wanted;
+	return false;
 }
 
 static void add_runtime(const Emit *emit, Output *output)
 {
 	const char *path;
 	for (int i = 0; (path = embedded_path(i)); i++) {
-		if (strncmp(path, "runtime/", 8) || !strcmp(path, left_out(emit)))
+		if (strncmp(path, "runtime/", 8) || is_left_out(emit, path))
 			continue;
 		size_t size;
 		const char *bytes = embedded_file(path, &size);

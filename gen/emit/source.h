@@ -38,6 +38,11 @@ const char *elementwise_call(Kernels *kernels, const Role *role, const Step *ste
 // The call of a step's template kernel but for the stream; adds the kernel when it is new. (calls.c)
 // Appends the extents that the kernel of an op on images takes; false: it is another kind of op. (image_calls.c)
 bool add_image_extents(Text *call, const Emit *emit, const Role *role, const Node *node, const char *slot);
+bool add_language_extents(Text *call, const Emit *emit, const Node *node, const char *slot); // the same of language models (language_calls.c)
+// Likewise of norms and other kernels on rows. (row_calls.c)
+bool add_row_extents(Text *call, const Emit *emit, const Node *node, const char *slot);
+// The index in the whole tensor of this device's first element of a dim in the micro-batch, times `each`. (image_calls.c)
+const char *first_index(const Emit *emit, const Tensor *x, int dim, long each, const char *slot);
 const char *kernel_call(Kernels *kernels, const Role *role, const Function *function, const Step *step, const char *slot);
 
 // Makes sure that a template with these functions is instantiated; returns the launcher's name.

@@ -73,6 +73,13 @@ static void comment_gemm(Text *out, const Emit *emit, const Role *role, const St
 	text_add(out, " -> %s", local_shape(emit, step->nodes.at[step->nodes.count - 1]->out[0]));
 }
 
+// "attn.attention: attention, attn.qkv f32[64,4,2,3,16] -> f32[64,4,2,1,16]"
+static void comment_attention(Text *out, const Emit *emit, const Role *role, const Step *step)
+{
+	const Node *node = step->nodes.at[0];
+	text_add(out, "%s, %s -> %s", op_name(node->op), name_and_shape(emit, role, node->in[0]), local_shape(emit, node->out[0]));
+}
+
 static void comment_step(Text *out, const Emit *emit, const Role *role, const Step *step)
 {
 	if (step->kind != STEP_TRANSFER && step->kind != STEP_COPY)
@@ -80,6 +87,7 @@ static void comment_step(Text *out, const Emit *emit, const Role *role, const St
 	switch (step->kind) {
 	case STEP_GEMM: comment_gemm(out, emit, role, step); break;
 	case STEP_CONV: comment_conv(out, emit, role, step); break;
+	case STEP_ATTENTION: comment_attention(out, emit, role, step); break;
 	case STEP_COPY: {
 		const Node *copy = step->nodes.at[0];
 		bool in = copy->op == OP_INPUT;
@@ -126,6 +134,18 @@ static void emit_library_call(Text *out, Kernels *kernels, const Role *role, con
 	text_add(out, "%s%s(r, &%s[%s], %s, %s, %s, %s, %s, r->%s);\n", indent, gemm ? "mp_gemm" : "mp_conv", gemm ? "gemms" : "convs", name,
 	         place_of(emit, role, node->in[0], slot), place_of(emit, role, node->in[1], slot), bias,
 	         place_of(emit, role, step->nodes.at[step->nodes.count - 1]->out[0], slot), accumulate, stream_name(step->stream));
+}
+
+// Attention gives o and lse; its gradient reads both.
+static void emit_attention(Text *out, const Emit *emit, const Role *role, const Step *step, const char *slot, const char *indent)
+{
+	const Node *node = step->nodes.at[0];
+	text_add(out, "%s%s(r, &attentions[%s]", indent, node->op == OP_ATTENTION ? "mp_attention" : "mp_attention_grad", role->attentions.at[step->call].constant);
+	for (int i = 0; i < node->ins; i++)
+		text_add(out, ", %s", place_of(emit, role, node->in[i], slot));
+	for (int i = 0; i < node->outs; i++)
+		text_add(out, ", %s", place_of(emit, role, node->out[i], slot));
+	text_add(out, ", r->%s);\n", stream_name(step->stream));
 }
 
 static int result_index(const Role *role, const Node *sink)
@@ -175,6 +195,7 @@ static void emit_call(Text *out, Kernels *kernels, const Role *role, const Funct
 	const char *slot = arguments->slot[0];
 	switch (step->kind) {
 	case STEP_GEMM: case STEP_CONV: emit_library_call(out, kernels, role, step, slot, indent); break;
+	case STEP_ATTENTION: emit_attention(out, kernels->emit, role, step, slot, indent); break;
 	case STEP_ELEMENTWISE:
 		text_add(out, "%s%s, r->compute);\n", indent, elementwise_call(kernels, role, step, slot));
 		break;

@@ -148,8 +148,9 @@ void emit_tables(Text *out, const Emit *emit, const Role *role)
 	int outputs = emit_outputs(out, emit, role), metrics = emit_metrics(out, emit, role);
 	text_add(out, "extern const struct mp_program program_%d = {\n\t\"program_%d\",\n", role->stage, role->stage);
 	text_add(out, "\t%zu, // bytes of the arena\n\t%zu, %zu, // workspace: offset, bytes\n", role->arena, role->workspace_offset, role->bytes[CLASS_WORKSPACE]);
-	text_add(out, "\t%s,\n\t%s,\n\t%s,\n\t%s,\n\t%s,\n\t%s,\n\t%d, // events\n\tload_kernels,\n", table(emit, "states", states), table(emit, "inputs", inputs),
-	         table(emit, "outputs", outputs), table(emit, "metrics", metrics), table(emit, "gemms", role->gemms.count), table(emit, "convs", role->convs.count), role->event_instances);
+	text_add(out, "\t%s,\n\t%s,\n\t%s,\n\t%s,\n\t%s,\n\t%s,\n\t%s,\n\t%d, // events\n\tload_kernels,\n", table(emit, "states", states), table(emit, "inputs", inputs),
+	         table(emit, "outputs", outputs), table(emit, "metrics", metrics), table(emit, "gemms", role->gemms.count), table(emit, "convs", role->convs.count),
+	         table(emit, "attentions", role->attentions.count), role->event_instances);
 	text_add(out, "\t%s,\n\t%s,\n\t%s,\n};\n", schedule(emit, "train", &role->train), schedule(emit, "evaluate", &role->evaluate),
 	         schedule(emit, "infer", &role->infer));
 }

@@ -312,11 +312,11 @@ void expand_build_file(Text *out, const char *template_text, const char *header,
 {
 	Text cuda = {.arena = out->arena}, host = {.arena = out->arena};
 	Paths cuda_objects = {0}, host_objects = {0}, host_runtime = {0};
-	bool convolves = false;
+	bool cudnn = false;
 	for (int i = 0; i < count; i++) {
 		if (!is_source(paths[i]))
 			continue;
-		convolves |= !strcmp(paths[i], "runtime/cuda/conv.c");
+		cudnn |= !strcmp(paths[i], "runtime/cuda/conv.c") || !strcmp(paths[i], "runtime/cuda/attention.c");
 		if (!in_folder(paths[i], "runtime/host/"))
 			add_object(&cuda, "build", "cuda", paths[i], &cuda_objects);
 		if (!in_folder(paths[i], "runtime/cuda/"))
@@ -330,7 +330,7 @@ void expand_build_file(Text *out, const char *template_text, const char *header,
 	Binding slots[] = {
 		{"header", header},
 		{"name", arena_printf(out->arena, "name = %s", ninja_path(out->arena, program_name))},
-		{"libraries", convolves ? "libraries = -lcudnn -lcublasLt -lnccl" : "libraries = -lcublasLt -lnccl"},
+		{"libraries", cudnn ? "libraries = -lcudnn -lcublasLt -lnccl" : "libraries = -lcublasLt -lnccl"},
 		{"cuda", cuda.at},
 		{"host", host.at},
 	};

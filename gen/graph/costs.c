@@ -5,8 +5,8 @@
 double cost_matmul(const Node *node)
 {
 	const Tensor *a = node->in[0], *b = node->in[1];
-	double n = (double)(node->attributes.transpose == MATMUL_NT ? b->shape[0] : b->shape[b->dims - 1]);
-	return 2.0 * (double)tensor_elements(a) * n;
+	long last = b->shape[b->dims - 1], n = node->attributes.transpose == MATMUL_NT ? tensor_elements(b) / last : last;
+	return 2.0 * (double)tensor_elements(a) * (double)n;
 }
 
 double cost_elements(const Node *node)

@@ -30,6 +30,8 @@ static void dump_attributes(Text *out, const Node *node)
 	case OP_REDUCE_SCATTER: case OP_ALL_GATHER: case OP_ALL_TO_ALL: case OP_SLICE: case OP_PACK: case OP_UNPACK:
 		text_add(out, " %s dim %d", axis_names[a->axis], a->dim);
 		break;
+	case OP_LAYER_NORM: case OP_RMS_NORM: text_add(out, " epsilon %.9g", a->epsilon); break;
+	case OP_ROPE: text_add(out, " theta %.9g%s", a->rotary.theta, a->rotary.back ? " back" : ""); break;
 	case OP_SGD: text_add(out, " momentum %.9g decay %.9g", a->momentum, a->decay); break;
 	default: break;
 	}

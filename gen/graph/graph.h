@@ -43,13 +43,16 @@ struct Tensor {
 	long shape[MAX_DIMS];   // global, outermost first
 	Node *producer;
 	Tensor *primal;         // of a final cotangent: the tensor that it is the gradient of
+	Tensor *parameter;      // of a part of a parameter's gradient: the parameter
 	bool pinned[PLACED_AXES]; // place[] was fixed by the spec (shard = …, mp.constrain) or by what the tensor is
 	Placement place[PLACED_AXES]; // filled by place_tensors, pinned ones before
 	bool channels_last;     // 4 dims that lie as [N,H,W,C] where the spec and files have [N,C,H,W]
 	Tensor *replaced_by;    // while layout_images runs: what its readers shall read
 };
 
-// C = A B, A B^T, A^T B over the last two dims of A and B (A may have leading dims; B is a matrix except in TN).
+// Matrix products. In the place of one dim of a parameter may stand several, which count as one: those of a layer's heads,
+// say, so that shards are whole heads. All dims of the smaller operand but the last are such:
+//   NN   [rows…,k…] [k…,n] -> [rows…,n]      NT   [rows…,k] [n…,k] -> [rows…,n…]      TN   [rows…,m…] [rows…,n] -> [m…,n]
 typedef enum { MATMUL_NN, MATMUL_NT, MATMUL_TN } Transpose;
 
 typedef struct Init {
@@ -63,6 +66,13 @@ typedef struct {
 	bool counts_padding;    // an average divides by the whole window, padding included
 } Window;
 
+// Rotary position embeddings: the base of the frequencies and, with a factor other than 1, how they are stretched for contexts
+// longer than the original one (Llama 3.1).
+typedef struct {
+	double theta, factor, low, high, original;
+	bool back;              // turns the other way
+} Rotary;
+
 // A tensor of the model that is saved: trained, or a buffer that an update of its own changes. `tensor` is produced by an OP_PARAMETER node.
 typedef struct {
 	const char *name;
@@ -71,6 +81,7 @@ typedef struct {
 	bool trained;
 	bool decay;             // weight decay applies
 	int block;              // of its first use: the owner
+	Tensor *working;        // its copy in the compute type, which a step makes first; NULL: none is used
 	Tensor *gradient;       // epilogue: the sum over its uses, reduced
 } Parameter;
 
@@ -80,6 +91,7 @@ typedef struct {
 	Tensor *tensor;
 	enum { INPUT_DATA, INPUT_LEARNING_RATE, INPUT_RANDOM_KEY } kind;
 	long limit;             // labels: classes of the tensor they are compared with; 0: not a label
+	long vocabulary;        // labels that are ids of token data: their limit, whatever they are compared with
 } Input;
 
 // Optimizer state: one tensor beside a parameter ("fc1.weight.momentum"), produced by an OP_STATE node.
@@ -127,10 +139,14 @@ typedef struct Attributes {
 	// Batch normalisation: groups of `rows` pixels that share statistics; `parts` of the batch (a micro-batch of a
 	// replica), each reduced in `chunks`.
 	long groups, rows, parts, chunks;
-	double epsilon;
+	double epsilon;         // also of OP_LAYER_NORM, OP_RMS_NORM; chunks: of their gradients
 	bool synchronised;
+	Rotary rotary;          // OP_ROPE
+	long classes;           // of cross-entropy and accuracy: columns from here on are padding; 0: none is. parts: shards of the classes
 	unsigned layer;         // OP_DROPOUT: tells layers apart
 	Tensor *converts;       // conversions: the tensor that this one is in another placement
+	bool typed;             // OP_MATMUL, OP_EXPAND, OP_CAST: the result is of this type
+	Type type;
 	bool in_place;          // collectives: the output is the input's bytes
 	Parameter *parameter;
 	Input *input;
@@ -192,6 +208,7 @@ struct Graph {
 	Type real;              // type of activations
 	Type master;            // of parameters, their gradients, statistics and losses: f32 where real is bf16, else real
 	bool training;
+	bool scores;            // inference that gives the loss too
 	LIST(Node *) nodes;     // in execution order within each phase
 	LIST(Tensor *) tensors;
 	LIST(Block) blocks;
@@ -221,9 +238,10 @@ Parameter *add_buffer(Graph *graph, const char *name, const Location *location, 
 Input *add_input(Graph *graph, const char *name, const Location *location, Type type, int dims, const long *shape);
 
 // Composite operations that the spec room offers as one: they make several nodes. loss/accuracy divide by the
-// number of labels >= 0 of the whole batch, counted in the prologue; *count receives that scalar.
-Tensor *add_cross_entropy(Graph *graph, const char *name, const Location *location, Tensor *logits, Tensor *label, Tensor **count);
-Tensor *add_accuracy(Graph *graph, const char *name, const Location *location, Tensor *logits, Tensor *label, Tensor **count);
+// number of labels >= 0 of the whole batch, counted in the prologue; *count receives that scalar. Logits from column `classes`
+// on are padding, which neither wins nor learns; 0: there is none.
+Tensor *add_cross_entropy(Graph *graph, const char *name, const Location *location, Tensor *logits, Tensor *label, long classes, Tensor **count);
+Tensor *add_accuracy(Graph *graph, const char *name, const Location *location, Tensor *logits, Tensor *label, long classes, Tensor **count);
 
 // y = (x - mean) / sqrt(variance + epsilon) * weight + bias for images x, with the statistics of each group, or, where the
 // graph does not train, the running ones. (batch_norm.c)

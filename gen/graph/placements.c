@@ -96,32 +96,42 @@ void placement_divide(const Node *node, Rules *rules)
 	rules->at[rules->count - 1].on = node->out[0]->dims > 0 ? ON_MICRO : ON_ANY_AXIS;
 }
 
+static void add_product(Rules *rules, Placement a, Placement b, Placement result)
+{
+	Rule *rule = add_rule(rules);
+	rule->in[0] = a, rule->in[1] = b, rule->out[0] = result;
+}
+
+// Replicas, sums that have not ended, the dims of the first operand, those of the second, in order.
 void placement_matmul(const Node *node, Rules *rules)
 {
-	int last = node->in[0]->dims - 1;
+	const Tensor *a = node->in[0], *b = node->in[1];
+	int rows = matmul_rows(node), last = b->dims - 1; // of b
 	add_rule(rules);
 	add_linear(rules, 0);
 	add_linear(rules, 1);
-	if (node->attributes.transpose == MATMUL_TN) { // [rows…,M] [rows…,N] -> [M,N]
-		Rule *rule = add_rule(rules);
-		rule->in[0] = S(last), rule->out[0] = S(0);
-		rule = add_rule(rules);
-		rule->in[1] = S(last), rule->out[0] = S(1);
-		for (int d = 0; d < last; d++) {
-			rule = add_rule(rules);
-			rule->in[0] = rule->in[1] = S(d), rule->out[0] = P;
-		}
-		return;
+	switch (node->attributes.transpose) {
+	case MATMUL_TN: // [rows…,m…] [rows…,n] -> [m…,n]
+		for (int d = rows; d < a->dims; d++)
+			add_product(rules, S(d), R, S(d - rows));
+		add_product(rules, R, S(last), S(a->dims - rows));
+		for (int d = 0; d < rows; d++)
+			add_product(rules, S(d), S(d), P);
+		break;
+	case MATMUL_NT: // [rows…,k] [n…,k] -> [rows…,n…]
+		for (int d = 0; d < rows; d++)
+			add_product(rules, S(d), R, S(d));
+		for (int d = 0; d < last; d++)
+			add_product(rules, R, S(d), S(rows + d));
+		add_product(rules, S(rows), S(last), P);
+		break;
+	case MATMUL_NN: // [rows…,k…] [k…,n] -> [rows…,n]
+		for (int d = 0; d < rows; d++)
+			add_product(rules, S(d), R, S(d));
+		add_product(rules, R, S(last), S(rows));
+		for (int d = 0; d < last; d++)
+			add_product(rules, S(rows + d), S(d), P);
 	}
-	int summed = node->attributes.transpose == MATMUL_NN ? 0 : 1;
-	for (int d = 0; d < last; d++) {
-		Rule *rule = add_rule(rules);
-		rule->in[0] = rule->out[0] = S(d);
-	}
-	Rule *rule = add_rule(rules);
-	rule->in[1] = S(!summed), rule->out[0] = S(last);
-	rule = add_rule(rules);
-	rule->in[0] = S(last), rule->in[1] = S(summed), rule->out[0] = P;
 }
 
 // A dim keeps its shards where it leads a group of dims with equal extents on both sides: [B,C,H] -> [B,C*H] keeps
@@ -202,6 +212,43 @@ void placement_rows(const Node *node, Rules *rules)
 			rule->in[i] = S(d);
 		for (int i = 0; i < node->outs; i++)
 			rule->out[i] = S(d);
+	}
+}
+
+// Each class learns from its own logit.
+void placement_cross_entropy_grad(const Node *node, Rules *rules)
+{
+	placement_rows(node, rules);
+	Rule *rule = add_rule(rules);
+	rule->in[0] = rule->out[0] = S(node->in[0]->dims - 1);
+	rule->on = ON_TP;
+}
+
+// Of logits [rows…,classes] and labels [rows…], what is known of each part of the classes: [parts,..,rows…].
+void placement_classes(const Node *node, Rules *rules)
+{
+	int rows = node->in[0]->dims - 1;
+	add_rule(rules)->on = ON_SAMPLES; // the whole batch on every replica
+	for (int d = 0; d < rows; d++) {
+		Rule *rule = add_rule(rules);
+		rule->in[0] = rule->in[1] = S(d), rule->out[0] = S(d + 2);
+		rule->on = ON_SAMPLES;
+	}
+	Rule *parts = add_rule(rules);
+	parts->in[0] = S(rows), parts->out[0] = S(0);
+	parts->on = ON_TP;
+}
+
+// All parts are combined, row by row.
+void placement_of_classes(const Node *node, Rules *rules)
+{
+	add_rule(rules);
+	for (int d = 0; d < node->in[1]->dims; d++) {
+		Rule *rule = add_rule(rules);
+		rule->in[0] = S(d + 2), rule->in[1] = S(d);
+		for (int i = 0; i < node->outs; i++)
+			rule->out[i] = S(d);
+		rule->on = ON_SAMPLES;
 	}
 }
 

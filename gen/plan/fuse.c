@@ -48,6 +48,13 @@ static bool joins_elementwise(const Step *step, const Node *node)
 	return connected;
 }
 
+// How many of the last dims of a product or convolution a bias has.
+static int bias_dims(const Node *node)
+{
+	bool several = node->op == OP_MATMUL && node->attributes.transpose == MATMUL_NT;
+	return several ? node->out[0]->dims - matmul_rows(node) : 1;
+}
+
 // A bias joins a matrix product or a convolution, a ReLU the product alone.
 static bool joins_library_call(const Fusing *f, const Step *step, const Node *node)
 {
@@ -62,7 +69,7 @@ static bool joins_library_call(const Fusing *f, const Step *step, const Node *no
 		return false;
 	if (node->op == OP_RELU)
 		return step->kind == STEP_GEMM;
-	return node->op == OP_ADD && (last->op == OP_MATMUL || last->op == OP_CONV2D) && node->in[1]->dims == 1;
+	return node->op == OP_ADD && (last->op == OP_MATMUL || last->op == OP_CONV2D) && node->in[1]->dims == bias_dims(last);
 }
 
 static Stream stream_of(const Node *node)
@@ -74,7 +81,7 @@ static Stream stream_of(const Node *node)
 
 static StepKind kind_of(const Node *node)
 {
-	static const StepKind kinds[] = {[LOWER_ELEMENTWISE] = STEP_ELEMENTWISE, [LOWER_GEMM] = STEP_GEMM, [LOWER_CONV] = STEP_CONV,
+	static const StepKind kinds[] = {[LOWER_ELEMENTWISE] = STEP_ELEMENTWISE, [LOWER_GEMM] = STEP_GEMM, [LOWER_CONV] = STEP_CONV, [LOWER_ATTENTION] = STEP_ATTENTION,
 		[LOWER_KERNEL] = STEP_KERNEL, [LOWER_COPY] = STEP_COPY, [LOWER_COLLECTIVE] = STEP_COLLECTIVE};
 	return kinds[op_table[node->op].lowering];
 }

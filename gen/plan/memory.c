@@ -173,7 +173,7 @@ static void make_buffer(const Plan *plan, Role *role, Tensor *t, const Usage *u)
 	const Node *producer = t->producer;
 	bool whole = t->place[AXIS_MICRO].kind == SHARD;
 	int every = whole ? plan->mesh[AXIS_MICRO] : 1;
-	if (producer->op == OP_PARAMETER)
+	if (producer->op == OP_PARAMETER || is_working_copy(producer))
 		append_buffer(plan, role, t, CLASS_PARAMETERS, 1);
 	else if (producer->op == OP_STATE)
 		append_buffer(plan, role, t, CLASS_OPTIMIZER, 1);
@@ -329,6 +329,8 @@ static void resolve_accesses(Role *role)
 // multiple of 16 bytes the gradient of the weights works on copies too.
 static size_t workspace_of(const Plan *plan, const Step *step)
 {
+	if (step->kind == STEP_ATTENTION)
+		return WORKSPACE_BYTES + aligned(attention_slice(plan, step->nodes.at[0]).bytes);
 	if (step->kind != STEP_GEMM && step->kind != STEP_CONV)
 		return 0;
 	const Node *node = step->nodes.at[0];

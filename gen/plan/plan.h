@@ -41,6 +41,7 @@ typedef enum {
 	STEP_ELEMENTWISE,       // nodes: a chain that one generated kernel computes
 	STEP_GEMM,              // nodes[0] the matmul, then what its epilogue does
 	STEP_CONV,              // nodes[0]: a convolution or one of its gradients, then a bias
+	STEP_ATTENTION,         // nodes[0]: attention or its gradient
 	STEP_KERNEL,            // nodes[0], a template
 	STEP_COPY,              // nodes[0]: between host and device
 	STEP_COLLECTIVE,        // nodes: all-reduces of one bucket, or one conversion
@@ -96,7 +97,7 @@ typedef struct {
 	Stream stream;
 	When when;
 	bool accumulate;        // the output is summed over micro-batches in place
-	int call;               // STEP_GEMM, STEP_CONV: index into Role.gemms, Role.convs
+	int call;               // STEP_GEMM, STEP_CONV, STEP_ATTENTION: index into Role.gemms, Role.convs, Role.attentions
 	int same_as;            // the step of this function whose code it shares: itself, or its like in a loop's first layer
 	double flops, bytes;    // of one device
 } Step;
@@ -151,6 +152,7 @@ typedef struct {
 	const char *constant;   // its name in the enum of emitted code
 	int m, n, k;
 	Transpose transpose;
+	Type type, out;         // of the operands, of the result
 	bool bias, relu;
 	int alignment;          // bytes that all operands' addresses are multiples of, at most 16
 } Gemm;
@@ -165,6 +167,22 @@ typedef struct {
 } Conv;
 
 typedef struct {
+	const char *name, *constant; // as of a Gemm
+	bool gradient;
+	int tokens, batch, groups, queries, size; // on one device
+	int slice;              // AttentionSlice.units
+	bool atomics;
+	int alignment;
+} Attention;
+
+// The gradient of attention takes so many pairs of a sample and a group at once. (attention.c)
+typedef struct {
+	int units;
+	bool atomics;           // the one algorithm that fits sums in no fixed order
+	size_t bytes;           // of workspace, beside what any library call may use
+} AttentionSlice;
+
+typedef struct {
 	int stage;
 	LIST(Node *) nodes[4];  // by phase, in order
 	LIST(Buffer) buffers;
@@ -176,6 +194,7 @@ typedef struct {
 	int event_instances;
 	LIST(Gemm) gemms;
 	LIST(Conv) convs;
+	LIST(Attention) attentions;
 	Actions train, evaluate, infer;
 	bool uses[STREAMS];
 	int saved_slots;        // micro-batches in flight between forward and backward
@@ -232,7 +251,9 @@ size_t local_bytes(const Plan *plan, const Tensor *t);
 bool is_padded(const Plan *plan, const Tensor *t, int *dim, Axis *axis);   // a sharded dim that does not divide
 Tensor *root_of(Tensor *t);             // through aliases, to the tensor whose bytes it is
 int stage_of(const Plan *plan, const Node *node);
+bool is_working_copy(const Node *node); // of a parameter, in the compute type
 int find_buffer(const Plan *plan, const Role *role, const Tensor *t);
+AttentionSlice attention_slice(const Plan *plan, const Node *node); // of OP_ATTENTION or its gradient (attention.c)
 
 // ---- passes, in order
 

@@ -71,6 +71,31 @@ static int tensors(lua_State *L)
 	return read_data(L, DATA_TENSORS, "mp.tensors");
 }
 
+// mp.tokens { context = 1024, vocab = 50257 }: t.tokens and t.labels, the token behind each; i32[context] a sample.
+static int tokens(lua_State *L)
+{
+	static const char *const known[] = {"context", "vocab", NULL};
+	static const char what[] = "mp.tokens";
+	Session *session = session_of(L);
+	check_fields(L, 1, what, known);
+	DataDeclaration *data = arena_alloc(session->arena, sizeof *data);
+	data->kind = DATA_TOKENS;
+	data->location = here(L);
+	long context = field_integer(L, 1, what, "context", 1, 0);
+	data->vocabulary = field_integer(L, 1, what, "vocab", 2, 0);
+	if (!context || !data->vocabulary)
+		spec_error(L, "mp.tokens needs %s: mp.tokens { context = 1024, vocab = 50257 }", context ?
+		           "vocab, the number of different tokens" : "context, the tokens of a sample");
+	if (data->vocabulary > INT32_MAX || context > INT32_MAX)
+		spec_error(L, "mp.tokens: %s is too large: tokens are 32-bit numbers", context > INT32_MAX ? "context" : "vocab");
+	InputDeclaration labels = {.name = "labels", .next_tokens = true, .dims = 1, .shape = {context}};
+	InputDeclaration ids = {.name = "tokens", .dims = 1, .shape = {context}};
+	list_add(session->arena, &data->inputs, labels);
+	list_add(session->arena, &data->inputs, ids);
+	push_handle(L, HANDLE_DATA, data);
+	return 1;
+}
+
 static double field_at_least_zero(lua_State *L, const char *name, double missing)
 {
 	double value = field_number(L, 1, "mp.sgd", name, missing);
@@ -159,7 +184,7 @@ static int program(lua_State *L)
 		spec_error(L, "mp.program: forward must be the function that computes the model, not %s", describe(L, -1));
 	lua_setfield(L, LUA_REGISTRYINDEX, "forward");
 	made->name = program_name(L);
-	made->data = handle_field(L, "data", HANDLE_DATA, "mp.idx { … } or mp.tensors { … }");
+	made->data = handle_field(L, "data", HANDLE_DATA, "mp.idx { … }, mp.tensors { … } or mp.tokens { … }");
 	if (!made->data)
 		spec_error(L, "mp.program needs data: what forward reads, such as mp.idx { image = { \"f32\", 784 } }");
 	made->optimizer = handle_field(L, "optimizer", HANDLE_OPTIMIZER, "mp.sgd { … }");
@@ -178,6 +203,6 @@ static int program(lua_State *L)
 
 void open_program(lua_State *L)
 {
-	static const luaL_Reg functions[] = {{"program", program}, {"idx", idx}, {"tensors", tensors}, {"sgd", sgd}, {NULL, NULL}};
+	static const luaL_Reg functions[] = {{"program", program}, {"idx", idx}, {"tensors", tensors}, {"tokens", tokens}, {"sgd", sgd}, {NULL, NULL}};
 	luaL_setfuncs(L, functions, 0);
 }

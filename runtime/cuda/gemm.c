@@ -23,6 +23,11 @@ struct mp_gemm_plan {
 	struct choice *choices;                         // one for each of program->gemms
 };
 
+static cudaDataType_t data_type(enum mp_type type)
+{
+	return type == MP_BF16 ? CUDA_R_16BF : CUDA_R_32F;
+}
+
 #define LT(call) do { cublasStatus_t status_ = (call); \
 	if (status_ != CUBLAS_STATUS_SUCCESS) lt_failed(status_, #call, __LINE__); } while (0)
 
@@ -52,7 +57,7 @@ static cublasLtMatmulDesc_t describe(const struct mp_gemm *g, const void *some_p
 	LT(cublasLtMatmulDescSetAttribute(d, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof second));
 	LT(cublasLtMatmulDescSetAttribute(d, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue));
 	if (has_bias(g)) { // before the heuristic, which looks at its alignment
-		int32_t type = CUDA_R_32F;
+		int32_t type = data_type(g->out);
 		LT(cublasLtMatmulDescSetAttribute(d, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &type, sizeof type));
 		LT(cublasLtMatmulDescSetAttribute(d, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &some_pointer, sizeof some_pointer));
 	}
@@ -60,22 +65,25 @@ static cublasLtMatmulDesc_t describe(const struct mp_gemm *g, const void *some_p
 }
 
 // A row-major matrix rows x columns, in cuBLASLt's eyes.
-static cublasLtMatrixLayout_t layout(int rows, int columns)
+static cublasLtMatrixLayout_t layout(enum mp_type type, int rows, int columns)
 {
 	cublasLtMatrixLayout_t l;
-	LT(cublasLtMatrixLayoutCreate(&l, CUDA_R_32F, (uint64_t)columns, (uint64_t)rows, columns));
+	LT(cublasLtMatrixLayoutCreate(&l, data_type(type), (uint64_t)columns, (uint64_t)rows, columns));
 	return l;
 }
 
-static cublasLtMatmulPreference_t preference(size_t workspace, uint32_t alignment)
+static cublasLtMatmulPreference_t preference(const struct mp_gemm *g, size_t workspace)
 {
 	static const cublasLtMatmulPreferenceAttributes_t pointers[] = {
 		CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
 		CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES,
 	};
+	uint32_t alignment = (uint32_t)g->alignment, reduction = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
 	cublasLtMatmulPreference_t p;
 
 	LT(cublasLtMatmulPreferenceCreate(&p));
+	if (g->type == MP_BF16) // parts of a long sum meet in f32, not in the type of the result
+		LT(cublasLtMatmulPreferenceSetAttribute(p, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &reduction, sizeof reduction));
 	LT(cublasLtMatmulPreferenceSetAttribute(p, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace));
 	for (size_t i = 0; i < sizeof pointers / sizeof *pointers; i++)
 		LT(cublasLtMatmulPreferenceSetAttribute(p, pointers[i], &alignment, sizeof alignment));
@@ -88,19 +96,20 @@ static void choose(struct mp_rank *r, const struct mp_gemm *g, struct choice *c)
 	cublasLtMatmulHeuristicResult_t found;
 	int count = 0;
 
-	if (g->type != MP_F32)
+	if (g->type == MP_F64)
 		mp_fail(MP_USAGE, "gemm %s is in f64, which exists on the host only: generate for f32, or build the target host",
 		        g->name);
-	cublasLtMatmulPreference_t wanted = preference(r->program->workspace_bytes, (uint32_t)g->alignment);
+	cublasLtMatmulPreference_t wanted = preference(g, r->program->workspace_bytes);
 	c->operation = describe(g, r->arena);
-	c->first = g->transpose == MP_NT ? layout(g->n, g->k) : layout(g->k, g->n);
-	c->second = g->transpose == MP_TN ? layout(g->k, g->m) : layout(g->m, g->k);
-	c->result = layout(g->m, g->n);
+	c->first = g->transpose == MP_NT ? layout(g->type, g->n, g->k) : layout(g->type, g->k, g->n);
+	c->second = g->transpose == MP_TN ? layout(g->type, g->k, g->m) : layout(g->type, g->m, g->k);
+	c->result = layout(g->out, g->m, g->n);
 	cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(r->gemm_plans->library, c->operation, c->first, c->second,
 	                                                       c->result, c->result, wanted, 1, &found, &count);
 	if (status != CUBLAS_STATUS_SUCCESS || count == 0)
-		mp_fail(MP_DEVICE_FAILED, "cuBLASLt has no algorithm for gemm %s (%s, m %d, n %d, k %d, f32%s, epilogue %d) within a "
-		        "workspace of %zu bytes: %s", g->name, transposes[g->transpose], g->m, g->n, g->k, g->tf32 ? " as tf32" : "",
+		mp_fail(MP_DEVICE_FAILED, "cuBLASLt has no algorithm for gemm %s (%s, m %d, n %d, k %d, %s, epilogue %d) within a "
+		        "workspace of %zu bytes: %s", g->name, transposes[g->transpose], g->m, g->n, g->k,
+		        g->out == MP_BF16 ? "bf16" : g->type == MP_BF16 ? "bf16 into f32" : g->tf32 ? "f32 as tf32" : "f32",
 		        g->epilogue, r->program->workspace_bytes, cublasLtGetStatusString(status));
 	c->algorithm = found.algo;
 	c->workspace = found.workspaceSize;
@@ -118,7 +127,8 @@ static void run_once(struct mp_rank *r, const struct mp_gemm *g)
 {
 	const struct mp_program *p = r->program;
 	size_t m = (size_t)g->m, n = (size_t)g->n, k = (size_t)g->k;
-	size_t bytes = larger(m * n, larger(m * k, n * k)) * sizeof(float);
+	size_t operand = g->type == MP_BF16 ? 2 : sizeof(float), result = g->out == MP_BF16 ? 2 : sizeof(float);
+	size_t bytes = larger(m * n * result, larger(m * k, n * k) * operand);
 	char *zeros = bytes <= p->workspace_offset ? r->arena : r->arena + p->workspace_offset + p->workspace_bytes;
 	mp_gemm(r, g, zeros, zeros, has_bias(g) ? zeros : NULL, zeros, false, r->compute);
 }

@@ -3,22 +3,36 @@
 // OpenBLAS computes the product; the epilogue is a loop over rows afterwards. One thread each: ranks are
 // threads already, and a fixed number of threads keeps the order of summation, hence the bits, the same on every
 // rank. There is nothing to plan: equal shapes take equal paths.
+//
+// OpenBLAS has no bf16 that every processor can do. Such operands are widened to f32 a tile at a time, the tiles' products
+// summed in f32, and each tile of the result rounded once.
+#include "bf16.h"
 #include "mp.h"
 #include "mp_host.h"
 
 #include <cblas.h>
 #include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
 
 void openblas_set_num_threads(int count);
 
 void mp_gemm_prepare(struct mp_rank *r);
 void mp_gemm_release(struct mp_rank *r);
 
+enum { TILE = 512, DEEP_TILE = 1024 };  // of rows and columns of the result, and of what is summed
+
+// A rank's thread executes each of its operations to the end, whatever their streams: they can share this.
+struct mp_gemm_plan {
+	float a[TILE * DEEP_TILE], b[TILE * DEEP_TILE], c[TILE * TILE], bias[TILE];
+};
+
 struct gemm_call {
 	const struct mp_gemm *gemm;
 	const void *a, *b, *bias;
 	void *c;
 	bool accumulate;
+	struct mp_gemm_plan *tiles;
 };
 
 static pthread_once_t single_thread_once = PTHREAD_ONCE_INIT;
@@ -50,6 +64,78 @@ static void use_single_thread(void)
 EPILOGUE(epilogue_float, float)
 EPILOGUE(epilogue_double, double)
 
+static int smaller(int a, int b)
+{
+	return a < b ? a : b;
+}
+
+// Rows and columns from (row, column) on of a bf16 matrix, side by side in f32.
+static void widen(float *tile, const void *matrix, int row, int column, int rows, int columns, int width)
+{
+	const mp_bf16 *from = (const mp_bf16 *)matrix + (size_t)row * (size_t)width + (size_t)column;
+	for (int i = 0; i < rows; i++, tile += columns, from += width)
+		mp_bf16_widen(tile, from, (size_t)columns);
+}
+
+// Where a tile of the result goes, or, with accumulate, is added.
+static void put_tile(const struct gemm_call *call, int row, int column, int rows, int columns)
+{
+	const struct mp_gemm *g = call->gemm;
+	const float *tile = call->tiles->c;
+	for (int i = 0; i < rows; i++, tile += columns) {
+		size_t at = (size_t)(row + i) * (size_t)g->n + (size_t)column;
+		if (g->out == MP_BF16)
+			mp_bf16_round((mp_bf16 *)call->c + at, tile, (size_t)columns);
+		else
+			for (int j = 0; j < columns; j++)
+				((float *)call->c)[at + (size_t)j] = call->accumulate ? ((float *)call->c)[at + (size_t)j] + tile[j] : tile[j];
+	}
+}
+
+// One tile of the result of bf16 operands. A result in bf16 that accumulates starts from what is there.
+static void multiply_tile(const struct gemm_call *call, int row, int column, int rows, int columns)
+{
+	const struct mp_gemm *g = call->gemm;
+	struct mp_gemm_plan *t = call->tiles;
+	bool ta = g->transpose == MP_TN, tb = g->transpose == MP_NT, add = call->accumulate && g->out == MP_BF16;
+	if (add)
+		widen(t->c, call->c, row, column, rows, columns, g->n);
+	else
+		memset(t->c, 0, (size_t)rows * (size_t)columns * sizeof *t->c);
+	for (int k = 0; k < g->k; k += DEEP_TILE) {
+		int deep = smaller(g->k - k, DEEP_TILE);
+		if (ta)
+			widen(t->a, call->a, k, row, deep, rows, g->m);
+		else
+			widen(t->a, call->a, row, k, rows, deep, g->k);
+		if (tb)
+			widen(t->b, call->b, column, k, columns, deep, g->k);
+		else
+			widen(t->b, call->b, k, column, deep, columns, g->n);
+		cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, rows, columns, deep, 1,
+		            t->a, ta ? rows : deep, t->b, tb ? deep : columns, 1, t->c, columns);
+	}
+}
+
+static void multiply_bf16(const struct gemm_call *call, bool bias, bool relu)
+{
+	const struct mp_gemm *g = call->gemm;
+	struct mp_gemm_plan *t = call->tiles;
+	for (int column = 0; column < g->n; column += TILE) {
+		int columns = smaller(g->n - column, TILE);
+		if (bias && g->out == MP_BF16)
+			mp_bf16_widen(t->bias, (const mp_bf16 *)call->bias + column, (size_t)columns);
+		else if (bias)
+			memcpy(t->bias, (const float *)call->bias + column, (size_t)columns * sizeof *t->bias);
+		for (int row = 0; row < g->m; row += TILE) {
+			int rows = smaller(g->m - row, TILE);
+			multiply_tile(call, row, column, rows, columns);
+			epilogue_float(t->c, bias ? t->bias : NULL, relu, rows, columns);
+			put_tile(call, row, column, rows, columns);
+		}
+	}
+}
+
 static void run_gemm(void *closure)
 {
 	const struct gemm_call *call = closure;
@@ -61,6 +147,10 @@ static void run_gemm(void *closure)
 	bool bias = !call->accumulate && (g->epilogue == MP_BIAS || g->epilogue == MP_BIAS_RELU);
 	if (g->m == 0 || g->n == 0)
 		return;
+	if (g->type == MP_BF16) {
+		multiply_bf16(call, bias, relu);
+		return;
+	}
 	// BLAS wants leading dimensions of at least 1 even where nothing is summed.
 	lda = lda > 0 ? lda : 1;
 	ldb = ldb > 0 ? ldb : 1;
@@ -78,18 +168,24 @@ static void run_gemm(void *closure)
 void mp_gemm(struct mp_rank *r, const struct mp_gemm *gemm, const void *a, const void *b, const void *bias,
              void *c, bool accumulate, cudaStream_t stream)
 {
-	struct gemm_call call = {gemm, a, b, bias, c, accumulate};
-	(void)r;
+	struct gemm_call call = {gemm, a, b, bias, c, accumulate, r->gemm_plans};
 	mp_host_enqueue(stream, gemm->name, run_gemm, &call, sizeof call);
 }
 
 void mp_gemm_prepare(struct mp_rank *r)
 {
-	r->gemm_plans = NULL;
+	bool bf16 = false;
+	for (int i = 0; i < r->program->gemm_count; i++)
+		bf16 |= r->program->gemms[i].type == MP_BF16;
+	r->gemm_plans = bf16 ? malloc(sizeof *r->gemm_plans) : NULL;
+	if (bf16 && !r->gemm_plans) {
+		fprintf(stderr, "mp_host: no memory for %zu bytes of tiles of a matrix product\n", sizeof *r->gemm_plans);
+		abort();
+	}
 	pthread_once(&single_thread_once, use_single_thread);
 }
 
 void mp_gemm_release(struct mp_rank *r)
 {
-	(void)r;
+	free(r->gemm_plans);
 }

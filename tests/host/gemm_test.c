@@ -15,17 +15,34 @@
 void mp_gemm_prepare(struct mp_rank *r);
 void mp_gemm_release(struct mp_rank *r);
 
+static size_t bytes_of(enum mp_type type)
+{
+	return type == MP_F64 ? 8 : type == MP_F32 ? 4 : 2;
+}
+
 static double at(const void *x, enum mp_type type, size_t i)
 {
-	return type == MP_F64 ? ((const double *)x)[i] : (double)((const float *)x)[i];
+	if (type == MP_F64)
+		return ((const double *)x)[i];
+	if (type == MP_F32)
+		return (double)((const float *)x)[i];
+	uint32_t bits = (uint32_t)((const uint16_t *)x)[i] << 16;
+	float value;
+	memcpy(&value, &bits, sizeof value);
+	return (double)value;
 }
 
 static void put(void *x, enum mp_type type, size_t i, double value)
 {
+	float small = (float)value;
+	uint32_t bits;
+	memcpy(&bits, &small, sizeof bits);
 	if (type == MP_F64)
 		((double *)x)[i] = value;
+	else if (type == MP_F32)
+		((float *)x)[i] = small;
 	else
-		((float *)x)[i] = (float)value;
+		((uint16_t *)x)[i] = (uint16_t)(bits >> 16);
 }
 
 static void fill(void *x, enum mp_type type, size_t count, unsigned seed)
@@ -46,39 +63,51 @@ static double expected(const struct mp_gemm *g, const void *a, const void *b, co
 		sum += at(a, g->type, ia) * at(b, g->type, ib);
 	}
 	if (!accumulate && (g->epilogue == MP_BIAS || g->epilogue == MP_BIAS_RELU))
-		sum += at(bias, g->type, j);
+		sum += at(bias, g->out, j);
 	if (!accumulate && (g->epilogue == MP_RELU || g->epilogue == MP_BIAS_RELU))
 		sum = sum > 0 ? sum : 0;
 	return sum;
 }
 
-static void check_gemm(const struct mp_gemm *g, bool accumulate)
+// How far a result may be from the sum: rounding while summing, and once to bf16.
+static double limit(const struct mp_gemm *g, double want)
 {
-	size_t bytes = g->type == MP_F64 ? 8 : 4, count = (size_t)g->m * g->n;
-	struct mp_rank rank = {0};
-	mp_gemm_prepare(&rank);
-	void *a = device_memory((size_t)g->m * g->k * bytes), *b = device_memory((size_t)g->k * g->n * bytes);
-	void *c = device_memory(count * bytes), *bias = device_memory(g->n * bytes);
-	void *before = malloc(count * bytes);
-	cudaStream_t stream = new_stream();
-	fill(a, g->type, (size_t)g->m * g->k, 1);
-	fill(b, g->type, (size_t)g->k * g->n, 2);
-	fill(bias, g->type, g->n, 3);
-	fill(c, g->type, count, 4);
-	if (!accumulate)
-		put(c, g->type, 0, NAN); // what was there must not matter
-	memcpy(before, c, count * bytes);
-	mp_gemm(&rank, g, a, b, bias, c, accumulate, stream);
-	CUDA(cudaStreamSynchronize(stream));
-	double limit = (g->type == MP_F64 ? 1e-13 : 1e-5) * (g->k + 1);
+	double each = g->type == MP_F64 ? 1e-13 : 1e-5;
+	return each * (g->k + 1) + (g->out == MP_BF16 ? fabs(want) / 256 : 0);
+}
+
+static void compare(const struct mp_gemm *g, const void *a, const void *b, const void *bias, const void *before, const void *c,
+                    bool accumulate)
+{
 	for (int i = 0; i < g->m; i++)
 		for (int j = 0; j < g->n; j++) {
 			size_t ij = (size_t)i * g->n + j;
-			double want = expected(g, a, b, bias, at(before, g->type, ij), accumulate, i, j);
-			double got = at(c, g->type, ij);
-			CHECK(fabs(got - want) <= limit, "%dx%dx%d transpose %d epilogue %d type %d: [%d,%d] %g, expected %g",
-			      g->m, g->n, g->k, g->transpose, g->epilogue, g->type, i, j, got, want);
+			double want = expected(g, a, b, bias, at(before, g->out, ij), accumulate, i, j), got = at(c, g->out, ij);
+			CHECK(fabs(got - want) <= limit(g, want), "%dx%dx%d transpose %d epilogue %d type %d out %d: [%d,%d] %g, expected %g",
+			      g->m, g->n, g->k, g->transpose, g->epilogue, g->type, g->out, i, j, got, want);
 		}
+}
+
+static void check_gemm(const struct mp_gemm *g, bool accumulate)
+{
+	size_t in = bytes_of(g->type), out = bytes_of(g->out), count = (size_t)g->m * g->n;
+	struct mp_program program = {.gemms = g, .gemm_count = 1};
+	struct mp_rank rank = {.program = &program};
+	mp_gemm_prepare(&rank);
+	void *a = device_memory((size_t)g->m * g->k * in), *b = device_memory((size_t)g->k * g->n * in);
+	void *c = device_memory(count * out), *bias = device_memory(g->n * out);
+	void *before = malloc(count * out);
+	cudaStream_t stream = new_stream();
+	fill(a, g->type, (size_t)g->m * g->k, 1);
+	fill(b, g->type, (size_t)g->k * g->n, 2);
+	fill(bias, g->out, g->n, 3);
+	fill(c, g->out, count, 4);
+	if (!accumulate)
+		put(c, g->out, 0, NAN); // what was there must not matter
+	memcpy(before, c, count * out);
+	mp_gemm(&rank, g, a, b, bias, c, accumulate, stream);
+	CUDA(cudaStreamSynchronize(stream));
+	compare(g, a, b, bias, before, c, accumulate);
 	mp_gemm_release(&rank);
 	CUDA(cudaStreamDestroy(stream));
 	free(before);
@@ -88,25 +117,39 @@ static void check_gemm(const struct mp_gemm *g, bool accumulate)
 	CUDA(cudaFree(bias));
 }
 
+// All transposes and epilogues of a shape.
+static void check_shape(const int shape[3], enum mp_type type, enum mp_type out)
+{
+	for (int transpose = MP_NN; transpose <= MP_TN; transpose++) {
+		struct mp_gemm g = {"gemm", shape[0], shape[1], shape[2], (enum mp_transpose)transpose, MP_NO_EPILOGUE, type, out, false, 16};
+		check_gemm(&g, true);
+		for (int e = MP_NO_EPILOGUE; e <= MP_BIAS_RELU; e++) {
+			g.epilogue = (enum mp_epilogue)e;
+			check_gemm(&g, false);
+		}
+	}
+}
+
 static void gemm(void)
 {
 	static const int shapes[][3] = {{1, 1, 1}, {3, 5, 7}, {16, 33, 20}, {65, 10, 130}, {4, 6, 0}};
-	static const enum mp_type types[] = {MP_F32, MP_F64};
-	for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
-		for (int t = 0; t < 2; t++)
-			for (int transpose = MP_NN; transpose <= MP_TN; transpose++) {
-				struct mp_gemm g = {"gemm", shapes[s][0], shapes[s][1], shapes[s][2], (enum mp_transpose)transpose,
-				                    MP_NO_EPILOGUE, types[t], false, 16};
-				check_gemm(&g, true);
-				for (int e = MP_NO_EPILOGUE; e <= MP_BIAS_RELU; e++) {
-					g.epilogue = (enum mp_epilogue)e;
-					check_gemm(&g, false);
-				}
-			}
+	static const enum mp_type types[][2] = {{MP_F32, MP_F32}, {MP_F64, MP_F64}, {MP_BF16, MP_BF16}, {MP_BF16, MP_F32}};
+	for (size_t t = 0; t < sizeof types / sizeof *types; t++)
+		for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+			check_shape(shapes[s], types[t][0], types[t][1]);
+}
+
+// Operands of bf16 that are more than one tile.
+static void tiles(void)
+{
+	check_shape((int[]){3, 530, 70}, MP_BF16, MP_BF16);
+	check_shape((int[]){530, 3, 70}, MP_BF16, MP_F32);
+	check_shape((int[]){5, 6, 2100}, MP_BF16, MP_BF16);
 }
 
 int main(void)
 {
 	run_case("gemm", gemm);
+	run_case("tiles", tiles);
 	return 0;
 }

@@ -22,11 +22,13 @@ SPECS = {spec.name: spec for spec in specs.SPECS + [
     specs.Spec("momentum", "specs/mlp.lua", 4, True, FASHION, specs.IMAGE, "momentum=0.9", "weight_decay=0.01",
                "schedule=linear"),
     specs.Spec("activations", "tests/parity/activations.lua", 1, False, "synthetic", {"x": [16]}),
+    specs.Spec("rows", "tests/parity/rows.lua", 1, True, "synthetic", {"x": [16]}),
     specs.Spec("images", "tests/parity/images.lua", 1, True, "synthetic", {"x": [4, 9, 7], "steps": [4, 9, 7]})]}
 HAS_LR = ("mlp", "column", "row", "pair")       # with an option for it
 TOLERANCE = {"f64": 1e-9, "f32": 1e-5}
 ONE, ALL = (1, 1, 1), (2, 2, 2)
-OTHERS = ["residual_across_cut", "shared_weight", "two_losses", "chains", "uneven", "reuse", "activations"]
+OTHERS = ["residual_across_cut", "shared_weight", "two_losses", "chains", "uneven", "reuse", "attends", "activations",
+          "rows"]
 
 
 def import_models():
@@ -149,7 +151,7 @@ def cases(long):
     momentums = [("momentum", ONE, 2), ("momentum", ALL, 4)]
     trained = mlps + momentums + [("pair", (1, 2, 1), 2)] + others
     short = [("two_losses", ONE, 2), ("pair", (1, 4, 1), 1), *mlps, *momentums]
-    found = [("gradients", gradients, row) for row in mlps + columns + others + images]
+    found = [("gradients", gradients, row) for row in mlps + columns + others + images + [("rows", (2, 1, 1), 2)]]
     found += [("training", training, (*row, "f64")) for row in trained]
     found += [("training", training, (*row, "f32")) for row in (trained if long else short)]
     found += [("inference", inference, (*row, "f64")) for row in mlps + columns + others + images]

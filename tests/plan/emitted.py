@@ -145,6 +145,14 @@ class Reader:
             operation.accesses.append(result)
             if self.workspace:
                 operation.accesses.append(Access(WORKSPACE, None, True, False))
+        elif name in ("mp_attention", "mp_attention_grad"):
+            operation.stream = arguments[-1]
+            results = 2 if name == "mp_attention" else 1
+            for i, argument in enumerate(arguments[2:-1]):
+                written = i >= len(arguments) - 3 - results
+                operation.accesses += self.place(argument, written, not written)
+            if self.workspace:
+                operation.accesses.append(Access(WORKSPACE, None, True, False))
         elif name == "cudaMemcpyAsync":
             operation.stream = arguments[4]
             operation.accesses += self.place(arguments[0], True, False, int(arguments[2]))

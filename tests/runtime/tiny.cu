@@ -46,13 +46,13 @@ AT_MB(logits, float, 12288, ROWS * CLASSES * 4)
 enum { ARENA = 16384 };
 
 static const struct mp_gemm gemms_0[] = {
-	{"fc1", ROWS, HIDDEN, IN, MP_NT, MP_BIAS_RELU, MP_F32, false, 16},
-	{"fc1.weight.grad", HIDDEN, IN, ROWS, MP_TN, MP_NO_EPILOGUE, MP_F32, false, 16},
+	{"fc1", ROWS, HIDDEN, IN, MP_NT, MP_BIAS_RELU, MP_F32, MP_F32, false, 16},
+	{"fc1.weight.grad", HIDDEN, IN, ROWS, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
 };
 static const struct mp_gemm gemms_1[] = {
-	{"fc2", ROWS, CLASSES, HIDDEN, MP_NT, MP_BIAS, MP_F32, false, 16},
-	{"fc2.weight.grad", CLASSES, HIDDEN, ROWS, MP_TN, MP_NO_EPILOGUE, MP_F32, false, 16},
-	{"fc2.input.grad", ROWS, HIDDEN, CLASSES, MP_NN, MP_NO_EPILOGUE, MP_F32, false, 16},
+	{"fc2", ROWS, CLASSES, HIDDEN, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 16},
+	{"fc2.weight.grad", CLASSES, HIDDEN, ROWS, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
+	{"fc2.input.grad", ROWS, HIDDEN, CLASSES, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
 };
 enum { READY = 0, GRAD_READY = 2, SENT = 4, DONE = 6, EVENTS };
 
@@ -322,10 +322,10 @@ static const struct mp_schedule forward_0_schedule = {forward_only_0, COUNT(forw
 static const struct mp_schedule evaluate_1_schedule = {evaluate_1, COUNT(evaluate_1)}, infer_1_schedule = {infer_1, COUNT(infer_1)};
 
 static const struct mp_program programs[] = {
-	{"program_0", ARENA, 0, 0, states_0, 2, inputs, 1, NULL, 0, NULL, 0, gemms_0, 2, NULL, 0, EVENTS, NULL,
+	{"program_0", ARENA, 0, 0, states_0, 2, inputs, 1, NULL, 0, NULL, 0, gemms_0, 2, NULL, 0, NULL, 0, EVENTS, NULL,
 	 TRAINING ? train_0_schedule : none, TRAINING ? forward_0_schedule : none, TRAINING ? none : forward_0_schedule},
 	{"program_1", ARENA + 256, 0, 0, states_1, 2, inputs + 1, TRAINING, outputs_1, !TRAINING, metrics_1, TRAINING ? 3 : 0,
-	 gemms_1, 3, NULL, 0, EVENTS, NULL,
+	 gemms_1, 3, NULL, 0, NULL, 0, EVENTS, NULL,
 	 TRAINING ? train_1_schedule : none, TRAINING ? evaluate_1_schedule : none, TRAINING ? none : infer_1_schedule},
 };
 static const struct mp_program *program(int stage) { return &programs[stage]; }
@@ -334,6 +334,6 @@ static const struct mp_program *program(int stage) { return &programs[stage]; }
 #define BUILD "1234567890abcdef"
 #endif
 extern "C" const struct mp_model model = {
-	"tiny", BUILD, MP_F32, TRAINING, {DP, 1, 2}, BATCH, MICROBATCHES, 0, MP_DATA_TENSORS,
+	"tiny", BUILD, MP_F32, TRAINING, {DP, 1, 2}, BATCH, MICROBATCHES, 0, MP_DATA_TENSORS, 0,
 	RATE, inputs, 2, program,
 };

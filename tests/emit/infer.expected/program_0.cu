@@ -9,8 +9,8 @@ enum {
 	ONLY_ADD
 };
 static const struct mp_gemm gemms[] = {
-	// name, m, n, k, transpose, epilogue, type, tf32, alignment
-	{"only.add", 4, 2, 4, MP_NT, MP_BIAS, MP_F32, false, 16},
+	// name, m, n, k, transpose, epilogue, types of operands and result, tf32, alignment
+	{"only.add", 4, 2, 4, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 16},
 };
 
 // Events. Where a buffer has several slots, its event has an instance for each.
@@ -93,6 +93,7 @@ extern const struct mp_program program_0 = {
 	outputs, 1,
 	NULL, 0,
 	gemms, 1,
+	NULL, 0,
 	NULL, 0,
 	4, // events
 	load_kernels,

@@ -9,9 +9,9 @@ enum {
 	FIRST_RELU, FIRST_WEIGHT_GRAD
 };
 static const struct mp_gemm gemms[] = {
-	// name, m, n, k, transpose, epilogue, type, tf32, alignment
-	{"first.relu", 4, 4, 3, MP_NT, MP_BIAS_RELU, MP_F32, false, 16},
-	{"first.weight.grad", 4, 3, 4, MP_TN, MP_NO_EPILOGUE, MP_F32, false, 16},
+	// name, m, n, k, transpose, epilogue, types of operands and result, tf32, alignment
+	{"first.relu", 4, 4, 3, MP_NT, MP_BIAS_RELU, MP_F32, MP_F32, false, 16},
+	{"first.weight.grad", 4, 3, 4, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
 };
 
 // Events. Where a buffer has several slots, its event has an instance for each.
@@ -138,6 +138,7 @@ extern const struct mp_program program_0 = {
 	NULL, 0,
 	NULL, 0,
 	gemms, 2,
+	NULL, 0,
 	NULL, 0,
 	6, // events
 	load_kernels,

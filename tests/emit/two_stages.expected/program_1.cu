@@ -9,10 +9,10 @@ enum {
 	SECOND_ADD, SECOND_WEIGHT_GRAD, FIRST_RELU_GRAD
 };
 static const struct mp_gemm gemms[] = {
-	// name, m, n, k, transpose, epilogue, type, tf32, alignment
-	{"second.add", 4, 2, 4, MP_NT, MP_BIAS, MP_F32, false, 16},
-	{"second.weight.grad", 2, 4, 4, MP_TN, MP_NO_EPILOGUE, MP_F32, false, 16},
-	{"first.relu.grad", 4, 4, 2, MP_NN, MP_NO_EPILOGUE, MP_F32, false, 16},
+	// name, m, n, k, transpose, epilogue, types of operands and result, tf32, alignment
+	{"second.add", 4, 2, 4, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 16},
+	{"second.weight.grad", 2, 4, 4, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
+	{"first.relu.grad", 4, 4, 2, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
 };
 
 // Events. Where a buffer has several slots, its event has an instance for each.
@@ -160,6 +160,7 @@ extern const struct mp_program program_1 = {
 	NULL, 0,
 	metrics, 1,
 	gemms, 3,
+	NULL, 0,
 	NULL, 0,
 	6, // events
 	load_kernels,

@@ -1,0 +1,1 @@
+// attention.c: attention on GPUs comes with the next commit.

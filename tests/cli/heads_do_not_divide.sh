@@ -1,0 +1,1 @@
+mpgen tests/equality/attends.lua --mesh tp=3 -o out
