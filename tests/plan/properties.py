@@ -264,8 +264,8 @@ def named_plans(spec, mesh, long):
     counts = (1,) if spec.name == "factored" else range(1, 9) if long or spec.name == "mlp" else (1, 3, 6) if mesh[2] < 4 else (2, 5)
     for schedule, m in itertools.product(SCHEDULES if mesh[2] > 1 else SCHEDULES[:1], counts):
         print(f"-- {spec} {mesh} {schedule} {m} micro-batches", flush=True)
-        Plan(spec.path, mesh, m, schedule, *spec.define).check()
-    Plan(spec.path, mesh, counts[-1], "1F1B", *spec.define, "--mode", "infer").check()
+        Plan(spec.path, mesh, m, schedule, *spec.define, *spec.words).check()
+    Plan(spec.path, mesh, counts[-1], "1F1B", *spec.define, *spec.words, "--mode", "infer").check()
 
 
 def random_plan(seed):
@@ -293,7 +293,7 @@ MESHES = {
     "column": [(2, 2, 1)], "row": [(2, 2, 1)], "pair": [(1, 2, 2)],
     "residual_across_cut": [(1, 1, 3), (2, 1, 4)], "shared_weight": [(1, 1, 5), (2, 1, 3)], "two_losses": [(2, 1, 4), (1, 1, 2)],
     "chains": [(1, 2, 4)], "uneven": [(2, 2, 3)], "factored": [(2, 1, 2)], "reuse": [(2, 2, 4)], "skip_many": [(1, 2, 8), (2, 1, 5)],
-    "momentum": [(2, 2, 2)],
+    "momentum": [(2, 2, 2)], "layers": [(1, 1, 1), (2, 2, 2), (1, 2, 4)], "layers_odd": [(2, 2, 1), (1, 2, 3)],
 }
 
 
