@@ -268,6 +268,13 @@ def named_plans(spec, mesh, long):
     Plan(spec.path, mesh, counts[-1], "1F1B", *spec.define, *spec.words, "--mode", "infer").check()
 
 
+def long_steady_state(spec, mesh, microbatches):
+    """Of a long steady state the generator looks at a part only, order.py at all of it."""
+    spec = next(known for known in specs.SPECS if known.name == spec)
+    for mode in ([], ["--mode", "infer"]):
+        Plan(spec.path, mesh, microbatches, "1F1B", *spec.define, *spec.words, *mode).check()
+
+
 def random_plan(seed):
     chance = random.Random(1000 + seed)
     text, blocks = generate.spec(seed)
@@ -295,10 +302,13 @@ MESHES = {
     "chains": [(1, 2, 4)], "uneven": [(2, 2, 3)], "factored": [(2, 1, 2)], "reuse": [(2, 2, 4)], "skip_many": [(1, 2, 8), (2, 1, 5)],
     "momentum": [(2, 2, 2)], "layers": [(1, 1, 1), (2, 2, 2), (1, 2, 4)], "layers_odd": [(2, 2, 1), (1, 2, 3)],
 }
+LONG = [("layers", (1, 1, 2), 40), ("layers_odd", (1, 2, 3), 47), ("layers", (2, 1, 4), 50), ("mlp", (2, 2, 2), 63),
+        ("skip_many", (1, 1, 4), 44), ("uneven", (1, 2, 3), 41)]
 
 
 def cases(long):
     named = [Case(f"{spec}-{specs.mesh_text(mesh)}", named_plans, spec, mesh, long)
              for spec in specs.SPECS for mesh in MESHES.get(spec.name, [(1, 1, 2)]) if spec.takes(mesh)]
     number = RANDOM_CASES * (10 if long else 1)
+    named += [Case(f"long-{words[0]}-{specs.mesh_text(words[1])}-m{words[2]}", long_steady_state, *words, heavy=True) for words in LONG]
     return named + [Case(f"mesh-{i * PLANS_A_CASE}", random_plans, i * PLANS_A_CASE, PLANS_A_CASE) for i in range(number)]
