@@ -80,9 +80,9 @@ static const char *name_alone(const Emit *emit, const Buffer *buffer)
 	return arena_printf(emit->arena, "%s(r%s)", buffer->name, buffer->slots > 1 ? ", mb" : "");
 }
 
-static const char *call_of(const Emit *emit, const Family *family, const char *layer)
+static const char *call_of(const Emit *emit, const Family *family, const char *slot, const char *layer)
 {
-	return arena_printf(emit->arena, "%s(r%s%s%s)", family->name, family->slots > 1 ? ", mb" : "", family->common ? "" : ", ", family->common ? "" : layer);
+	return arena_printf(emit->arena, "%s(r%s%s%s%s)", family->name, family->slots > 1 ? ", " : "", family->slots > 1 ? slot : "", family->common ? "" : ", ", family->common ? "" : layer);
 }
 
 static const char *formula(const Emit *emit, const Role *role, const Family *family, int from)
@@ -121,9 +121,9 @@ static void emit_address(Text *out, const Emit *emit, const Role *role, const Fa
 	const Family *made = family->maker >= 0 ? &role->families.at[family->maker] : NULL;
 	int last = family->count - 1, odd = odd_layer(role, family);
 	if (made && family->descending)
-		text_add(out, "return layer < %d ? %s : %s;", last, call_of(emit, made, "layer + 1"), name_alone(emit, member(role, family, last)));
+		text_add(out, "return layer < %d ? %s : %s;", last, call_of(emit, made, "mb", "layer + 1"), name_alone(emit, member(role, family, last)));
 	else if (made)
-		text_add(out, "return layer > 0 ? %s : %s;", call_of(emit, made, "layer - 1"), name_alone(emit, member(role, family, 0)));
+		text_add(out, "return layer > 0 ? %s : %s;", call_of(emit, made, "mb", "layer - 1"), name_alone(emit, member(role, family, 0)));
 	else if (rises_evenly(role, family, 0, family->count))
 		text_add(out, "return %s;", formula(emit, role, family, 0));
 	else if (odd >= 0)
@@ -203,7 +203,7 @@ static void emit_named_members(Text *out, const Emit *emit, const Role *role, co
 			text_add(out, "\n// of one layer\n");
 		any = true;
 		text_add(out, "static inline %s *%s(const struct mp_rank *r%s) { return %s; } // %s, %zu bytes\n", c_type(buffer->tensor->type), buffer->name,
-		         buffer->slots > 1 ? ", int mb" : "", call_of(emit, homes[i].family, arena_printf(emit->arena, "%d", homes[i].layer)),
+		         buffer->slots > 1 ? ", int mb" : "", call_of(emit, homes[i].family, buffer->slots > 1 ? "mb" : "0", arena_printf(emit->arena, "%d", homes[i].layer)),
 		         local_shape(emit, buffer->tensor), buffer->bytes);
 	}
 }

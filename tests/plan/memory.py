@@ -19,7 +19,7 @@ ACCESSOR = re.compile(r"static inline \w+ \*(\w+)\(const struct mp_rank \*r(, in
                       r"at\[\] = \{(.*)\}; )?return (.*); \} // .*?, (\d+) bytes(?:, (\d+) layers|, (\w+) steps? (\d+)(?: to (\d+))?)?$")
 ROW = re.compile(r"\{(\d+), (\d+), (\d+)\}")
 CONDITION = re.compile(r"layer (==|<|>) (\d+) \? (.*) : (.*)$")
-CALL = re.compile(r"(\w+)\(r(, mb)?(?:, (layer(?: [+-] 1)?|\d+))?\)$")
+CALL = re.compile(r"(\w+)\(r((?:, (?:mb|layer(?: [+-] 1)?|\d+))*)\)$")
 FORMULA = re.compile(r"\(\w+ \*\)\(r->arena \+ (\d+(?: [+-] (?:layer|\(layer - 1\)) \* \(size_t\)\d+)?)(?: \+ mb % (\d+) \* \(size_t\)(\d+))?\)$")
 LOOKUP = re.compile(r"\(\w+ \*\)\(r->arena \+ at\[layer\]\.offset( \+ mb % at\[layer\]\.slots \* at\[layer\]\.stride)?\)$")
 HOLDS = {"==": lambda a, b: a == b, "<": lambda a, b: a < b, ">": lambda a, b: a > b}
@@ -105,15 +105,7 @@ class Memory:
         if found := CONDITION.match(value):
             value = found[3] if HOLDS[found[1]](layer, int(found[2])) else found[4]
         if found := CALL.match(value):
-            called = self.accessors.get(found[1])
-            defined = called and self.order[called.name] < self.order[accessor.name]
-            check(defined, f"memory.h: {accessor.name} calls {found[1]}, which is not defined before it")
-            check((bool(found[2]), bool(found[3])) == (called.slotted, called.layered), f"memory.h: {accessor.name} calls {value}")
-            inner = number(found[3], {"layer": layer}) if found[3] else layer
-            if called.layered or called.layers is None:
-                names = self.name_of(accessor, layer), self.name_of(called, inner)
-                check(names[0] == names[1], f"memory.h: {accessor.name} of layer {layer} calls {value}: {names[1]}, not {names[0]}")
-            return self.place(called, inner)
+            return self.called_place(accessor, layer, found[1], found[2].split(", ")[1:])
         if found := LOOKUP.match(value):
             check(layer is not None and 0 <= layer < len(accessor.table), f"memory.h: {accessor.name} has no row {layer}")
             row = accessor.table[layer]
@@ -123,6 +115,19 @@ class Memory:
         check(found, f"memory.h was not understood: {accessor.name} returns {accessor.value}")
         offset = number(found[1].replace("(size_t)", ""), {"layer": layer})
         return Place(offset, int(found[2] or 1), int(found[3] or 0))
+
+    def called_place(self, accessor, layer, name, arguments):
+        """The same, where an accessor calls another one."""
+        called, text = self.accessors.get(name), f"memory.h: {accessor.name} calls {name}({', '.join(arguments)})"
+        check(called and self.order[name] < self.order[accessor.name], f"{text}, which is not defined before it")
+        check(len(arguments) == called.slotted + called.layered, f"{text}, which takes other arguments")
+        inner = number(arguments[-1], {"layer": layer}) if called.layered else layer
+        if called.layered or called.layers is None:
+            names = self.name_of(accessor, layer), self.name_of(called, inner)
+            check(names[0] == names[1], f"{text} in layer {layer}: {names[1]}, not {names[0]}")
+        place = self.place(called, inner)
+        check(not called.slotted or arguments[0] == "mb" or place.slots == 1, f"{text}: it has {place.slots} slots")
+        return place
 
     def add(self, accessor, layer):
         """Notes where a buffer lies; accessors that mean the same one agree."""
