@@ -49,6 +49,7 @@ SPECS = [
     Spec("side_output", "tests/equality/side_output.lua", 3, True, "synthetic", {"x": [6]}),
     Spec("layers", "tests/equality/layers.lua", 8, True, "synthetic", {"x": [10]}),
     Spec("layers_odd", "tests/equality/layers.lua", 9, True, "synthetic", {"x": [10]}, "layers=7", "odd=4"),
+    Spec("layers_before", "tests/equality/layers.lua", 8, True, "synthetic", {"x": [10]}, "before=2"),
     Spec("heads", "tests/equality/heads.lua", 3, True, "synthetic", {"x": [3, 16]}),
     Spec("attends", "tests/equality/attends.lua", 3, True, "synthetic", {"x": [12]}, groups=4),
     Spec("rows", "tests/equality/rows.lua", 3, True, "synthetic", {"x": [12]}),

@@ -301,6 +301,7 @@ MESHES = {
     "residual_across_cut": [(1, 1, 3), (2, 1, 4)], "shared_weight": [(1, 1, 5), (2, 1, 3)], "two_losses": [(2, 1, 4), (1, 1, 2)],
     "chains": [(1, 2, 4)], "uneven": [(2, 2, 3)], "factored": [(2, 1, 2)], "reuse": [(2, 2, 4)], "skip_many": [(1, 2, 8), (2, 1, 5)],
     "momentum": [(2, 2, 2)], "layers": [(1, 1, 1), (2, 2, 2), (1, 2, 4)], "layers_odd": [(2, 2, 1), (1, 2, 3)],
+    "layers_before": [(1, 2, 2), (1, 1, 4)],
 }
 LONG = [("layers", (1, 1, 2), 40), ("layers_odd", (1, 2, 3), 47), ("layers", (2, 1, 4), 50), ("mlp", (2, 2, 2), 63),
         ("skip_many", (1, 1, 4), 44), ("uneven", (1, 2, 3), 41)]
