@@ -56,6 +56,7 @@ enum mp_file_type mp_checkpoint_type(const struct mp_state *s);
 
 struct mp_checkpoint_state {
 	uint64_t step, seed;
+	uint64_t batch;                 // samples of a step: with seed and step the place in the data; 0: not known
 	uint64_t bytes[MP_CHECKPOINT_FILES], sum[MP_CHECKPOINT_FILES];  // bytes 0: no such file
 };
 

@@ -74,6 +74,8 @@ static void parse_state(struct mp_json *j, struct mp_checkpoint_state *state)
 			step = true;
 		} else if (!strcmp(key, "seed")) {
 			state->seed = mp_json_integer(j);
+		} else if (!strcmp(key, "batch")) {
+			state->batch = mp_json_integer(j);
 		} else if (!strcmp(key, "files")) {
 			read_files(j, state);
 		} else {
@@ -146,8 +148,8 @@ bool mp_checkpoint_verify(const char *folder, const struct mp_checkpoint_state *
 void mp_checkpoint_state_write(const char *folder, const struct mp_checkpoint_state *state)
 {
 	char *path = mp_text("%s/state.json", folder);
-	char *text = mp_text("{\"step\":%llu,\"seed\":%llu,\"files\":{", (unsigned long long)state->step,
-	                     (unsigned long long)state->seed);
+	char *text = mp_text("{\"step\":%llu,\"seed\":%llu,\"batch\":%llu,\"files\":{", (unsigned long long)state->step,
+	                     (unsigned long long)state->seed, (unsigned long long)state->batch);
 	for (int file = 0; file < MP_CHECKPOINT_FILES; file++) {
 		if (!state->bytes[file])
 			continue;

@@ -17,7 +17,7 @@ enum { PATH_BYTES = 4096 };
 struct source {
 	char path[MP_CHECKPOINT_FILES][PATH_BYTES];     // of its files; "": none
 	bool checkpoint;                                // with state.json
-	uint64_t step;
+	uint64_t step, seed, batch;
 };
 
 static void set_path(char out[PATH_BYTES], const char *folder, const char *name)
@@ -40,6 +40,8 @@ static bool take_checkpoint(struct source *source, const char *folder, char **wh
 			set_path(source->path[file], folder, mp_checkpoint_file[file]);
 	source->checkpoint = true;
 	source->step = state.step;
+	source->seed = state.seed;
+	source->batch = state.batch;
 	return true;
 }
 
@@ -245,12 +247,26 @@ static void read_states(struct mp_rank *r, const char *path, int file)
 	mp_tensors_close(set);
 }
 
+// Which samples come next is a function of step, seed and batch.
+static void tell_other_order(const struct mp_rank *r, const struct source *source)
+{
+	if (!source->checkpoint || !r->model->training || !r->options)
+		return;
+	if (source->seed != r->options->seed)
+		fprintf(stderr, "the checkpoint was trained with --seed %llu, this run has %llu: its samples have another order\n",
+		        (unsigned long long)source->seed, (unsigned long long)r->options->seed);
+	if (source->batch && source->batch != (uint64_t)r->model->batch)
+		fprintf(stderr, "the checkpoint was trained with batches of %llu samples, this program has %d: step %llu is at another "
+		        "place of the data\n", (unsigned long long)source->batch, r->model->batch, (unsigned long long)source->step);
+}
+
 void mp_checkpoint_load(struct mp_rank *r, const char *path, bool allow_missing)
 {
 	struct source *source = mp_allocate(sizeof *source);
 	if (r->rank == 0) {
 		find_source(source, path);
 		check_source(r->model, source, path, allow_missing);
+		tell_other_order(r, source);
 	}
 	mp_broadcast(r, source, sizeof *source, 0);
 	for (int file = 0; file < MP_CHECKPOINT_FILES; file++)

@@ -116,7 +116,7 @@ void mp_checkpoint_save(struct mp_rank *r, const char *dir, long step, uint64_t 
 {
 	char *folder = mp_text("%s/step_%ld", dir, step), *temporary = mp_text("%s.tmp", folder);
 	struct writer w[MP_CHECKPOINT_FILES] = {0};
-	struct mp_checkpoint_state state = {.step = (uint64_t)step, .seed = seed};
+	struct mp_checkpoint_state state = {.step = (uint64_t)step, .seed = seed, .batch = (uint64_t)r->model->batch};
 	if (r->rank == 0) {
 		mp_make_folders(dir);
 		mp_remove_folder(temporary);

@@ -51,17 +51,20 @@ int mp_input_index(const struct mp_model *m, const char *name)
 	return -1;
 }
 
-void mp_column_check(const struct mp_input *in, const struct mp_column *c, long samples, const char *file)
+void mp_column_check(const struct mp_model *m, const struct mp_input *in, const struct mp_column *c, long samples,
+                     const char *file)
 {
+	bool ids = m->data == MP_DATA_TOKENS && !is_label(in);
+	long limit = ids ? m->vocabulary : in->limit, least = ids ? 0 : -1;
 	long elements = mp_input_elements(in);
 	size_t size = mp_file_type_bytes(c->type);
 	int32_t value;
 	for (long i = 0; in->type == MP_I32 && i < samples * elements; i++) {
 		if (mp_file_convert(c->type, (const char *)c->values + (size_t)i * size, 1, MP_I32, &value) >= 0)
 			mp_fail(MP_BAD_INPUT, "%s: %s of sample %ld does not fit into 32 bits", file, in->name, i / elements);
-		if (in->limit > 0 && (value < -1 || value >= in->limit))
-			mp_fail(MP_BAD_INPUT, "%s: %s of sample %ld is %d, but the spec allows 0 to %ld (and -1: ignored)",
-			        file, in->name, i / elements, (int)value, in->limit - 1);
+		if (limit > 0 && (value < least || value >= limit))
+			mp_fail(MP_BAD_INPUT, "%s: %s of sample %ld is %d, but the spec allows 0 to %ld%s", file, in->name,
+			        i / elements, (int)value, limit - 1, ids ? "" : " (and -1: ignored)");
 	}
 }
 
@@ -126,16 +129,32 @@ static bool is_synthetic(const char *path, uint64_t *seed)
 	return path[n + 1] >= '0' && path[n + 1] <= '9' && *end == 0 && errno == 0;
 }
 
+static bool is_tensors(const char *path)
+{
+	static const char *const ends[] = {".safetensors", ".safetensors.index.json"};
+	size_t n = strlen(path);
+	for (int i = 0; i < 2; i++)
+		if (n > strlen(ends[i]) && !strcmp(path + n - strlen(ends[i]), ends[i]))
+			return true;
+	return false;
+}
+
 struct mp_dataset *mp_dataset_open(const struct mp_model *m, const char *path, bool evaluation)
 {
 	struct mp_dataset *d = mp_allocate(sizeof *d);
 	uint64_t seed;
+	bool tokens = m->data == MP_DATA_TOKENS;
 	d->model = m;
+	d->stride = 1;
 	d->path = mp_text("%s", path);
 	d->columns = mp_allocate((size_t)m->input_count * sizeof *d->columns);
 	d->memory = mp_allocate((size_t)m->input_count * sizeof *d->memory);
-	if (is_synthetic(path, &seed))
+	if (is_synthetic(path, &seed) && tokens)
+		mp_synthetic_tokens_open(d, seed, evaluation);
+	else if (is_synthetic(path, &seed))
 		mp_synthetic_open(d, seed, evaluation);
+	else if (tokens && !is_tensors(path))
+		mp_token_files_open(d, evaluation);
 	else if (mp_is_folder(path))
 		mp_idx_open(d, evaluation);
 	else
@@ -148,7 +167,7 @@ long mp_dataset_samples(const struct mp_dataset *d) { return d->samples; }
 bool mp_dataset_has(const struct mp_dataset *d, const char *input)
 {
 	int i = mp_input_index(d->model, input);
-	return i >= 0 && d->columns[i].values;
+	return i >= 0 && (d->tokens || d->columns[i].values);
 }
 
 void mp_dataset_close(struct mp_dataset *d)
@@ -157,6 +176,8 @@ void mp_dataset_close(struct mp_dataset *d)
 		free(d->memory[i]);
 	if (d->tensors)
 		mp_tensors_close(d->tensors);
+	if (d->tokens)
+		mp_tokens_close(d->tokens);
 	free(d->memory);
 	free(d->columns);
 	free(d->path);

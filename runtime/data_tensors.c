@@ -23,7 +23,7 @@ static void open_column(struct mp_dataset *d, int i, struct mp_names *missing)
 		        in->name, t->shape[0], d->samples);
 	d->samples = t->shape[0];
 	d->columns[i] = (struct mp_column){mp_tensors_map(d->tensors, t), t->type, false};
-	mp_column_check(in, &d->columns[i], d->samples, d->path);
+	mp_column_check(d->model, in, &d->columns[i], d->samples, d->path);
 }
 
 void mp_tensors_dataset_open(struct mp_dataset *d)

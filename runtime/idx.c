@@ -114,7 +114,7 @@ static void take_column(struct mp_dataset *d, int i, const struct idx_file *file
 		        mp_shape_text(want, mp_file_type_name(mp_file_type_of(in->type)), in->dims, in->shape));
 	d->columns[i] = (struct mp_column){file->bytes, MP_FILE_U8, in->type != MP_I32};
 	d->memory[i] = file->bytes;
-	mp_column_check(in, &d->columns[i], file->shape[0], file->path);
+	mp_column_check(d->model, in, &d->columns[i], file->shape[0], file->path);
 }
 
 void mp_idx_open(struct mp_dataset *d, bool evaluation)

@@ -1,7 +1,7 @@
 // loader.c: each step's samples in pinned memory, ready when the step begins.
 //
 // Which samples a step holds is a function of seed and step alone: an epoch's order is a permutation that every rank
-// draws for itself, and a rank copies the part of the global batch that its replica computes. Copying and converting
+// draws for itself (of token data every sample may be drawn by itself), and a rank copies the part of the global batch that its replica computes. Copying and converting
 // take longer than a small model's step, so one thread a loader fills the next step's buffers while the device works
 // on those of the current step. Two sets of buffers alternate; the thread touches only the set that was not handed
 // out last. Steps may be asked for in any order: a wrong guess costs time, nothing else.
@@ -21,12 +21,13 @@ struct slot {
 struct mp_loader {
 	struct mp_rank *r;
 	const struct mp_dataset *d;
-	bool shuffled;
+	enum mp_order order;
 	uint64_t seed;
+	uint64_t key;           // MP_RANDOM: of its draws
 	long steps;             // of an epoch
 
 	// The thread's own.
-	long *order;            // of epoch `epoch`, when shuffled
+	long *permutation;      // of epoch `epoch`, when shuffled
 	long epoch;             // -1: none yet
 	long *index;            // samples of this rank's part of a step
 
@@ -49,37 +50,46 @@ static long local_samples(const struct mp_loader *l)
 // ---------------------------------------------------------------------------------------------------------
 // Filling (the thread)
 
-// Sample at a position of an epoch; -1: padding.
-static long sample_at(const struct mp_loader *l, long position)
+// Index of a sample of the step's batch; -1: padding.
+static long sample_at(const struct mp_loader *l, long step, long sample)
 {
-	return position >= l->d->samples ? -1 : l->shuffled ? l->order[position] : position;
+	long batch = l->r->model->batch, position = step % l->steps * batch + sample;
+	if (l->order == MP_RANDOM)
+		return mp_tokens_draw(l->d, l->key, step * batch + sample);
+	if (position >= l->d->samples)
+		return -1;
+	return (l->order == MP_SHUFFLED ? l->permutation[position] : position) * l->d->stride;
 }
 
 // Lists this rank's samples in the order of mp_input: micro-batch by micro-batch, this replica's part of each.
 static void list_samples(struct mp_loader *l, long step)
 {
 	const struct mp_model *m = l->r->model;
-	long epoch = step / l->steps, first = step % l->steps * m->batch;
+	long epoch = step / l->steps;
 	long logical = m->batch / m->microbatches, local = logical / m->axis[MP_DP];
-	if (l->shuffled && epoch != l->epoch)
-		mp_random_order(l->seed, epoch, l->d->samples, l->order);
+	if (l->order == MP_SHUFFLED && epoch != l->epoch)
+		mp_random_order(l->seed, epoch, l->d->samples, l->permutation);
 	l->epoch = epoch;
 	for (long k = 0; k < m->microbatches; k++)
 		for (long i = 0; i < local; i++)
-			l->index[k * local + i] = sample_at(l, first + k * logical + l->r->dp * local + i);
+			l->index[k * local + i] = sample_at(l, step, k * logical + l->r->dp * local + i);
 }
 
 static void fill(struct mp_loader *l, struct slot *slot, long step)
 {
 	const struct mp_program *p = l->r->program;
-	long left = l->d->samples - step % l->steps * l->r->model->batch;
+	long batch = l->r->model->batch, left = l->order == MP_RANDOM ? batch : l->d->samples - step % l->steps * batch;
 	list_samples(l, step);
 	for (int i = 0; i < p->input_count; i++) {
-		int column = mp_input_index(l->d->model, p->inputs[i].name);
-		mp_column_gather(&p->inputs[i], &l->d->columns[column], l->index, local_samples(l), slot->input[i]);
+		const struct mp_input *in = &p->inputs[i];
+		int column = mp_input_index(l->d->model, in->name);
+		if (l->d->tokens)
+			mp_tokens_gather(l->d, in, l->index, local_samples(l), slot->input[i]);
+		else
+			mp_column_gather(in, &l->d->columns[column], l->index, local_samples(l), slot->input[i]);
 	}
 	slot->step = step;
-	slot->real = left < l->r->model->batch ? left : l->r->model->batch;
+	slot->real = left < batch ? left : batch;
 }
 
 static void *prefetch(void *argument)
@@ -131,14 +141,20 @@ static void make_slot(const struct mp_loader *l, struct slot *slot)
 	}
 }
 
-struct mp_loader *mp_loader_new(struct mp_rank *r, struct mp_dataset *d, bool shuffled, uint64_t seed, bool keep_tail)
+struct mp_loader *mp_loader_new(struct mp_rank *r, struct mp_dataset *d, enum mp_order order, uint64_t seed,
+                                bool keep_tail)
 {
 	struct mp_loader *l = mp_allocate(sizeof *l);
 	long batch = r->model->batch;
-	*l = (struct mp_loader){.r = r, .d = d, .shuffled = shuffled, .seed = seed, .epoch = -1, .wanted = -1};
+	*l = (struct mp_loader){.r = r, .d = d, .order = order, .seed = seed, .epoch = -1, .wanted = -1};
+	if (order == MP_RANDOM && !d->tokens)
+		l->order = MP_SHUFFLED;
+	l->key = mp_random_key(seed, "windows");
 	l->steps = keep_tail ? (d->samples + batch - 1) / batch : d->samples / batch;
+	if (l->order == MP_RANDOM && l->steps == 0)
+		l->steps = 1;
 	check_batch(l);
-	l->order = shuffled ? mp_allocate((size_t)d->samples * sizeof *l->order) : NULL;
+	l->permutation = l->order == MP_SHUFFLED ? mp_allocate((size_t)d->samples * sizeof *l->permutation) : NULL;
 	l->index = mp_allocate((size_t)local_samples(l) * sizeof *l->index);
 	make_slot(l, &l->slot[0]);
 	make_slot(l, &l->slot[1]);
@@ -167,7 +183,7 @@ static void wait_for_thread(struct mp_loader *l)
 
 long mp_loader_next(struct mp_loader *l, long step)
 {
-	if (!l->shuffled)
+	if (l->order == MP_FILE_ORDER)
 		step %= l->steps;       // every epoch is the same
 	pthread_mutex_lock(&l->mutex);
 	wait_for_thread(l);
@@ -177,7 +193,7 @@ long mp_loader_next(struct mp_loader *l, long step)
 	}
 	l->front = 1 - l->front;
 	struct slot *slot = &l->slot[l->front];
-	request(l, l->shuffled ? step + 1 : (step + 1) % l->steps);
+	request(l, l->order == MP_FILE_ORDER ? (step + 1) % l->steps : step + 1);
 	pthread_mutex_unlock(&l->mutex);
 	for (int i = 0; i < l->r->program->input_count; i++)
 		l->r->input[i] = slot->input[i];
@@ -200,6 +216,6 @@ void mp_loader_free(struct mp_loader *l)
 		free(l->slot[k].input);
 	}
 	free(l->index);
-	free(l->order);
+	free(l->permutation);
 	free(l);
 }

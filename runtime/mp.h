@@ -179,16 +179,22 @@ struct mp_program {
 	int event_count;
 	void (*load_kernels)(void);     // makes the device hold every kernel of kernels.cu
 	struct mp_schedule train, evaluate, infer;          // those the mode has; others have count 0
+	const void *constant;                               // data that kernels read, copied into the arena at start; NULL: none
+	size_t constant_offset, constant_bytes;
 };
 
-// Learning rate of step s (from 0) of n: base * factor(s/n); warm-up steps rise linearly to base.
+// Learning rate of step s (from 0) of n: warm-up steps rise linearly to base, then it stays there, or falls from base to
+// `least`, which step n would have: linearly or along half a cosine.
 struct mp_learning_rate {
 	double base;
-	enum { MP_LR_CONSTANT, MP_LR_LINEAR } kind;         // LINEAR falls to 0 at the last step
+	enum { MP_LR_CONSTANT, MP_LR_LINEAR, MP_LR_COSINE } kind;
 	int warmup;
+	double least;
 };
 
-enum mp_data { MP_DATA_IDX, MP_DATA_TENSORS };          // what the spec declared; --data may name either
+// What the spec declared; --data may name a safetensors file for any of them. Token data have the inputs "tokens" and
+// "labels", i32 with the context as their only dim; labels are the next tokens.
+enum mp_data { MP_DATA_IDX, MP_DATA_TENSORS, MP_DATA_TOKENS };
 
 struct mp_model {
 	const char *name;               // of the program: bin/NAME
@@ -199,6 +205,7 @@ struct mp_model {
 	int batch, microbatches;        // samples a step over all replicas; micro-batches a replica
 	int steps;                      // default of --steps; 0: one epoch
 	enum mp_data data;
+	long vocabulary;                // MP_DATA_TOKENS: ids are below it
 	struct mp_learning_rate learning_rate;
 	const struct mp_input *inputs;   int input_count;   // every input of the spec, whichever role reads it
 	const struct mp_program *(*program)(int stage);     // role of a pp coordinate
@@ -222,7 +229,8 @@ struct mp_rank {
 	cudaEvent_t *event;                                 // program->event_count of them, timing disabled
 	bool evaluating;        // and in inference: nothing is drawn at random, running statistics normalise
 	void **input;           // pinned, one for each program input: this step's samples, all micro-batches
-	void *learning_rate;    // pinned scalar of the model's type: this step's learning rate
+	void *learning_rate;    // pinned scalar, f64 in a model of f64, else f32: this step's learning rate
+	int32_t *step_number;   // pinned scalar: this step, from 1, of which Adam's bias correction is a function
 	int32_t *random_key;    // pinned: low and high word of --seed, this step (from 0), 0: what dropout draws from
 	void **output;          // pinned, one for each program output
 	void *metrics;          // pinned, metric_count scalars of the model's type
@@ -254,6 +262,13 @@ static inline long mp_shard_valid(long extent, int size, int c)
 {
 	long piece = mp_shard_extent(extent, size), left = extent - c * piece;
 	return left < 0 ? 0 : left < piece ? left : piece;
+}
+
+// How many of `classes` coordinate c has, when each has up to `columns` of them; what is left of its columns is padding.
+static inline long mp_shard_classes(long classes, long columns, int c)
+{
+	long left = classes - c * columns;
+	return left < 0 ? 0 : left < columns ? left : columns;
 }
 
 // ---------------------------------------------------------------------------------------------------------

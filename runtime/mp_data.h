@@ -14,9 +14,15 @@
 struct mp_dataset;
 
 // Opens `path`: a folder of IDX files (train-* or, when evaluation, t10k-*), a safetensors file with tensors named
-// like the inputs of m, or "synthetic". Checks names, types, shapes and label ranges against m->inputs. Labels may
-// be missing where m->training is false.
+// like the inputs of m, "synthetic" or, where the spec declared token data, one of the files that token_files.c lists.
+// Checks names, types, shapes and label ranges against m->inputs. Labels may be missing where m->training is false.
 struct mp_dataset *mp_dataset_open(const struct mp_model *m, const char *path, bool evaluation);
+
+// Token data: keeps the first `split` (of 1) of the tokens, or the others when the set is for evaluation or inference.
+void mp_dataset_split(struct mp_dataset *d, double split);
+
+// Token data: the number of ids, which go to `ids` unless it is NULL.
+long mp_dataset_ids(const struct mp_dataset *d, int32_t *ids);
 
 // Samples in the whole set; 0 where it has no end ("synthetic" may choose any positive number instead).
 long mp_dataset_samples(const struct mp_dataset *d);
@@ -32,10 +38,15 @@ void mp_dataset_close(struct mp_dataset *d);
 
 struct mp_loader;
 
+// MP_SHUFFLED: the order is drawn anew for each epoch from seed. MP_RANDOM: every sample is drawn anew; for token data,
+// whose windows may begin at any token, other data are shuffled then.
+enum mp_order { MP_FILE_ORDER, MP_SHUFFLED, MP_RANDOM };
+
 // keep_tail: the last batch of an epoch may be partial and is padded with label -1 (0 for other inputs), for
-// evaluation and inference; without it the tail of an epoch is dropped. shuffled: the order is drawn anew for each
-// epoch from seed. Fails when the set is smaller than one batch and the tail is not kept.
-struct mp_loader *mp_loader_new(struct mp_rank *r, struct mp_dataset *d, bool shuffled, uint64_t seed, bool keep_tail);
+// evaluation and inference; without it the tail of an epoch is dropped. Fails when the set is smaller than one batch and
+// the tail is not kept.
+struct mp_loader *mp_loader_new(struct mp_rank *r, struct mp_dataset *d, enum mp_order order, uint64_t seed,
+                                bool keep_tail);
 
 // Steps of one epoch.
 long mp_loader_steps(const struct mp_loader *l);

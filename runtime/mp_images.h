@@ -88,15 +88,16 @@ template <int width, class T> MP_DEVICE mp_strip<width, T> mp_load(const T *from
 // structs and of CUDA's own vector types.
 template <int width, class T> MP_DEVICE void mp_store(T *to, const T (&value)[width], int)
 {
-	unsigned word[sizeof value / 4];
+	unsigned word[(sizeof value + 3) / 4];
 	memcpy(word, value, sizeof value);
 	if (sizeof value == 16)
 		asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(word[0]), "r"(word[1]),
-		             "r"(word[sizeof value / 8]), "r"(word[sizeof value / 4 - 1]) : "memory");
-	else if (width == 2)
-		asm volatile("st.global.v2.u32 [%0], {%1, %2};" ::"l"(to), "r"(word[0]), "r"(word[sizeof value / 4 - 1]) : "memory");
+		             "r"(word[sizeof word / 8]), "r"(word[sizeof word / 4 - 1]) : "memory");
+	else if (sizeof value == 8)
+		asm volatile("st.global.v2.u32 [%0], {%1, %2};" ::"l"(to), "r"(word[0]), "r"(word[sizeof word / 4 - 1]) : "memory");
 	else
-		*to = value[0];
+		for (int k = 0; k < width; k++)
+			to[k] = value[k];
 }
 
 // The number of channels in a strip that starts `left` channels before the end.

@@ -35,6 +35,21 @@ MP_DEVICE float mp_abs(float x) { return fabsf(x); }
 MP_DEVICE double mp_sqrt(double x) { return sqrt(x); }
 MP_DEVICE float mp_sqrt(float x) { return sqrtf(x); }
 
+// Of an angle in double, whose turns are taken off before it becomes a float.
+MP_DEVICE void mp_sincos(double angle, double *sine, double *cosine)
+{
+	*sine = sin(angle);
+	*cosine = cos(angle);
+}
+
+MP_DEVICE void mp_sincos(double angle, float *sine, float *cosine)
+{
+	const double turns = rint(angle * 0.15915494309189533577);
+	const float rest = (float)(angle - turns * 6.28318530717958647693);
+	*sine = sinf(rest);
+	*cosine = cosf(rest);
+}
+
 #ifdef __CUDACC__
 
 MP_DEVICE float mp_exp(float x) { return expf(x); }

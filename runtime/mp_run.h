@@ -13,16 +13,21 @@
 // Options of an emitted program. Steps count from 1 for the user: "step 5" means that 5 steps are done.
 
 struct mp_options {
-	const char *data, *eval;        // --data, --eval: a folder, a safetensors file or "synthetic"; NULL: none
+	const char *data, *eval;        // --data, --eval: a path or "synthetic"; NULL: none. With --split eval is data
+	double split;                   // --split: the part of the tokens before it trains; 0: not given
 	const char *load, *save;        // --load, --save
 	const char *output;             // --output of inference
 	const char *log, *trace;        // --log, --trace
 	long eval_every, save_every;    // 0: after the last step only
+	long eval_batches;              // of an evaluation; 0: all
 	long log_every;                 // 1 unless given
 	long steps;                     // steps in all, those of a loaded checkpoint included; -1: not given
 	uint64_t seed;                  // --seed; 0 unless given
 	bool allow_missing;             // --allow-missing
-	bool shuffled;                  // --order; true unless "file"
+	enum mp_order order;            // --order; MP_RANDOM unless given, which is MP_SHUFFLED for all but tokens
+	const char *prompt;             // --prompt of inference; NULL: it runs on data
+	long tokens, samples, top_k;    // --tokens to generate, --samples, --top-k (0: all)
+	double temperature;             // 0: the likeliest
 	bool one_gpu;                   // --one-gpu
 	int timeout;                    // --timeout in seconds; 600 unless given
 };
@@ -66,16 +71,36 @@ void mp_finish(struct mp_rank *r);
 // Learning rate of step `step` (from 0) of `steps`.
 double mp_learning_rate_at(const struct mp_learning_rate *rate, long step, long steps);
 
-// ---------------------------------------------------------------------------------------------------------
-// The inference loop (infer.c): mp_load, then for each batch mp_next_samples, mp_run, mp_write, then mp_finish_output.
+// Means of metrics over several batches, each weighted by the labels that it counted (evaluate.c).
+struct mp_sums *mp_sums_new(const struct mp_rank *r);
+void mp_sums_free(struct mp_sums *sums);
+// The batch that just ended, of r->loop->samples real samples.
+void mp_sums_add(struct mp_sums *sums, const struct mp_rank *r);
+// The mean of a metric; *weight becomes the number of labels that it is over (batches, where a metric counts none).
+double mp_sums_mean(const struct mp_sums *sums, int metric, double *weight);
 
-// Takes the next batch of the --data set, the last one padded; false after the last.
+// ---------------------------------------------------------------------------------------------------------
+// The inference loop (infer.c): mp_load, then for each batch mp_next_samples, mp_run, mp_take_results, then
+// mp_finish_inference. A batch holds samples of the --data set or, with --prompt, what was generated so far.
+
+// Puts the next batch into r->input, the last one of a data set padded; false after the last.
 bool mp_next_samples(struct mp_rank *r);
 
-// Waits for the batch to end and writes its outputs to the --output file.
-void mp_write(struct mp_rank *r);
+// Waits for the batch to end and takes what it computed: outputs go to the --output file, losses of token data into the
+// score, and of logits for a --prompt the next token is drawn.
+void mp_take_results(struct mp_rank *r);
 
-void mp_finish_output(struct mp_rank *r);
+// Closes the output, prints the score or the generated text.
+void mp_finish_inference(struct mp_rank *r);
+
+// Generation (generate.c). The ids of --prompt, which is a file or text: bytes for a vocabulary of bytes, else numbers.
+int32_t *mp_prompt_read(const struct mp_model *m, const char *prompt, long *count);
+// Every rank calls these: room for the ids; their last window into r->input; a token for each sample, drawn from the
+// step's logits on a rank that has them and handed to all; what is left to print.
+struct mp_generation *mp_generation_new(struct mp_rank *r);
+void mp_generation_window(struct mp_generation *g, struct mp_rank *r);
+void mp_generation_draw(struct mp_generation *g, struct mp_rank *r);
+void mp_generation_free(struct mp_generation *g, struct mp_rank *r);
 
 // Both loops: mp_wait_and_vote waits for the step's end and counts it; mp_take_votes then learns whether to go on.
 void mp_wait_and_vote(struct mp_rank *r);
@@ -97,6 +122,8 @@ struct mp_session {
 	struct mp_options options;
 	struct mp_launch launch;
 	struct mp_dataset *data, *eval_data;    // NULL: not given
+	int32_t *prompt;                        // ids of --prompt
+	long prompt_count;
 	int (*body)(struct mp_rank *r);
 };
 
@@ -117,6 +144,9 @@ int mp_local_run(struct mp_session *s, int (*run_rank)(struct mp_session *s, int
 // Everything a rank keeps between steps of the loops, besides what struct mp_rank shows.
 struct mp_loop {
 	struct mp_loader *loader, *eval_loader;         // eval_loader is made at the first evaluation
+	long eval_steps;                                // batches of an evaluation
+	struct mp_generation *generation;               // inference with --prompt
+	struct mp_sums *score;                          // inference on token data
 	struct mp_output_writer *writer;                // of inference
 	long samples;                                   // real samples of the current batch
 	long first_sample, total_samples;               // inference: of the current batch; of the whole output

@@ -11,21 +11,28 @@
 #include <string.h>
 
 enum option_id {
-	DATA = 256, EVAL, EVAL_EVERY, STEPS, SEED, LOAD, ALLOW_MISSING, SAVE, SAVE_EVERY, ORDER, OUTPUT, LOG, LOG_EVERY,
+	DATA = 256, SPLIT, EVAL, EVAL_EVERY, EVAL_BATCHES, PROMPT, TOKENS, SAMPLES, TEMPERATURE, TOP_K, STEPS, SEED, LOAD, ALLOW_MISSING, SAVE, SAVE_EVERY, ORDER, OUTPUT, LOG, LOG_EVERY,
 	TRACE, TUNE, ONE_GPU, TIMEOUT, HELP
 };
 
-enum mode { BOTH, TRAINING, INFERENCE };
+enum mode { BOTH, TRAINING, INFERENCE, MODES, TEXT }; // TEXT is a flag beside: of programs that read tokens alone
 
 static const struct row {
 	const char *name, *argument;    // argument NULL: a flag
 	enum option_id id;
-	enum mode mode;                 // the other mode refuses it
+	int mode;                       // the other mode refuses it
 	const char *help;
 } rows[] = {
-	{"data", "PATH", DATA, BOTH, "IDX folder, safetensors file, or \"synthetic\" (data made from the seed)"},
+	{"data", "PATH", DATA, BOTH, "IDX folder, tokens or text, safetensors file, or \"synthetic\" (made from the seed)"},
+	{"split", "PART", SPLIT, BOTH | TEXT, "of --data train on the first PART (0.9), evaluate on the others"},
 	{"eval", "PATH", EVAL, TRAINING, "evaluate on this data after the last step"},
 	{"eval-every", "N", EVAL_EVERY, TRAINING, "evaluate every N steps as well"},
+	{"eval-batches", "N", EVAL_BATCHES, TRAINING, "evaluate on N batches only, always the same, drawn at random"},
+	{"prompt", "TEXT|FILE", PROMPT, INFERENCE | TEXT, "go on with this text (bytes, or ids: \"15496, 995\")"},
+	{"tokens", "N", TOKENS, INFERENCE | TEXT, "how many tokens to generate (default 200)"},
+	{"samples", "N", SAMPLES, INFERENCE | TEXT, "how many continuations, at most a batch (default 1)"},
+	{"temperature", "X", TEMPERATURE, INFERENCE | TEXT, "divides the logits (default 1; 0: the likeliest token)"},
+	{"top-k", "K", TOP_K, INFERENCE | TEXT, "only the K likeliest tokens"},
 	{"steps", "N", STEPS, BOTH, "steps in all, those of a loaded checkpoint included"},
 	{"seed", "N", SEED, BOTH, "of initial values, sample order, dropout and synthetic data (default 0)"},
 	{"load", "PATH", LOAD, BOTH, "start from a checkpoint folder or a safetensors file"},
@@ -46,7 +53,10 @@ enum { ROWS = sizeof rows / sizeof *rows };
 
 static bool applies(const struct row *row, const struct mp_model *model)
 {
-	return row->mode == BOTH || (row->mode == TRAINING) == model->training;
+	int mode = row->mode & MODES;
+	if (row->mode & TEXT && model->data != MP_DATA_TOKENS)
+		return false;
+	return mode == BOTH || (mode == TRAINING) == model->training;
 }
 
 static void print_help(const struct mp_model *model)
@@ -132,11 +142,32 @@ static uint64_t seed_number(const char *text)
 	return value;
 }
 
-static bool order_is_shuffled(const char *text)
+static double real_number(const char *option, const char *text, double low, double high)
 {
+	char *end;
+	double value = strtod(text, &end);
+	if (end == text || *end || !(value >= low && value <= high))
+		mp_fail(MP_USAGE, "--%s needs a number from %g to %g, not \"%s\"", option, low, high, text);
+	return value;
+}
+
+static enum mp_order order_of(const char *text, const struct mp_model *model)
+{
+	bool tokens = model->data == MP_DATA_TOKENS;
+	if (tokens && !strcmp(text, "random"))
+		return MP_RANDOM;
 	if (strcmp(text, "shuffled") && strcmp(text, "file"))
-		mp_fail(MP_USAGE, "--order is shuffled or file, not \"%s\"", text);
-	return !strcmp(text, "shuffled");
+		mp_fail(MP_USAGE, "--order is %sshuffled or file, not \"%s\"", tokens ? "random, " : "", text);
+	return strcmp(text, "file") ? MP_SHUFFLED : MP_FILE_ORDER;
+}
+
+// Of those that tell modes apart.
+MP_NORETURN static void refuse_mode(const struct row *row, const struct mp_model *model)
+{
+	if (row->mode & TEXT && model->data != MP_DATA_TOKENS)
+		mp_fail(MP_USAGE, "--%s is for programs whose spec declares mp.tokens", row->name);
+	mp_fail(MP_USAGE, "--%s is for %s programs; this one was generated with --mode %s", row->name,
+	        (row->mode & MODES) == TRAINING ? "training" : "inference", model->training ? "train" : "infer");
 }
 
 static void take_option(struct mp_options *o, const struct row *row, const char *argument, const struct mp_model *model)
@@ -144,13 +175,19 @@ static void take_option(struct mp_options *o, const struct row *row, const char 
 	if (row->id == TUNE)
 		mp_fail(MP_USAGE, "--tune is not built yet; without it the first algorithm that cuBLASLt offers is used");
 	if (!applies(row, model))
-		mp_fail(MP_USAGE, "--%s is for %s programs; this one was generated with --mode %s", row->name,
-		        row->mode == TRAINING ? "training" : "inference", model->training ? "train" : "infer");
+		refuse_mode(row, model);
 	if (argument && !*argument)
 		mp_fail(MP_USAGE, "--%s needs a %s, not an empty word", row->name, row->argument);
 	switch (row->id) {
 	case DATA: o->data = argument; break;
+	case SPLIT: o->split = real_number(row->name, argument, 0.001, 0.999); break;
 	case EVAL: o->eval = argument; break;
+	case EVAL_BATCHES: o->eval_batches = number(row->name, argument, 1, LONG_MAX); break;
+	case PROMPT: o->prompt = argument; break;
+	case TOKENS: o->tokens = number(row->name, argument, 1, INT_MAX); break;
+	case SAMPLES: o->samples = number(row->name, argument, 1, INT_MAX); break;
+	case TEMPERATURE: o->temperature = real_number(row->name, argument, 0, 1000); break;
+	case TOP_K: o->top_k = number(row->name, argument, 1, INT_MAX); break;
 	case EVAL_EVERY: o->eval_every = number(row->name, argument, 1, LONG_MAX); break;
 	case STEPS: o->steps = number(row->name, argument, 0, LONG_MAX); break;
 	case SEED: o->seed = seed_number(argument); break;
@@ -158,7 +195,7 @@ static void take_option(struct mp_options *o, const struct row *row, const char 
 	case ALLOW_MISSING: o->allow_missing = true; break;
 	case SAVE: o->save = argument; break;
 	case SAVE_EVERY: o->save_every = number(row->name, argument, 1, LONG_MAX); break;
-	case ORDER: o->shuffled = order_is_shuffled(argument); break;
+	case ORDER: o->order = order_of(argument, model); break;
 	case OUTPUT: o->output = argument; break;
 	case LOG: o->log = argument; break;
 	case LOG_EVERY: o->log_every = number(row->name, argument, 1, LONG_MAX); break;
@@ -170,19 +207,58 @@ static void take_option(struct mp_options *o, const struct row *row, const char 
 	}
 }
 
-// Options that mean nothing without another.
-static void check_together(const struct mp_options *o, const struct mp_model *model)
+// Whether inference computes a loss, so that it can score data.
+static bool has_metrics(const struct mp_model *model)
 {
-	if (!o->data)
-		mp_fail(MP_USAGE, "--data is missing: a folder of IDX files, a safetensors file, or \"synthetic\"");
+	for (int stage = 0; stage < model->axis[MP_PP]; stage++)
+		if (model->program(stage)->metric_count)
+			return true;
+	return false;
+}
+
+static void check_prompt(struct mp_options *o, const struct mp_model *model)
+{
+	if (!o->prompt && (o->tokens || o->samples || o->top_k || o->temperature >= 0))
+		mp_fail(MP_USAGE, "--%s needs --prompt TEXT", o->tokens ? "tokens" : o->samples ? "samples" : o->top_k ? "top-k" :
+		        "temperature");
+	if (o->prompt && (o->data || o->split > 0 || o->output || o->steps >= 0))
+		mp_fail(MP_USAGE, "--prompt generates text: it does not go with --%s", o->data ? "data, which it would score" :
+		        o->split > 0 ? "split" : o->output ? "output" : "steps; --tokens says how many");
+	if (o->samples > model->batch)
+		mp_fail(MP_USAGE, "--samples %ld: this program computes %d at once; generate it with --batch %ld for more",
+		        o->samples, model->batch, o->samples);
+	o->tokens = o->tokens ? o->tokens : 200;
+	o->samples = o->samples ? o->samples : 1;
+	o->temperature = o->temperature >= 0 ? o->temperature : 1;
+}
+
+static void check_data(struct mp_options *o, const struct mp_model *model)
+{
+	bool tokens = model->data == MP_DATA_TOKENS;
+	if (!o->data && !o->prompt)
+		mp_fail(MP_USAGE, "--data is missing: a %s, a safetensors file, or \"synthetic\"%s", tokens ? "file of text or token ids" :
+		        "folder of IDX files", tokens && !model->training ? "; or --prompt TEXT to generate" : "");
+	if (o->split > 0 && o->eval)
+		mp_fail(MP_USAGE, "--split keeps a part of --data to evaluate on, and --eval names other data: give one of them");
+	if (o->split > 0 && model->training)
+		o->eval = o->data;
+	if (!model->training && !o->output && !o->prompt && !(tokens && has_metrics(model)))
+		mp_fail(MP_USAGE, "--output is missing: the safetensors file to write the outputs to");
+}
+
+// Options that mean nothing without another.
+static void check_together(struct mp_options *o, const struct mp_model *model)
+{
+	check_prompt(o, model);
+	check_data(o, model);
 	if (o->eval_every && !o->eval)
 		mp_fail(MP_USAGE, "--eval-every needs --eval PATH, the data to evaluate on");
+	if (o->eval_batches && !o->eval)
+		mp_fail(MP_USAGE, "--eval-batches needs --eval PATH, the data to evaluate on");
 	if (o->save_every && !o->save)
 		mp_fail(MP_USAGE, "--save-every needs --save DIR, where to write");
 	if (o->allow_missing && !o->load)
 		mp_fail(MP_USAGE, "--allow-missing needs --load PATH");
-	if (!model->training && !o->output)
-		mp_fail(MP_USAGE, "--output is missing: the safetensors file to write the outputs to");
 }
 
 void mp_options_parse(struct mp_options *options, const struct mp_model *model, int argc, char **argv)
@@ -190,7 +266,7 @@ void mp_options_parse(struct mp_options *options, const struct mp_model *model, 
 	struct option table[ROWS + 1] = {{0}};
 	int id;
 
-	*options = (struct mp_options){.steps = -1, .log_every = 1, .shuffled = true, .timeout = 600};
+	*options = (struct mp_options){.steps = -1, .log_every = 1, .order = MP_RANDOM, .temperature = -1, .timeout = 600};
 	for (int i = 0; i < ROWS; i++)
 		table[i] = (struct option){rows[i].name, rows[i].argument ? required_argument : no_argument, NULL, rows[i].id};
 	opterr = 0;

@@ -112,6 +112,11 @@ static bool of_training(const struct mp_program *p, int i)
 	return !p->metrics[i].evaluation && !mp_metric_is_count(p, i);
 }
 
+static double tokens_of_a_step(const struct mp_rank *r)
+{
+	return (double)r->model->batch * (double)r->model->inputs[0].shape[0];
+}
+
 static void log_step(struct mp_report *p, struct mp_rank *r, double rate, double seconds)
 {
 	fprintf(p->log, "{\"step\":%ld", r->step);
@@ -121,6 +126,8 @@ static void log_step(struct mp_report *p, struct mp_rank *r, double rate, double
 	log_number(p, "", "lr", rate, digits(r));
 	log_number(p, "", "step_ms", seconds * 1000, 6);
 	log_number(p, "", "samples_per_s", r->model->batch / seconds, 6);
+	if (r->model->data == MP_DATA_TOKENS)
+		log_number(p, "", "tokens_per_s", tokens_of_a_step(r) / seconds, 6);
 	end_object(p);
 }
 
@@ -132,7 +139,9 @@ static void print_step(struct mp_report *p, struct mp_rank *r, double rate, doub
 	for (int i = 0; i < r->program->metric_count; i++)
 		if (of_training(r->program, i))
 			printf("  %s %.6g", r->program->metrics[i].name, mp_metric_value(r, i));
-	printf("  lr %.4g  %.2f ms  %.0f samples/s", rate, seconds * 1000, r->model->batch / seconds);
+	bool tokens = r->model->data == MP_DATA_TOKENS;
+	printf("  lr %.4g  %.2f ms  %.0f %s/s", rate, seconds * 1000, (tokens ? tokens_of_a_step(r) : r->model->batch) / seconds,
+	       tokens ? "tokens" : "samples");
 	if (!p->terminal)
 		putchar('\n');
 	p->line_open = p->terminal;

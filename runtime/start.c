@@ -57,7 +57,10 @@ static struct mp_dataset *open_data(const struct mp_session *s, const char *path
 	char seeded[64];
 
 	snprintf(seeded, sizeof seeded, "synthetic:%llu", (unsigned long long)s->options.seed);
-	return mp_dataset_open(s->model, strcmp(path, "synthetic") ? path : seeded, evaluation);
+	struct mp_dataset *d = mp_dataset_open(s->model, strcmp(path, "synthetic") ? path : seeded, evaluation);
+	if (s->options.split > 0)
+		mp_dataset_split(d, s->options.split);
+	return d;
 }
 
 int mp_main(const struct mp_model *model, int argc, char **argv, int (*body)(struct mp_rank *r))
@@ -70,12 +73,17 @@ int mp_main(const struct mp_model *model, int argc, char **argv, int (*body)(str
 	mp_launch_find(&s.launch, mesh_size);
 	check_world(&s, mesh_size);
 	mp_signals_catch();
-	s.data = open_data(&s, s.options.data, false);
+	if (s.options.data)
+		s.data = open_data(&s, s.options.data, false);
+	if (s.options.prompt)
+		s.prompt = mp_prompt_read(model, s.options.prompt, &s.prompt_count);
 	if (s.options.eval)
 		s.eval_data = open_data(&s, s.options.eval, true);
 	int status = s.launch.launcher ? run_launched(&s) : mp_local_run(&s, run_rank);
 	if (s.eval_data)
 		mp_dataset_close(s.eval_data);
-	mp_dataset_close(s.data);
+	if (s.data)
+		mp_dataset_close(s.data);
+	free(s.prompt);
 	return status;
 }

@@ -8,6 +8,7 @@
 #include "mp_run.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -19,9 +20,12 @@ double mp_learning_rate_at(const struct mp_learning_rate *rate, long step, long 
 {
 	if (step < rate->warmup)
 		return rate->base * (double)(step + 1) / rate->warmup;
-	if (rate->kind == MP_LR_LINEAR && steps > rate->warmup)
-		return rate->base * (double)(steps - step) / (double)(steps - rate->warmup);
-	return rate->base;
+	if (rate->kind == MP_LR_CONSTANT || steps <= rate->warmup)
+		return rate->base;
+	double left = (double)(steps - step) / (double)(steps - rate->warmup);
+	if (rate->kind == MP_LR_COSINE)
+		left = 0.5 - 0.5 * cos(acos(-1) * left);
+	return rate->least + (rate->base - rate->least) * left;
 }
 
 static long steps_to_run(const struct mp_rank *r)
@@ -66,6 +70,29 @@ static void set_random_key(struct mp_rank *r)
 	memcpy(r->random_key, words, sizeof words);
 }
 
+static void start_data(struct mp_rank *r)
+{
+	const struct mp_options *o = r->options;
+	struct mp_loop *loop = r->loop;
+	bool training = r->model->training;
+
+	loop->loader = mp_loader_new(r, r->session->data, training ? o->order : MP_FILE_ORDER, o->seed, !training);
+	r->steps = steps_to_run(r);
+	loop->total_samples = mp_dataset_samples(r->session->data);
+	if (loop->total_samples > r->steps * r->model->batch)
+		loop->total_samples = r->steps * r->model->batch;
+	if (o->output)
+		loop->writer = mp_output_open(r, o->output, loop->total_samples);
+	if (!training && r->model->data == MP_DATA_TOKENS && r->report)
+		loop->score = mp_sums_new(r);
+}
+
+static void start_generation(struct mp_rank *r)
+{
+	r->loop->generation = mp_generation_new(r);
+	r->steps = r->options->tokens;
+}
+
 void mp_load(struct mp_rank *r)
 {
 	const struct mp_options *o = r->options;
@@ -80,15 +107,12 @@ void mp_load(struct mp_rank *r)
 	if (!r->model->training)
 		r->step = 0; // batches, not the steps that the weights were trained for
 	set_random_key(r); // evaluation may come before the first step, inference has no steps
-	loop->loader = mp_loader_new(r, r->session->data, r->model->training && o->shuffled, o->seed, !r->model->training);
-	r->steps = steps_to_run(r);
-	loop->total_samples = mp_dataset_samples(r->session->data);
-	if (loop->total_samples > r->steps * r->model->batch)
-		loop->total_samples = r->steps * r->model->batch;
-	if (!r->model->training)
-		loop->writer = mp_output_open(r, o->output, loop->total_samples);
+	if (o->prompt)
+		start_generation(r);
+	else
+		start_data(r);
 	loop->stopping = mp_any(r, mp_signal_came());
-	if (r->report && r->step >= r->steps)
+	if (r->report && r->model->training && r->step >= r->steps)
 		mp_report_note(r->report, "nothing to train: %ld steps are done and --steps is %ld", r->step, r->steps);
 }
 
@@ -106,6 +130,7 @@ static void set_learning_rate(struct mp_rank *r)
 		*(double *)r->learning_rate = rate;
 	else
 		*(float *)r->learning_rate = (float)rate;
+	*r->step_number = (int32_t)r->step + 1;
 }
 
 void mp_next_batch(struct mp_rank *r)

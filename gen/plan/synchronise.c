@@ -30,14 +30,25 @@ typedef struct {
 
 typedef LIST(int) Numbers;
 
+// An edge whose event a step records, for one of its micro-batches.
+typedef struct {
+	int edge, argument;
+} RecordedEdge;
+
+typedef LIST(RecordedEdge) Recording;
+
 typedef struct {
 	const Plan *plan;
 	Role *role;
 	LIST(Edge) edges;
 	bool *dropped;          // by edge
 	LIST(Instance) lists[3]; // unrolled train, evaluate, infer: without the steps that cannot conflict
-	bool *shared;           // by buffer: steps of several streams use it, or scratch that overlaps it
-	Numbers *overlaps;      // by buffer: other scratch buffers with some of the same bytes
+	int *region;            // by buffer: the first one with the same bytes, which stands for all of them
+	bool *shared;           // by region: steps of several streams use it, or scratch that overlaps it
+	Numbers *overlaps[STREAMS]; // by region: other regions of scratch with some of the same bytes, that the stream uses
+	int *first_code;        // by function: where its steps stand among the steps of all functions
+	Numbers *waiting;       // by step: edges that it waits for
+	Recording *recording; // by step: edges that it records, for which micro-batch
 	int *first_slot, slots; // by buffer: where its slots stand in a table of all slots; their number
 } Sync;
 
@@ -104,7 +115,7 @@ static bool can_conflict(const Sync *sync, const Step *step)
 {
 	bool can = is_nccl(step);
 	for (int i = 0; i < step->accesses.count; i++)
-		can |= sync->shared[step->accesses.at[i].buffer];
+		can |= sync->shared[sync->region[step->accesses.at[i].buffer]];
 	return can;
 }
 
@@ -155,32 +166,82 @@ static void unroll(Sync *sync, int list, const Actions *actions)
 	}
 }
 
+static void number_steps(Sync *sync)
+{
+	const Role *role = sync->role;
+	int steps = 0;
+	sync->first_code = arena_alloc(sync->plan->arena, (size_t)role->functions.count * sizeof *sync->first_code);
+	for (int f = 0; f < role->functions.count; f++) {
+		sync->first_code[f] = steps;
+		steps += role->functions.at[f].steps.count;
+	}
+	sync->waiting = arena_alloc(sync->plan->arena, (size_t)(steps + 1) * sizeof *sync->waiting);
+	sync->recording = arena_alloc(sync->plan->arena, (size_t)(steps + 1) * sizeof *sync->recording);
+}
+
+// Scratch of equal layers lies at one address.
+static void find_regions(Sync *sync)
+{
+	const Role *role = sync->role;
+	int n = role->buffers.count;
+	Numbers scratch = {0};
+	sync->region = arena_alloc(sync->plan->arena, (size_t)(n + 1) * sizeof *sync->region);
+	for (int i = 0; i < n; i++) {
+		const Buffer *buffer = &role->buffers.at[i];
+		sync->region[i] = i;
+		for (int k = 0; k < scratch.count && buffer->class == CLASS_SCRATCH && sync->region[i] == i; k++) {
+			const Buffer *other = &role->buffers.at[scratch.at[k]];
+			if (other->offset == buffer->offset && other->bytes == buffer->bytes && other->slots == buffer->slots)
+				sync->region[i] = scratch.at[k];
+		}
+		if (buffer->class == CLASS_SCRATCH && sync->region[i] == i)
+			list_add(sync->plan->arena, &scratch, i);
+	}
+}
+
+// By region: the streams that use it, a bit for each.
+static unsigned char *find_users(const Sync *sync)
+{
+	const Role *role = sync->role;
+	unsigned char *streams = arena_alloc(sync->plan->arena, (size_t)role->buffers.count + 1);
+	for (int f = 0; f < role->functions.count; f++)
+		for (int i = 0; i < role->functions.at[f].steps.count; i++) {
+			const Step *step = &role->functions.at[f].steps.at[i];
+			for (int k = 0; k < step->accesses.count; k++)
+				streams[sync->region[step->accesses.at[k].buffer]] |= (unsigned char)(1 << step->stream);
+		}
+	return streams;
+}
+
+static void add_overlap(Sync *sync, int region, int other, unsigned char users)
+{
+	for (int stream = 0; stream < STREAMS; stream++)
+		if (users & 1 << stream)
+			list_add(sync->plan->arena, &sync->overlaps[stream][region], other);
+}
+
 static void find_shared(Sync *sync)
 {
 	const Role *role = sync->role;
 	int n = role->buffers.count;
 	Arena *arena = sync->plan->arena;
-	unsigned char *streams = arena_alloc(arena, (size_t)n + 1);
+	const unsigned char *users = find_users(sync);
 	sync->shared = arena_alloc(arena, (size_t)n + 1);
-	sync->overlaps = arena_alloc(arena, (size_t)(n + 1) * sizeof *sync->overlaps);
 	sync->first_slot = arena_alloc(arena, (size_t)(n + 1) * sizeof *sync->first_slot);
-	for (int f = 0; f < role->functions.count; f++)
-		for (int i = 0; i < role->functions.at[f].steps.count; i++) {
-			const Step *step = &role->functions.at[f].steps.at[i];
-			for (int k = 0; k < step->accesses.count; k++)
-				streams[step->accesses.at[k].buffer] |= (unsigned char)(1 << step->stream);
-		}
+	for (int stream = 0; stream < STREAMS; stream++)
+		sync->overlaps[stream] = arena_alloc(arena, (size_t)(n + 1) * sizeof *sync->overlaps[stream]);
 	for (int i = 0; i < n; i++) {
+		if (sync->region[i] != i)
+			continue;
 		sync->first_slot[i] = sync->slots;
 		sync->slots += role->buffers.at[i].slots;
-		sync->shared[i] |= (streams[i] & (streams[i] - 1)) != 0;
-		for (int k = 0; k < n && streams[i] & ~(1 << STREAM_COMPUTE); k++)
-			if (k != i && role->buffers.at[i].class == CLASS_SCRATCH && role->buffers.at[k].class == CLASS_SCRATCH
+		sync->shared[i] |= (users[i] & (users[i] - 1)) != 0;
+		for (int k = i + 1; k < n && role->buffers.at[i].class == CLASS_SCRATCH; k++)
+			if (sync->region[k] == k && role->buffers.at[k].class == CLASS_SCRATCH && ((users[i] | users[k]) & ~(1 << STREAM_COMPUTE))
 			    && ranges_meet(&role->buffers.at[i], &role->buffers.at[k])) {
 				sync->shared[i] = sync->shared[k] = true;
-				list_add(arena, &sync->overlaps[i], k);
-				if (streams[k] == 1 << STREAM_COMPUTE)
-					list_add(arena, &sync->overlaps[k], i);
+				add_overlap(sync, i, k, users[k]);
+				add_overlap(sync, k, i, users[i]);
 			}
 	}
 }
@@ -213,12 +274,18 @@ static int slot_of(const Instance *instance, int argument, int slots)
 	return slots == 1 ? 0 : instance->microbatch[argument] % slots;
 }
 
+static int step_number(const Sync *sync, const Instance *instance)
+{
+	return sync->first_code[instance->function] + code_of(sync, instance);
+}
+
 static void wait_edges(const Sync *sync, Progress *state, const Instance *instance, Stream stream)
 {
-	for (int e = 0; e < sync->edges.count; e++) {
-		const Edge *edge = &sync->edges.at[e];
-		if (!sync->dropped[e] && edge->to_function == instance->function && edge->to_step == code_of(sync, instance))
-			join(&state->now[stream], &state->records[e][slot_of(instance, edge->to_argument, edge->slots)]);
+	const Numbers *waiting = &sync->waiting[step_number(sync, instance)];
+	for (int i = 0; i < waiting->count; i++) {
+		const Edge *edge = &sync->edges.at[waiting->at[i]];
+		if (!sync->dropped[waiting->at[i]])
+			join(&state->now[stream], &state->records[waiting->at[i]][slot_of(instance, edge->to_argument, edge->slots)]);
 	}
 }
 
@@ -242,11 +309,10 @@ static int recorded_argument(const Sync *sync, const Edge *edge, int function, i
 
 static void record_edges(const Sync *sync, Progress *state, const Instance *instance, Stream stream)
 {
-	for (int e = 0; e < sync->edges.count; e++) {
-		const Edge *edge = &sync->edges.at[e];
-		int argument = recorded_argument(sync, edge, instance->function, instance->step);
-		if (argument >= 0)
-			state->records[e][slot_of(instance, argument, edge->slots)] = state->now[stream];
+	const Recording *recording = &sync->recording[step_number(sync, instance)];
+	for (int i = 0; i < recording->count; i++) {
+		int edge = recording->at[i].edge;
+		state->records[edge][slot_of(instance, recording->at[i].argument, sync->edges.at[edge].slots)] = state->now[stream];
 	}
 }
 
@@ -259,12 +325,12 @@ static const Message *message_of(const Step *step, int argument)
 	return NULL;
 }
 
-// The slots of a buffer that an access uses: [*from, *to) of the table of all slots.
-static void slots_of(const Sync *sync, const Instance *instance, const Access *access, int buffer, int *from, int *to)
+// The slots of a region that an access uses: [*from, *to) of the table of all slots.
+static void slots_of(const Sync *sync, const Instance *instance, const Access *access, int region, int *from, int *to)
 {
-	int slots = sync->role->buffers.at[buffer].slots;
-	bool all = slots == 1 || instance->whole || buffer != access->buffer;
-	*from = sync->first_slot[buffer] + (all ? 0 : instance->microbatch[access->argument] % slots);
+	int slots = sync->role->buffers.at[region].slots;
+	bool all = slots == 1 || instance->whole || region != sync->region[access->buffer];
+	*from = sync->first_slot[region] + (all ? 0 : instance->microbatch[access->argument] % slots);
 	*to = all ? *from + slots : *from + 1;
 }
 
@@ -274,10 +340,10 @@ static int later(int a, int b)
 }
 
 // The latest step of `other`, counted from 1, that used what the access conflicts with; 0: none.
-static int latest_conflict(const Sync *sync, const Progress *state, const Instance *instance, const Access *access, int buffer, Stream other)
+static int latest_conflict(const Sync *sync, const Progress *state, const Instance *instance, const Access *access, int region, Stream other)
 {
 	int from, to, latest = 0;
-	slots_of(sync, instance, access, buffer, &from, &to);
+	slots_of(sync, instance, access, region, &from, &to);
 	for (int slot = from; slot < to; slot++)
 		latest = later(latest, access->write ? state->latest[slot].use[other] : state->latest[slot].write[other]);
 	return latest;
@@ -290,11 +356,13 @@ static bool find_conflict(const Sync *sync, const Progress *state, int list, con
 	int latest = is_nccl(step) ? state->nccl[other] : 0;
 	for (int i = 0; i < step->accesses.count; i++) {
 		const Access *access = &step->accesses.at[i];
-		if (!sync->shared[access->buffer])
+		int region = sync->region[access->buffer];
+		const Numbers *overlaps = &sync->overlaps[other][region];
+		if (!sync->shared[region])
 			continue;
-		latest = later(latest, latest_conflict(sync, state, instance, access, access->buffer, other));
-		for (int k = 0; k < sync->overlaps[access->buffer].count; k++)
-			latest = later(latest, latest_conflict(sync, state, instance, access, sync->overlaps[access->buffer].at[k], other));
+		latest = later(latest, latest_conflict(sync, state, instance, access, region, other));
+		for (int k = 0; k < overlaps->count; k++)
+			latest = later(latest, latest_conflict(sync, state, instance, access, overlaps->at[k], other));
 	}
 	if (latest <= state->now[stream].at[other])
 		return false;
@@ -319,14 +387,30 @@ static void issue(const Sync *sync, Progress *state, const Instance *instance, i
 		state->nccl[stream] = number;
 	for (int i = 0; i < step->accesses.count; i++) {
 		const Access *access = &step->accesses.at[i];
-		int from, to;
-		slots_of(sync, instance, access, access->buffer, &from, &to);
-		for (int slot = from; slot < to && sync->shared[access->buffer]; slot++) {
+		int from, to, region = sync->region[access->buffer];
+		slots_of(sync, instance, access, region, &from, &to);
+		for (int slot = from; slot < to && sync->shared[region]; slot++) {
 			state->latest[slot].use[stream] = number;
 			if (access->write)
 				state->latest[slot].write[stream] = number;
 		}
 	}
+}
+
+static void index_edge(Sync *sync, int number)
+{
+	const Edge *edge = &sync->edges.at[number];
+	const Role *role = sync->role;
+	list_add(sync->plan->arena, &sync->waiting[sync->first_code[edge->to_function] + edge->to_step], number);
+	for (int f = 0; f < role->functions.count; f++)
+		for (int i = 0; i < role->functions.at[f].steps.count; i++) {
+			int argument = role->functions.at[f].steps.at[i].same_as == i ? recorded_argument(sync, edge, f, i) : -1;
+			if (argument < 0)
+				continue;
+			Recording *recording = &sync->recording[sync->first_code[f] + i];
+			RecordedEdge recorded = {number, argument};
+			list_add(sync->plan->arena, recording, recorded);
+		}
 }
 
 static void add_edge(Sync *sync, Progress *state, Edge edge)
@@ -339,6 +423,7 @@ static void add_edge(Sync *sync, Progress *state, Edge edge)
 		memcpy(records, state->records, ((size_t)sync->edges.count - 1) * sizeof *records);
 	}
 	records[sync->edges.count - 1] = arena_alloc(sync->plan->arena, (size_t)edge.slots * sizeof **records);
+	index_edge(sync, sync->edges.count - 1);
 	sync->dropped = dropped;
 	state->records = records;
 }
@@ -508,6 +593,8 @@ void synchronise(Plan *plan)
 	for (int s = 0; s < plan->stages; s++) {
 		Role *role = &plan->roles[s];
 		Sync sync = {.plan = plan, .role = role};
+		number_steps(&sync);
+		find_regions(&sync);
 		find_shared(&sync);
 		unroll(&sync, 0, &role->train);
 		unroll(&sync, 1, &role->evaluate);

@@ -34,8 +34,9 @@ static void push_inputs(lua_State *L)
 		const InputDeclaration *declared = &data->inputs.at[i];
 		long shape[MAX_DIMS] = {session->graph->batch};
 		memcpy(shape + 1, declared->shape, (size_t)declared->dims * sizeof *shape);
-		Type type = declared->real ? session->graph->real : TYPE_I32;
+		Type type = declared->real ? session->graph->master : TYPE_I32;
 		Input *input = add_input(session->graph, declared->name, data->location, type, declared->dims + 1, shape);
+		input->limit = input->vocabulary = declared->next_tokens ? data->vocabulary : 0;
 		push_tensor(L, input->tensor);
 		lua_setfield(L, -2, declared->name);
 	}
@@ -64,7 +65,7 @@ static void refuse_unused(Session *session)
 
 static void check_scalar(Session *session, const char *what, const Tensor *tensor)
 {
-	if (tensor->dims != 0 || tensor->type != session->graph->real)
+	if (tensor->dims != 0 || tensor->type != session->graph->master)
 		fail_at(tensor->producer->location, "%s must be a scalar, not %s %s\nmp.mean or mp.sum make a scalar of it", what,
 		        tensor->name, shape_text(session->arena, tensor));
 }
@@ -158,7 +159,8 @@ static void take_outputs(lua_State *L, int returned)
 	}
 	if (!names.count && lua_istable(L, -1) && lua_rawlen(L, -1))
 		spec_error(L, "forward: outputs have names: { logits = logits }");
-	if (!names.count && !session->graph->training)
+	bool scored = session->graph->scores && session->graph->results.count;
+	if (!names.count && !session->graph->training && !scored)
 		spec_error(L, "forward returns no outputs, which inference needs: return { outputs = { logits = logits } }");
 	lua_settop(L, returned);
 }

@@ -1,4 +1,4 @@
-// program.c: mp.program and what its fields are made of: data declarations and optimizers.
+// program.c: mp.program and the data declarations.
 //
 // Everything is checked where it is written, so that the line of the message is that of the declaration.
 #include <lauxlib.h>
@@ -71,44 +71,28 @@ static int tensors(lua_State *L)
 	return read_data(L, DATA_TENSORS, "mp.tensors");
 }
 
-static double field_at_least_zero(lua_State *L, const char *name, double missing)
+// mp.tokens { context = 1024, vocab = 50257 }: t.tokens and t.labels, the token behind each; i32[context] a sample.
+static int tokens(lua_State *L)
 {
-	double value = field_number(L, 1, "mp.sgd", name, missing);
-	if (value < 0)
-		spec_error(L, "mp.sgd: %s must not be negative, not %g", name, value);
-	return value;
-}
-
-// mp.sgd { lr =, momentum =, weight_decay =, schedule = "constant" | "linear", warmup = }
-static int sgd(lua_State *L)
-{
-	static const char *const known[] = {"lr", "momentum", "weight_decay", "schedule", "warmup", NULL};
-	static const char *const schedules[] = {[RATE_CONSTANT] = "constant", [RATE_LINEAR] = "linear"};
+	static const char *const known[] = {"context", "vocab", NULL};
+	static const char what[] = "mp.tokens";
 	Session *session = session_of(L);
-	check_fields(L, 1, "mp.sgd", known);
-	Optimizer *optimizer = arena_alloc(session->arena, sizeof *optimizer);
-	optimizer->kind = OPTIMIZER_SGD;
-	optimizer->location = here(L);
-	if (lua_getfield(L, 1, "lr") == LUA_TNIL)
-		spec_error(L, "mp.sgd needs the learning rate: lr = 0.01");
-	optimizer->rate = field_at_least_zero(L, "lr", 0);
-	optimizer->momentum = field_at_least_zero(L, "momentum", 0);
-	if (optimizer->momentum >= 1)
-		spec_error(L, "mp.sgd: momentum must be less than 1, not %g", optimizer->momentum);
-	optimizer->weight_decay = field_at_least_zero(L, "weight_decay", 0);
-	optimizer->warmup = (int)field_integer(L, 1, "mp.sgd", "warmup", 0, 0);
-	if (lua_getfield(L, 1, "schedule") != LUA_TNIL) {
-		const char *name = take_string(L, -1, "mp.sgd: schedule");
-		if (!strcmp(name, schedules[RATE_LINEAR])) {
-			optimizer->schedule = RATE_LINEAR;
-		} else if (strcmp(name, schedules[RATE_CONSTANT])) {
-			Names names = {0};
-			list_add(session->arena, &names, schedules[RATE_CONSTANT]);
-			list_add(session->arena, &names, schedules[RATE_LINEAR]);
-			spec_error(L, "mp.sgd: there is no schedule '%s'%s\nschedules: constant, linear", name, did_you_mean(session, name, &names));
-		}
-	}
-	push_handle(L, HANDLE_OPTIMIZER, optimizer);
+	check_fields(L, 1, what, known);
+	DataDeclaration *data = arena_alloc(session->arena, sizeof *data);
+	data->kind = DATA_TOKENS;
+	data->location = here(L);
+	long context = field_integer(L, 1, what, "context", 1, 0);
+	data->vocabulary = field_integer(L, 1, what, "vocab", 2, 0);
+	if (!context || !data->vocabulary)
+		spec_error(L, "mp.tokens needs %s: mp.tokens { context = 1024, vocab = 50257 }", context ?
+		           "vocab, the number of different tokens" : "context, the tokens of a sample");
+	if (data->vocabulary > INT32_MAX || context > INT32_MAX)
+		spec_error(L, "mp.tokens: %s is too large: tokens are 32-bit numbers", context > INT32_MAX ? "context" : "vocab");
+	InputDeclaration labels = {.name = "labels", .next_tokens = true, .dims = 1, .shape = {context}};
+	InputDeclaration ids = {.name = "tokens", .dims = 1, .shape = {context}};
+	list_add(session->arena, &data->inputs, labels);
+	list_add(session->arena, &data->inputs, ids);
+	push_handle(L, HANDLE_DATA, data);
 	return 1;
 }
 
@@ -159,10 +143,10 @@ static int program(lua_State *L)
 		spec_error(L, "mp.program: forward must be the function that computes the model, not %s", describe(L, -1));
 	lua_setfield(L, LUA_REGISTRYINDEX, "forward");
 	made->name = program_name(L);
-	made->data = handle_field(L, "data", HANDLE_DATA, "mp.idx { … } or mp.tensors { … }");
+	made->data = handle_field(L, "data", HANDLE_DATA, "mp.idx { … }, mp.tensors { … } or mp.tokens { … }");
 	if (!made->data)
 		spec_error(L, "mp.program needs data: what forward reads, such as mp.idx { image = { \"f32\", 784 } }");
-	made->optimizer = handle_field(L, "optimizer", HANDLE_OPTIMIZER, "mp.sgd { … }");
+	made->optimizer = handle_field(L, "optimizer", HANDLE_OPTIMIZER, "mp.sgd { … } or mp.adamw { … }");
 	made->batch = field_integer(L, 1, what, "batch", 1, session->options->batch);
 	if (!made->batch)
 		spec_error(L, "mp.program needs batch: the samples of a step over all devices");
@@ -178,6 +162,6 @@ static int program(lua_State *L)
 
 void open_program(lua_State *L)
 {
-	static const luaL_Reg functions[] = {{"program", program}, {"idx", idx}, {"tensors", tensors}, {"sgd", sgd}, {NULL, NULL}};
+	static const luaL_Reg functions[] = {{"program", program}, {"idx", idx}, {"tensors", tensors}, {"tokens", tokens}, {NULL, NULL}};
 	luaL_setfuncs(L, functions, 0);
 }

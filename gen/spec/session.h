@@ -34,6 +34,7 @@ typedef struct {
 typedef struct {
 	const char *name;
 	bool real;              // of the compute type; else i32
+	bool next_tokens;       // token data: the labels, which are ids of the vocabulary or -1
 	int dims;
 	long shape[MAX_DIMS];
 } InputDeclaration;
@@ -41,6 +42,7 @@ typedef struct {
 typedef struct {
 	DataKind kind;
 	LIST(InputDeclaration) inputs; // sorted by name
+	long vocabulary;        // DATA_TOKENS: ids are below it
 	const Location *location;
 } DataDeclaration;
 
@@ -79,6 +81,7 @@ typedef struct {
 	LIST(Option) declared;  // options, in order of declaration
 	Program *program;
 
+	bool reads_sequence_parallel; // the spec asked whether sequences are split
 	const char *scope;      // path of the open scopes: "h3.attn"; "" outside
 	int open_blocks;        // mp.block calls around the running code
 	bool block_used;        // the last block of the graph has nodes that do work
@@ -143,8 +146,10 @@ void open_handles(lua_State *L);
 
 void open_options(lua_State *L);
 void open_program(lua_State *L);
+void open_optimizers(lua_State *L);      // mp.sgd, mp.adamw
 void open_operations(lua_State *L);
 void open_images(lua_State *L);
+void open_norms(lua_State *L);
 void open_parameters(lua_State *L);
 void open_blocks(lua_State *L);
 void open_tensors(lua_State *L);        // the metatable of tensors; adds nothing to mp

@@ -13,9 +13,10 @@ typedef struct {
 	long batch;                     // 0: the spec's
 	int microbatches;               // 0: the spec's
 	const char *mesh;               // NULL: the spec's
+	bool sequence_parallel;
 } SpecOptions;
 
-typedef enum { DATA_IDX, DATA_TENSORS } DataKind;
+typedef enum { DATA_IDX, DATA_TENSORS, DATA_TOKENS } DataKind;
 
 // A loaded spec.
 typedef struct {
@@ -25,7 +26,9 @@ typedef struct {
 	const Location *mesh_location;  // where the spec says it; NULL: command line
 	const Location *location;       // of mp.program
 	DataKind data;
+	long vocabulary;                // DATA_TOKENS: ids are below it
 	int steps;                      // 0: an epoch
+	bool sequence_parallel;         // asked for, and tp > 1
 	LIST(const char *) sources;     // files read: the spec and the modules under its folder, for the hash
 	LIST(const char *) options;     // "width=1000": every option with its value, in order of declaration
 } Spec;

@@ -9,6 +9,10 @@ return {
   linear = require "nn.linear",
   conv2d = require "nn.conv2d",
   batch_norm2d = require "nn.batch_norm2d",
+  embedding = require "nn.embedding",
+  layer_norm = require "nn.layer_norm",
+  rms_norm = require "nn.rms_norm",
+  residual = require "nn.residual",
   mse = require "nn.mse",
 
   xavier_uniform = inits.xavier_uniform,
@@ -20,6 +24,7 @@ return {
   tanh = mp.tanh,
   sigmoid = mp.sigmoid,
   softmax = mp.softmax,
+  swiglu = mp.swiglu,
   dropout = mp.dropout,
   max_pool2d = mp.max_pool2d,
   avg_pool2d = mp.avg_pool2d,

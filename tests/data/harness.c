@@ -237,6 +237,7 @@ int main(int argc, char **argv)
 	test_data();
 	test_idx();
 	test_loader();
+	test_tokens();
 	test_outputs();
 	if (argc < 2) {
 		char command[128];

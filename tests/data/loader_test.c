@@ -51,7 +51,7 @@ static void read_mesh(struct record *rec, int dp, int tp, int pp, int microbatch
 {
 	struct mp_model m = {.name = "test", .training = true, .axis = {dp, tp, pp}, .batch = BATCH, .microbatches = microbatches,
 		.inputs = inputs, .input_count = 2, .program = program_of};
-	rec->d = (struct mp_dataset){.model = &m, .path = "numbers", .samples = SAMPLES, .columns = columns};
+	rec->d = (struct mp_dataset){.model = &m, .path = "numbers", .samples = SAMPLES, .stride = 1, .columns = columns};
 	rec->wrong = false;
 	memset(rec->label, 0x55, sizeof rec->label);
 	run_ranks(&m, read_steps, rec);
@@ -133,7 +133,7 @@ void test_loader(void)
 {
 	struct mp_model m = {.name = "test", .training = true, .axis = {1, 1, 1}, .batch = BATCH, .microbatches = 1,
 		.inputs = inputs, .input_count = 2, .program = program_of};
-	struct mp_dataset d = {.model = &m, .path = "numbers", .samples = SAMPLES, .columns = columns};
+	struct mp_dataset d = {.model = &m, .path = "numbers", .samples = SAMPLES, .stride = 1, .columns = columns};
 	for (int i = 0; i < SAMPLES; i++) {
 		labels[i] = i;
 		values[2 * i] = (float)i * 2;

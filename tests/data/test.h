@@ -44,6 +44,7 @@ void test_filters(void);
 void test_data(void);
 void test_idx(void);
 void test_loader(void);
+void test_tokens(void);
 void test_outputs(void);
 
 #endif

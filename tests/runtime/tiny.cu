@@ -334,6 +334,6 @@ static const struct mp_program *program(int stage) { return &programs[stage]; }
 #define BUILD "1234567890abcdef"
 #endif
 extern "C" const struct mp_model model = {
-	"tiny", BUILD, MP_F32, TRAINING, {DP, 1, 2}, BATCH, MICROBATCHES, 0, MP_DATA_TENSORS,
+	"tiny", BUILD, MP_F32, TRAINING, {DP, 1, 2}, BATCH, MICROBATCHES, 0, MP_DATA_TENSORS, 0,
 	RATE, inputs, 2, program,
 };

@@ -123,7 +123,7 @@ static inline void fill_labels(Buffer<int> &label, long cols)
 template <class T>
 static void expect(Buffer<T> &got, const std::vector<double> &want, double steps, double size, const char *shape)
 {
-	const double epsilon = sizeof(T) == 4 ? 1.2e-7 : 2.3e-16;
+	const double epsilon = sizeof(T) == 2 ? 4e-3 : sizeof(T) == 4 ? 1.2e-7 : 2.3e-16;
 	group.cases++;
 	got.download();
 	for (long i = 0; i < got.count; i++) {

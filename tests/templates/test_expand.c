@@ -116,10 +116,11 @@ static bool settle(Arena *arena, const char *file, const Text *got, bool write)
 static bool run_case(Arena *arena, const Case *c, bool write)
 {
 	const char *text = read_template(arena, arena_printf(arena, "%s.cu", c->template_name));
-	Binding type = {"real", c->type};
+	Binding types[] = {{"real", c->type}, {"full", c->type}};
+	int count = strstr(text, " full; //@ param") ? 2 : 1;
 	Text kernel = {.arena = arena}, declaration = {.arena = arena};
-	expand_template(&kernel, c->template_name, text, c->name, &type, 1, c->slots, slot_count(c));
-	template_declaration(&declaration, c->template_name, text, c->name, &type, 1, c->slots, slot_count(c));
+	expand_template(&kernel, c->template_name, text, c->name, types, count, c->slots, slot_count(c));
+	template_declaration(&declaration, c->template_name, text, c->name, types, count, c->slots, slot_count(c));
 	bool kernel_ok = settle(arena, arena_printf(arena, "%s.cu", c->name), &kernel, write);
 	return settle(arena, arena_printf(arena, "%s.h", c->name), &declaration, write) && kernel_ok;
 }
@@ -134,6 +135,7 @@ static bool run_build_file(Arena *arena, bool write)
 }
 
 static const Binding float_type[] = {{"real", "float"}, {"imaginary", "float"}};
+static const Binding float_types[] = {{"real", "float"}, {"full", "float"}};
 static const Binding bad_slot[] = {{"nonsense", ""}};
 
 static void wrong_use(Arena *arena, int which)
@@ -195,8 +197,9 @@ static void write_all(Arena *arena, const char *path)
 		const char *text = read_template(arena, entry->d_name);
 		bool rows = strcmp(name, "elementwise_rows") == 0;
 		const Case *c = rows ? &cases[2] : strcmp(name, "elementwise") == 0 ? &cases[3] : &cases[0];
-		expand_template(&source, name, text, name, float_type, 1, c->slots, slot_count(c));
-		template_declaration(&header, name, text, name, float_type, 1, c->slots, slot_count(c));
+		int types = strstr(text, " full; //@ param") ? 2 : 1;
+		expand_template(&source, name, text, name, float_types, types, c->slots, slot_count(c));
+		template_declaration(&header, name, text, name, float_types, types, c->slots, slot_count(c));
 	}
 	closedir(folder);
 	FILE *out = fopen(path, "w");

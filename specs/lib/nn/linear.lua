@@ -2,7 +2,7 @@
 local arguments = require "nn.arguments"
 local inits = require "nn.inits"
 
-local known = { "shard", "bias", "init", "bias_init", "weight" }
+local known = { "shard", "bias", "init", "bias_init", "weight", "bias_decay" }
 
 local function check(name, x, out, options)
   arguments.input("nn.linear", name, x)
@@ -16,7 +16,7 @@ end
 -- x [.., in] -> y [.., out].
 -- options: shard = "column" (W and b split by rows: the output is sharded on its last dim) or "row" (W split by
 -- columns: partial sums are added), bias = true | false | a tensor, weight = a tensor (both: shared with another
--- layer), init, bias_init (default U(-1/sqrt(in), 1/sqrt(in)) for both).
+-- layer), init, bias_init (default U(-1/sqrt(in), 1/sqrt(in)) for both), bias_decay = true | false.
 return function(name, x, out, options)
   options = options or {}
   check(name, x, out, options)
@@ -37,7 +37,7 @@ return function(name, x, out, options)
     if mp.is_tensor(bias) then
       arguments.given("nn.linear", name, "bias", bias, { out })
     else
-      bias = mp.parameter("bias", { out }, options.bias_init or init, { shard = column and 1 or nil })
+      bias = mp.parameter("bias", { out }, options.bias_init or init, { shard = column and 1 or nil, decay = options.bias_decay })
     end
     return mp.add(y, bias)
   end)
