@@ -66,6 +66,15 @@ typedef struct {
 	bool counts_padding;    // an average divides by the whole window, padding included
 } Window;
 
+// A part of a parameter as it lies in files: a tensor of its own, its dims in another order and several written as one.
+typedef struct {
+	const char *name, *tied;        // tied: another name that files may have for it; NULL: none
+	long from[MAX_DIMS], extent[MAX_DIMS]; // the part, in the spec's dims
+	int order[MAX_DIMS];            // the spec's dims from the outermost in files on
+	int dims;                       // of the tensor in files
+	long shape[MAX_DIMS];
+} Piece;
+
 // Rotary position embeddings: the base of the frequencies and, with a factor other than 1, how they are stretched for contexts
 // longer than the original one (Llama 3.1).
 typedef struct {
@@ -83,6 +92,7 @@ typedef struct {
 	int block;              // of its first use: the owner
 	Tensor *working;        // its copy in the compute type, which a step makes first; NULL: none is used
 	Tensor *gradient;       // epilogue: the sum over its uses, reduced
+	LIST(Piece) pieces;     // in files; none: the whole, under its name
 } Parameter;
 
 // An input of the spec, or what the runtime says of each step. `tensor` is produced by an OP_INPUT node in the prologue.

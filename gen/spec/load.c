@@ -131,6 +131,7 @@ Spec *load_spec(Arena *arena, const SpecOptions *options)
 	session->spec->graph = session->graph = new_graph(session);
 	lua_pushcfunction(L, run_forward);
 	call_spec(L, 0, 0);
+	refuse_common_file_names(session);
 	deadline_stop();
 	if (session->spec->sequence_parallel && !session->reads_sequence_parallel)
 		fail(EXIT_USAGE, "--sequence-parallel: the layers of %s do not split sequences\nthose that do ask mp.sequence_parallel", options->file);

@@ -170,6 +170,12 @@ Tensor *take_tensor(lua_State *L, int index, const char *what);
 TensorInfo *tensor_info(Session *session, const Tensor *tensor);
 Graph *graph_of(lua_State *L, const char *what); // an error while forward does not run
 
+// How weights lie in files. (files.c)
+void read_pieces(lua_State *L, Parameter *parameter);   // the list on top of the stack
+void refuse_common_file_names(Session *session);        // after forward ran
+void read_program_files(lua_State *L, int table, Spec *spec);
+const char *read_config(lua_State *L);                  // the table on top of the stack as the text of config.json
+
 // Operations. (operations.c)
 Tensor *take_operand(lua_State *L, int index, const char *what);    // a tensor argument
 // The path of an operation: in the layer of its one operand, or in the open scope.
