@@ -40,7 +40,8 @@ void mp_take_results(struct mp_rank *r)
 static void print_score(const struct mp_rank *r)
 {
 	const struct mp_program *p = r->program;
-	double tokens;
+	double tokens = 0;
+	bool printed = false;
 
 	for (int i = 0; i < p->metric_count; i++) {
 		double mean = mp_sums_mean(r->loop->score, i, &tokens);
@@ -51,8 +52,10 @@ static void print_score(const struct mp_rank *r)
 			printf("%s: %.0f tokens  loss %.9g  perplexity %.6g", r->options->data, tokens, mean, exp(mean));
 		else
 			printf("  %s %.6g", p->metrics[i].name, mean);
+		printed = true;
 	}
-	putchar('\n');
+	if (printed)
+		putchar('\n');
 }
 
 static void finish_output(struct mp_rank *r)

@@ -12,7 +12,7 @@ enum { LEAST_CHUNKS = 128, SUMS = 1 << 20, CHUNK_ROWS = 8 }; // SUMS: elements o
 
 // ---- shapes
 
-static void check_norm(Graph *graph, const Node *node)
+static void check_norm(Graph *graph, Node *node)
 {
 	const Tensor *x = node->in[0];
 	want_real(graph, node, 0);

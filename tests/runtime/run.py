@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs the hand-written program of tiny.cu on the host and checks what users of emitted programs rely on: exit statuses,
+"""Runs the hand-written programs of tiny.cu and text.cu on the host and checks what users of emitted programs rely on: exit statuses,
 messages, logs, launching, stopping, resuming. Usage: run.py [NAME...]; prints "ok NAME" or "FAIL NAME: why"."""
 import json, math, os, pathlib, re, shutil, signal, socket, struct, subprocess, sys, tempfile, time
 
@@ -19,7 +19,7 @@ def environment(**more):
 
 
 def start(program, *arguments, **more):
-    return subprocess.Popen([bin / program, *map(str, arguments)], env=environment(**more), text=True,
+    return subprocess.Popen([bin / program, *map(str, arguments)], env=environment(**more), text=True, errors="replace",
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
@@ -243,6 +243,209 @@ def test_trace(tmp):
 
 def test_not_finite(_):
     expect_failure(run("train1", "--data", "synthetic", "--steps", 9, FAULT="nan:1:3"), 7, "NaN at step 4")
+
+
+# ---- token data
+
+def write_text(path, count=400):
+    path.write_text("".join("abcdefgh"[(i * i // 3 + i) % 8] for i in range(count)))
+    return path
+
+
+def text_model(folder):
+    """Logits of each position of a window, computed here."""
+    tensors = read_tensors(folder / "model.safetensors")
+    rows = {name: [t[1][i:i + 16] for i in range(0, len(t[1]), 16)] for name, t in tensors.items()}
+
+    def logits(window):
+        h = [[a + b for a, b in zip(rows["token.weight"][x], rows["position.weight"][i])] for i, x in enumerate(window)]
+        return [[sum(a * b for a, b in zip(row, out)) for out in rows["head.weight"]] for row in h]
+    return logits
+
+
+def text_loss(logits, ids):
+    """Of every token but the first, in windows of 8."""
+    total = 0
+    for start in range(0, len(ids) - 1, 8):
+        labels = ids[start + 1:start + 9]
+        for row, label in zip(logits(ids[start:start + len(labels)]), labels):
+            total += math.log(sum(map(math.exp, row))) - row[label]
+    return total / (len(ids) - 1)
+
+
+def trained(tmp, steps=60):
+    status, out, err = run("text1", "--data", write_text(tmp / "text"), "--steps", steps, "--save", tmp / "ck")
+    expect(status == 0, err)
+    return tmp / "ck" / ("step_%d" % steps)
+
+
+def score(out):
+    found = re.search(r"(\d+) tokens  loss (\S+)  perplexity (\S+)$", out, re.M)
+    expect(found and abs(math.exp(float(found[2])) - float(found[3])) < 1e-4 * float(found[3]), out)
+    return int(found[1]), float(found[2])
+
+
+def test_text_learns(tmp):
+    """The same tokens on every mesh, in every order."""
+    for order in "random", "shuffled", "file":
+        for program in "text1", "text2":
+            status, out, err = run(program, "--data", write_text(tmp / "text"), "--steps", 60, "--order", order, "--log",
+                                   tmp / program, "--eval", tmp / "text")
+            expect(status == 0 and "tokens/s" in out, out, err)
+        one, two = losses(tmp / "text1"), losses(tmp / "text2")
+        expect(len(one) == 60 and all(abs(a - b) < 1e-5 for a, b in zip(one, two)), order, one, two)
+        expect(one[-1] < 0.5 * one[0], one)
+        for line in log(tmp / "text1")[:-1]:
+            expect(abs(line["tokens_per_s"] * line["step_ms"] / 1000 / 32 - 1) < 1e-4, line)
+        expect("eval_loss" in log(tmp / "text1")[-1])
+
+
+def test_text_resumes(tmp):
+    text = write_text(tmp / "text")
+    run("text1", "--data", text, "--seed", 5, "--steps", 20, "--log", tmp / "whole")
+    run("text1", "--data", text, "--seed", 5, "--steps", 12, "--save", tmp / "ck")
+    for seed, equal in (5, True), (6, False):
+        status, _, err = run("text2", "--data", text, "--seed", seed, "--steps", 20, "--load", tmp / "ck", "--log", tmp / "rest")
+        rest = losses(tmp / "rest")
+        expect(status == 0 and len(rest) == 8, err)
+        expect(all(abs(a - b) < 1e-5 for a, b in zip(rest, losses(tmp / "whole")[12:])) == equal, seed, rest)
+        expect(("--seed 5" in err) != equal, err)
+
+
+def test_text_synthetic(tmp):
+    status, _, err = run("text_ids", "--data", "synthetic", "--steps", 400, "--log", tmp / "log", "--eval", "synthetic")
+    lines = log(tmp / "log")
+    expect(status == 0 and lines[-1]["eval_loss"] < 0.6 * lines[0]["loss"], lines[0], lines[-1], err)
+
+
+def test_text_split(tmp):
+    """The part behind the split: as the evaluation, as a score, and as computed here."""
+    text, folder = write_text(tmp / "text"), trained(tmp)
+    ids = list(text.read_bytes())
+    want = text_loss(text_model(folder), ids[280:])
+    for arguments in (["text1", "--steps", 0, "--log", tmp / "log"], ["text2", "--steps", 0, "--log", tmp / "log"]):
+        status, _, err = run(*arguments, "--data", text, "--split", 0.7, "--load", folder)
+        expect(status == 0 and abs(log(tmp / "log")[0]["eval_loss"] - want) < 1e-4, err, log(tmp / "log"), want)
+    for program in "write1", "write2":
+        status, out, err = run(program, "--data", text, "--split", 0.7, "--load", folder)
+        expect(status == 0, err)
+        tokens, loss = score(out)
+        expect(tokens == 119 and abs(loss - want) < 1e-4, out, want)
+        tokens, loss = score(run(program, "--data", text, "--load", folder)[1])
+        expect(tokens == 399 and abs(loss - text_loss(text_model(folder), ids)) < 1e-4, loss)
+
+
+def test_text_eval_batches(tmp):
+    """The same few batches each time, whatever the seed."""
+    text, folder, found = write_text(tmp / "text"), trained(tmp), set()
+    for seed in 0, 9:
+        for batches in 2, 1000:
+            run("text1", "--data", text, "--split", 0.5, "--load", folder, "--steps", 0, "--seed", seed, "--eval-batches",
+                batches, "--log", tmp / "log")
+            found.add((batches, log(tmp / "log")[0]["eval_loss"]))
+    expect(len(found) == 2 and len({loss for _, loss in found}) == 2, found)
+
+
+def test_text_output(tmp):
+    """Logits of a file, on every mesh."""
+    folder, text = trained(tmp), write_text(tmp / "short", 60)
+    for program in "write1", "write2":
+        status, out, err = run(program, "--data", text, "--load", folder, "--output", tmp / program)
+        expect(status == 0 and "8 samples" in out, out, err)
+        shape, values = read_tensors(tmp / program)["logits"]
+        want = text_model(folder)(list(text.read_bytes())[40:48]) # sample 5
+        expect(shape == [8, 8, 256], shape)
+        expect(all(abs(a - b) < 1e-4 for a, b in zip(values[5 * 8 * 256:6 * 8 * 256], sum(want, []))), program)
+
+
+def text_of(out):
+    """What follows the lines about memory."""
+    return re.sub(r"^memory: .*\n", "", out, flags=re.M)
+
+
+def test_generation_greedy(tmp):
+    """The likeliest token again and again, the window moving on, as computed here."""
+    folder = trained(tmp)
+    logits = text_model(folder)
+    for prompt in "a", "abc", "hgfedcbabcdefgh":
+        ids = list(prompt.encode())
+        while len(ids) < len(prompt) + 20:
+            row = logits(ids[-8:])[-1]
+            ids.append(row.index(max(row)))
+        for program in "write1", "write2":
+            for more in ["--temperature", 0], ["--top-k", 1], ["--temperature", 0, "--samples", 1]:
+                status, out, err = run(program, "--load", folder, "--prompt", prompt, "--tokens", 20, *more)
+                expect(status == 0 and text_of(out) == bytes(ids).decode() + "\n", out, ids, err)
+
+
+def test_generation_samples(tmp):
+    """Any mesh draws the same; samples and seeds differ; --top-k and --temperature keep to the likely."""
+    folder = trained(tmp)
+    base = ["--load", folder, "--prompt", "abc", "--tokens", 40, "--samples", 3]
+    outs = [text_of(run(program, *base)[1]) for program in ("write1", "write2", "write1")]
+    expect(outs[0] == outs[1] == outs[2] != text_of(run("write1", *base, "--seed", 1)[1]), outs)
+    samples = re.split(r"--- sample . of 3 ---\n", outs[0])[1:]
+    expect(len(set(samples)) == 3 and all(x.startswith("abc") and len(x) == 44 for x in samples), outs[0])
+    one = text_of(run("write2", *base[:-1], 1)[1])
+    expect(one == samples[0], one, samples)
+    logits, wrong = text_model(folder), 0
+    for text in re.split(r"--- sample . of 3 ---\n", text_of(run("write2", *base, "--top-k", 2)[1]))[1:]:
+        for i in range(3, 43):
+            row = logits(list(text[max(0, i - 8):i].encode()))[-1]
+            wrong += row[ord(text[i])] < sorted(row)[-2] - 1e-4
+    expect(wrong == 0, wrong)
+    cold, = {text_of(run("write1", *base[:-1], 1, "--temperature", x)[1]) for x in ("0", "0.001")}
+
+
+def test_generation_frequencies(tmp):
+    """Tokens come as often as their probabilities say: 256 positions of one prompt."""
+    folder, seen = trained(tmp, 12), {}
+    for seed in range(40):
+        out = text_of(run("write1", "--load", folder, "--prompt", "a", "--tokens", 1, "--samples", 4, "--seed", seed)[1])
+        for text in re.findall(r"^a(.)$", out, re.M):
+            seen[text] = seen.get(text, 0) + 1
+    row = text_model(folder)([97])[-1]
+    total = sum(map(math.exp, row))
+    chance = {c: math.exp(row[ord(c)]) / total for c in "abcdefgh"}
+    for c in "abcdefgh":
+        spread = math.sqrt(160 * chance[c] * (1 - chance[c]))
+        expect(abs(seen.get(c, 0) - 160 * chance[c]) < 4 * spread + 1, c, seen, chance)
+
+
+def test_generation_prompts(tmp):
+    """Files and ids."""
+    for prompt in b"a", b"ab\ncd":
+        (tmp / "prompt").write_bytes(prompt)
+        status, out, err = run("write1", "--prompt", tmp / "prompt", "--tokens", 1)
+        expect(status == 0 and text_of(out).startswith(prompt.decode()), out, err)
+    (tmp / "ids.bin").write_bytes(struct.pack("<3H", 5, 999, 0))
+    for prompt in tmp / "ids.bin", "5 999 0", "[5, 999, 0]":
+        status, out, err = run("write_ids", "--prompt", prompt, "--tokens", 3)
+        expect(status == 0 and re.match(r"5 999 0( \d+){3} $", text_of(out).rstrip("\n")), out, err)
+    expect_failure(run("write_ids", "--prompt", "5, 1000"), 1, "id 1000 is outside", "1000")
+    expect_failure(run("write_ids", "--prompt", "ROMEO:"), 1, 'no file ROMEO:, and "ROMEO:" is no id', '"15496, 995"')
+    expect_failure(run("write_ids", "--prompt", " , "), 1, "holds no tokens")
+    expect_failure(run("write_ids", "--prompt", tmp / "prompt"), 1, "prompt would be read as bytes")
+
+
+def test_text_mistakes(tmp):
+    text = write_text(tmp / "text")
+    (tmp / "ids.bin").write_bytes(struct.pack("<20H", *range(990, 1010)))
+    expect_failure(run("text_ids", "--data", tmp / "ids.bin"), 1, "ids.bin: token 10 is 1000", "vocabulary is 1000")
+    expect_failure(run("text_ids", "--data", text), 1, "text would be read as bytes")
+    expect_failure(run("text1", "--data", text, "--split", 1), 2, "--split needs a number", "1")
+    expect_failure(run("text1", "--data", text, "--split", 0.01), 1, "text holds 4 tokens before the split")
+    expect_failure(run("text1", "--data", text, "--split", 0.5, "--eval", text), 2, "--split keeps", "--eval")
+    expect_failure(run("text1", "--data", text, "--eval-batches", 2), 2, "--eval-batches needs --eval")
+    expect_failure(run("text1", "--data", text, "--order", "sorted"), 2, "random, shuffled or file")
+    expect_failure(run("text1", "--data", text, "--prompt", "a"), 2, "--prompt is for inference programs")
+    expect_failure(run("train1", "--data", "synthetic", "--split", 0.5), 2, "whose spec declares mp.tokens")
+    expect_failure(run("infer1", "--prompt", "a"), 2, "whose spec declares mp.tokens")
+    expect_failure(run("write1"), 2, "--data is missing", "--prompt")
+    expect_failure(run("write1", "--data", text, "--prompt", "a"), 2, "does not go with --data")
+    expect_failure(run("write1", "--data", text, "--tokens", 2), 2, "--tokens needs --prompt")
+    expect_failure(run("write1", "--prompt", "a", "--samples", 5), 2, "computes 4 at once", "--batch 5")
+    expect_failure(run("write1", "--prompt", "a", "--temperature", -1), 2, "--temperature needs")
 
 
 # ---- launching

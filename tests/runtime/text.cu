@@ -43,9 +43,9 @@ AT_MB(hidden_grad, float, HIDDEN_GRAD, ROWS * WIDTH * 4)
 AT_MB(logits, float, LOGITS, ROWS * VOCABULARY * 4)
 
 static const struct mp_gemm gemms_1[] = {
-	{"head", ROWS, VOCABULARY, WIDTH, MP_NT, MP_NO_EPILOGUE, MP_F32, false, 16},
-	{"head.weight.grad", VOCABULARY, WIDTH, ROWS, MP_TN, MP_NO_EPILOGUE, MP_F32, false, 16},
-	{"head.input.grad", ROWS, WIDTH, VOCABULARY, MP_NN, MP_NO_EPILOGUE, MP_F32, false, 16},
+	{"head", ROWS, VOCABULARY, WIDTH, MP_NT, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
+	{"head.weight.grad", VOCABULARY, WIDTH, ROWS, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
+	{"head.input.grad", ROWS, WIDTH, VOCABULARY, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
 };
 enum { READY = 0, GRAD_READY = 2, SENT = 4, DONE = 6, EVENTS };
 
@@ -234,14 +234,14 @@ static const struct mp_schedule forward_0_schedule = {forward_0_actions, COUNT(f
 static const struct mp_schedule forward_1_schedule = {forward_1_actions, COUNT(forward_1_actions)};
 
 static const struct mp_program programs[] = {
-	{"program_0", ARENA, 0, 0, states_0, 2, inputs + 1, 1, NULL, 0, NULL, 0, NULL, 0, NULL, 0, EVENTS, NULL,
+	{"program_0", ARENA, 0, 0, states_0, 2, inputs + 1, 1, NULL, 0, NULL, 0, NULL, 0, NULL, 0, NULL, 0, EVENTS, NULL,
 	 TRAINING ? train_0_schedule : none, TRAINING ? forward_0_schedule : none, TRAINING ? none : forward_0_schedule},
-	{"program_1", ARENA, 0, 0, states_1, 1, inputs, 1, outputs_1, !TRAINING, metrics_1, 2, gemms_1, 3, NULL, 0, EVENTS, NULL,
+	{"program_1", ARENA, 0, 0, states_1, 1, inputs, 1, outputs_1, !TRAINING, metrics_1, 2, gemms_1, 3, NULL, 0, NULL, 0, EVENTS, NULL,
 	 TRAINING ? train_1_schedule : none, TRAINING ? forward_1_schedule : none, TRAINING ? none : forward_1_schedule},
 };
 static const struct mp_program *program(int stage) { return &programs[stage]; }
 
 extern "C" const struct mp_model model = {
 	"text", "0123456789abcdef", MP_F32, TRAINING, {DP, 1, 2}, BATCH, MICROBATCHES, 0, MP_DATA_TOKENS, VOCABULARY,
-	{5, mp_learning_rate::MP_LR_CONSTANT, 0}, inputs, 2, program,
+	{1, mp_learning_rate::MP_LR_CONSTANT, 0}, inputs, 2, program,
 };

@@ -4,15 +4,16 @@
 
 extern const struct mp_model model;     // devices.c
 
-// Runs one rank. All ranks run the same loop, each on its own device.
+// Runs one rank. All ranks run the same loop, each on its own device: over batches of data or, with --prompt, over the
+// tokens that are generated.
 static int infer(struct mp_rank *r)
 {
 	mp_load(r);
 	while (mp_next_samples(r)) {
 		mp_run(r, &r->program->infer);
-		mp_write(r);
+		mp_take_results(r);
 	}
-	mp_finish_output(r);
+	mp_finish_inference(r);
 	return MP_DONE;
 }
 

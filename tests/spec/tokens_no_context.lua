@@ -1,0 +1,11 @@
+-- Token data without a context.
+local function forward(t)
+  local logits = mp.parameter("logits", { 4, 16, 257 }, mp.normal(0, 0.02))
+  return { loss = mp.cross_entropy(logits, t.labels) }
+end
+
+return mp.program {
+  forward = forward,
+  data = mp.tokens { vocab = 257 },
+  batch = 4, optimizer = mp.sgd { lr = 0.1 },
+}
