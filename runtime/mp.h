@@ -56,19 +56,31 @@ struct mp_init {
 	double a, b;            // CONSTANT: a; UNIFORM: [a, b); NORMAL: mean a, standard deviation b
 };
 
+// How a part of a state lies in files: as a tensor of its own name, with the part's dims in another order, and several
+// of them written as one. What no piece of a state covers is padding: it is zero and in no file.
+struct mp_piece {
+	const char *name;               // in files: "h.0.attn.c_attn.weight"
+	const char *tied;               // another name of the same tensor, which a file may have as well or instead; or NULL
+	long from[MP_DIMS];             // the part: first index and extent in each dim of the state
+	long extent[MP_DIMS];
+	int order[MP_DIMS];             // dims of the state from the outermost in files to the innermost
+	int dims;                       // of the tensor in files, whose elements are those of the part in that order
+	long shape[MP_DIMS];
+};
+
 // One logical tensor of the model's state, and the part of it that a rank of this role stores.
 // A dim that axis shards is split into equal pieces of ceil(shape / size) elements; the last pieces may be
 // partly or wholly padding, which is zero and never leaves the device.
 struct mp_state {
-	const char *name;               // as in files: "fc1.weight"; optimizer state "fc1.weight.momentum"
+	const char *name;               // "fc1.weight"; optimizer state "fc1.weight.momentum"
 	// A BUFFER is part of the model but not trained: "bn1.running_mean". An integer one (i32 here) is I64 in files.
 	enum { MP_PARAMETER, MP_OPTIMIZER, MP_BUFFER } kind;
 	enum mp_type type;
 	int dims;
-	long shape[MP_DIMS];            // logical, as in files
+	long shape[MP_DIMS];            // logical, in the order of the device
 	int axis[MP_DIMS];              // enum mp_axis that shards the dim, or MP_WHOLE
 	size_t offset;                  // bytes from the arena's start; local row-major, padded extents
-	bool channels_last;             // 4 dims [o,i,h,w] that lie as [o,h,w,i] on the device
+	const struct mp_piece *pieces;  int piece_count;     // in files; none: the whole, under its name
 	struct mp_init init;
 	bool owned;                     // this role writes it to checkpoints (a shared parameter has one owner)
 };
@@ -196,6 +208,13 @@ struct mp_learning_rate {
 // "labels", i32 with the context as their only dim; labels are the next tokens.
 enum mp_data { MP_DATA_IDX, MP_DATA_TENSORS, MP_DATA_TOKENS };
 
+// What the spec says of files of weights beside the pieces of each state.
+struct mp_files {
+	const char *prefix;             // that every name in files may have or lack: "transformer."; NULL: none
+	const char *const *ignored;     int ignored_count;   // patterns of names that are no part of the model: "*.attn.bias"
+	const char *config;             // text of config.json beside saved weights; NULL: none
+};
+
 struct mp_model {
 	const char *name;               // of the program: bin/NAME
 	const char *build;              // hash of the emitted sources: all ranks must agree
@@ -209,6 +228,7 @@ struct mp_model {
 	struct mp_learning_rate learning_rate;
 	const struct mp_input *inputs;   int input_count;   // every input of the spec, whichever role reads it
 	const struct mp_program *(*program)(int stage);     // role of a pp coordinate
+	const struct mp_files *files;                       // NULL: nothing is said
 };
 
 // Where a buffer lies in the arena: micro-batch mb uses offset + mb % slots * stride.
@@ -262,6 +282,13 @@ static inline long mp_shard_valid(long extent, int size, int c)
 {
 	long piece = mp_shard_extent(extent, size), left = extent - c * piece;
 	return left < 0 ? 0 : left < piece ? left : piece;
+}
+
+// How many of `classes` coordinate c has, when each has up to `columns` of them; what is left of its columns is padding.
+static inline long mp_shard_classes(long classes, long columns, int c)
+{
+	long left = classes - c * columns;
+	return left < 0 ? 0 : left < columns ? left : columns;
 }
 
 // ---------------------------------------------------------------------------------------------------------

@@ -102,7 +102,7 @@ void mp_load(struct mp_rank *r)
 	check_writable(r);
 	mp_state_init(r, o->seed);
 	if (o->load)
-		mp_checkpoint_load(r, o->load, o->allow_missing);
+		mp_checkpoint_load(r, o->load, o->allow);
 	r->evaluating = !r->model->training;
 	if (!r->model->training)
 		r->step = 0; // batches, not the steps that the weights were trained for
@@ -189,7 +189,7 @@ void mp_save(struct mp_rank *r)
 {
 	if (!r->options->save || r->loop->saved == r->step)
 		return;
-	mp_checkpoint_save(r, r->options->save, r->step, r->options->seed);
+	mp_checkpoint_save(r, r->options->save, r->step, r->options->seed, r->options->max_shard_size);
 	r->loop->saved = r->step;
 	if (r->report)
 		mp_report_note(r->report, "saved %s/step_%ld", r->options->save, r->step);

@@ -38,10 +38,11 @@ const char *elementwise_call(Kernels *kernels, const Role *role, const Step *ste
 // The call of a step's template kernel but for the stream; adds the kernel when it is new. (calls.c)
 // Appends the extents that the kernel of an op on images takes; false: it is another kind of op. (image_calls.c)
 bool add_image_extents(Text *call, const Emit *emit, const Role *role, const Node *node, const char *slot);
+bool add_language_extents(Text *call, const Emit *emit, const Node *node, const char *slot); // the same of language models (language_calls.c)
 // Likewise of norms and other kernels on rows. (row_calls.c)
 bool add_row_extents(Text *call, const Emit *emit, const Node *node, const char *slot);
-// The index in the whole tensor of this device's first element of dim 0 in the micro-batch, times `each`. (image_calls.c)
-const char *first_index(const Emit *emit, const Tensor *x, long each, const char *slot);
+// The index in the whole tensor of this device's first element of a dim in the micro-batch, times `each`. (image_calls.c)
+const char *first_index(const Emit *emit, const Tensor *x, int dim, long each, const char *slot);
 const char *kernel_call(Kernels *kernels, const Role *role, const Function *function, const Step *step, const char *slot);
 
 // The calls of the optimizer's kernels but for the stream; the table of gradients that the norm reads: the tensor's name
@@ -62,6 +63,9 @@ void emit_library_tables(Text *out, const Emit *emit, const Role *role);
 void emit_steps(Text *out, Kernels *kernels, Role *role, const Function *function);      // steps.c
 void emit_program_file(Text *out, Kernels *kernels, const Role *role);                         // program.c
 void emit_tables(Text *out, const Emit *emit, const Role *role);                               // tables.c
+void emit_pieces(Text *out, const Emit *emit, const Role *role);        // the table "pieces" (pieces.c)
+int count_pieces(const Emit *emit, const Node *node);   // rows of a PARAMETER or STATE node in it
+bool emit_file_rules(Text *out, const Emit *emit);      // struct mp_files "files"; false: the spec says nothing
 int emit_inputs(Text *out, const Emit *emit, const Role *role);   // the table "inputs" of a role; NULL: of the whole model; returns its rows
 void emit_memory_header(Text *out, const Emit *emit);                                          // memory_header.c
 void emit_kernels(Text *source, Text *header, const Kernels *kernels);                         // kernels.c

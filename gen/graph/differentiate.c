@@ -35,6 +35,13 @@ static bool is_parameter(const Tensor *t)
 	return t->producer->op == OP_PARAMETER;
 }
 
+// What a gradient is the gradient of: a working copy stands for its parameter.
+static Tensor *differentiated(Tensor *t)
+{
+	Parameter *parameter = parameter_of(t);
+	return parameter ? parameter->tensor : t;
+}
+
 static void find_paths(Differentiation *d, const Tensor *loss, int forward_nodes)
 {
 	Graph *graph = d->graph;
@@ -53,12 +60,12 @@ static void find_paths(Differentiation *d, const Tensor *loss, int forward_nodes
 		for (int k = 0; op_table[node->op].gradient && k < node->ins; k++)
 			depends |= d->wants[node->in[k]->id];
 		for (int k = 0; k < node->outs; k++)
-			d->wants[node->out[k]->id] = depends && d->reaches[node->out[k]->id] && node->out[k]->type == graph->real;
+			d->wants[node->out[k]->id] = depends && d->reaches[node->out[k]->id] && node->out[k]->type != TYPE_I32;
 	}
 	for (int i = 0; i < forward_nodes; i++) {
 		const Node *node = graph->nodes.at[i];
-		for (int k = 0; node->outs && d->wants[node->out[0]->id] && k < node->ins; k++)
-			d->cotangents[node->in[k]->id].users++;
+		for (int k = 0; node->outs && d->wants[node->out[0]->id] && !parameter_of(node->out[0]) && k < node->ins; k++)
+			d->cotangents[differentiated(node->in[k])->id].users++;
 	}
 }
 
@@ -87,6 +94,8 @@ static void close_group(Differentiation *d, Tensor *x)
 static void contribute(Differentiation *d, Tensor *x, Node *user, Tensor *part)
 {
 	Cotangent *c = &d->cotangents[x->id];
+	if (is_parameter(x))
+		part->parameter = x;
 	if (c->group && c->user->block != user->block)
 		close_group(d, x);
 	if (c->group)
@@ -96,10 +105,17 @@ static void contribute(Differentiation *d, Tensor *x, Node *user, Tensor *part)
 	c->user = user;
 }
 
+// A gradient has the type of what it is the gradient of.
+static Tensor *in_type_of(Gradient *g, int i, const Tensor *x)
+{
+	Attributes to = {.typed = true, .type = x->type};
+	return g->din[i]->type == x->type ? g->din[i] : make_backward(g, OP_CAST, part_name(g, i, type_name(x->type)), &g->din[i], 1, &to);
+}
+
 static void visit(Differentiation *d, Node *node)
 {
 	Graph *graph = d->graph;
-	if (!node->outs || !op_table[node->op].gradient || !d->wants[node->out[0]->id])
+	if (!node->outs || !op_table[node->op].gradient || !d->wants[node->out[0]->id] || parameter_of(node->out[0]))
 		return;
 	Tensor *y = node->out[0];
 	close_group(d, y);
@@ -110,7 +126,7 @@ static void visit(Differentiation *d, Node *node)
 		dy->primal = y;
 	Gradient g = {.graph = graph, .node = node, .dout = {dy}};
 	for (int i = 0; i < node->ins; i++) {
-		Tensor *x = node->in[i];
+		Tensor *x = differentiated(node->in[i]);
 		g.wanted[i] = d->wants[x->id];
 		const char *suffix = d->cotangents[x->id].users > 1 ? arena_printf(graph->arena, "grad_from_%s", node->name) : "grad";
 		g.names[i] = arena_printf(graph->arena, "%s.%s", x->name, suffix);
@@ -118,7 +134,7 @@ static void visit(Differentiation *d, Node *node)
 	op_table[node->op].gradient(&g);
 	for (int i = 0; i < node->ins; i++)
 		if (g.wanted[i] && g.din[i])
-			contribute(d, node->in[i], node, g.din[i]);
+			contribute(d, differentiated(node->in[i]), node, in_type_of(&g, i, differentiated(node->in[i])));
 }
 
 // The sum over the blocks that use a parameter, in the order of use; NULL when the loss does not depend on it.
@@ -196,12 +212,23 @@ static const Result *find_loss(const Graph *graph)
 	return NULL;
 }
 
+// Files hold full precision.
+static Tensor *in_full(Graph *graph, Tensor *t)
+{
+	if (t->type != graph->real || t->type == graph->master)
+		return t;
+	Attributes to = {.typed = true, .type = graph->master};
+	Node *node = add_node(graph, OP_CAST, arena_printf(graph->arena, "%s.%s", t->name, type_name(to.type)), t->producer->location, PHASE_FORWARD, &t, 1, &to);
+	node->block = t->producer->block;
+	return node->out[0];
+}
+
 // Metrics and their counts all go where the loss is, so that one rank knows them. What only evaluation needs comes last.
 static void add_sinks(Graph *graph)
 {
 	for (int i = 0; i < graph->results.count; i++)
 		if (graph->results.at[i]->kind == RESULT_OUTPUT && !graph->training)
-			add_sink(graph, OP_OUTPUT, graph->results.at[i], graph->results.at[i]->tensor, graph->results.at[i]->name,
+			add_sink(graph, OP_OUTPUT, graph->results.at[i], in_full(graph, graph->results.at[i]->tensor), graph->results.at[i]->name,
 			         graph->results.at[i]->tensor->producer->block, NULL);
 	for (int evaluation = 0; evaluation < 2 && find_loss(graph) && (graph->training || graph->scores); evaluation++)
 		for (int i = 0; i < graph->results.count; i++) {

@@ -43,6 +43,7 @@ struct Tensor {
 	long shape[MAX_DIMS];   // global, outermost first
 	Node *producer;
 	Tensor *primal;         // of a final cotangent: the tensor that it is the gradient of
+	Tensor *parameter;      // of a part of a parameter's gradient: the parameter
 	bool pinned[PLACED_AXES]; // place[] was fixed by the spec (shard = …, mp.constrain) or by what the tensor is
 	Placement place[PLACED_AXES]; // filled by place_tensors, pinned ones before
 	bool channels_last;     // 4 dims that lie as [N,H,W,C] where the spec and files have [N,C,H,W]
@@ -65,6 +66,15 @@ typedef struct {
 	bool counts_padding;    // an average divides by the whole window, padding included
 } Window;
 
+// A part of a parameter as it lies in files: a tensor of its own, its dims in another order and several written as one.
+typedef struct {
+	const char *name, *tied;        // tied: another name that files may have for it; NULL: none
+	long from[MAX_DIMS], extent[MAX_DIMS]; // the part, in the spec's dims
+	int order[MAX_DIMS];            // the spec's dims from the outermost in files on
+	int dims;                       // of the tensor in files
+	long shape[MAX_DIMS];
+} Piece;
+
 // Rotary position embeddings: the base of the frequencies and, with a factor other than 1, how they are stretched for contexts
 // longer than the original one (Llama 3.1).
 typedef struct {
@@ -80,7 +90,9 @@ typedef struct {
 	bool trained;
 	bool decay;             // weight decay applies
 	int block;              // of its first use: the owner
+	Tensor *working;        // its copy in the compute type, which a step makes first; NULL: none is used
 	Tensor *gradient;       // epilogue: the sum over its uses, reduced
+	LIST(Piece) pieces;     // in files; none: the whole, under its name
 } Parameter;
 
 // An input of the spec, or what the runtime says of each step. `tensor` is produced by an OP_INPUT node in the prologue.
@@ -142,8 +154,11 @@ typedef struct Attributes {
 	double epsilon;         // also of OP_LAYER_NORM, OP_RMS_NORM; chunks: of their gradients
 	bool synchronised;
 	Rotary rotary;          // OP_ROPE
+	long classes;           // of cross-entropy and accuracy: columns from here on are padding; 0: none is. parts: shards of the classes
 	unsigned layer;         // OP_DROPOUT: tells layers apart
 	Tensor *converts;       // conversions: the tensor that this one is in another placement
+	bool typed;             // OP_MATMUL, OP_EXPAND, OP_CAST: the result is of this type
+	Type type;
 	bool in_place;          // collectives: the output is the input's bytes
 	Parameter *parameter;
 	Input *input;
@@ -238,9 +253,10 @@ Parameter *add_buffer(Graph *graph, const char *name, const Location *location, 
 Input *add_input(Graph *graph, const char *name, const Location *location, Type type, int dims, const long *shape);
 
 // Composite operations that the spec room offers as one: they make several nodes. loss/accuracy divide by the
-// number of labels >= 0 of the whole batch, counted in the prologue; *count receives that scalar.
-Tensor *add_cross_entropy(Graph *graph, const char *name, const Location *location, Tensor *logits, Tensor *label, Tensor **count);
-Tensor *add_accuracy(Graph *graph, const char *name, const Location *location, Tensor *logits, Tensor *label, Tensor **count);
+// number of labels >= 0 of the whole batch, counted in the prologue; *count receives that scalar. Logits from column `classes`
+// on are padding, which neither wins nor learns; 0: there is none.
+Tensor *add_cross_entropy(Graph *graph, const char *name, const Location *location, Tensor *logits, Tensor *label, long classes, Tensor **count);
+Tensor *add_accuracy(Graph *graph, const char *name, const Location *location, Tensor *logits, Tensor *label, long classes, Tensor **count);
 
 // y = (x - mean) / sqrt(variance + epsilon) * weight + bias for images x, with the statistics of each group, or, where the
 // graph does not train, the running ones. (batch_norm.c)

@@ -173,7 +173,7 @@ static void make_buffer(const Plan *plan, Role *role, Tensor *t, const Usage *u)
 	const Node *producer = t->producer;
 	bool whole = t->place[AXIS_MICRO].kind == SHARD;
 	int every = whole ? plan->mesh[AXIS_MICRO] : 1;
-	if (producer->op == OP_PARAMETER)
+	if (producer->op == OP_PARAMETER || is_working_copy(producer))
 		append_buffer(plan, role, t, CLASS_PARAMETERS, 1);
 	else if (producer->op == OP_STATE || producer->op == OP_TABLE)
 		append_buffer(plan, role, t, CLASS_OPTIMIZER, 1);

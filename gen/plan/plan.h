@@ -251,6 +251,7 @@ size_t local_bytes(const Plan *plan, const Tensor *t);
 bool is_padded(const Plan *plan, const Tensor *t, int *dim, Axis *axis);   // a sharded dim that does not divide
 Tensor *root_of(Tensor *t);             // through aliases, to the tensor whose bytes it is
 int stage_of(const Plan *plan, const Node *node);
+bool is_working_copy(const Node *node); // of a parameter, in the compute type
 int find_buffer(const Plan *plan, const Role *role, const Tensor *t);
 AttentionSlice attention_slice(const Plan *plan, const Node *node); // of OP_ATTENTION or its gradient (attention.c)
 

@@ -69,9 +69,13 @@ void sequence_prologue(Plan *plan)
 			if (role->nodes[PHASE_PROLOGUE].at[i]->op == OP_INPUT)
 				add_step(plan, function_of(role, FUNCTION_PROLOGUE), role->nodes[PHASE_PROLOGUE].at[i]);
 	}
+	for (int s = 0; s < plan->stages; s++)
+		for (int i = 0; i < plan->roles[s].nodes[PHASE_PROLOGUE].count; i++)
+			if (is_working_copy(plan->roles[s].nodes[PHASE_PROLOGUE].at[i]))
+				add_step(plan, function_of(&plan->roles[s], FUNCTION_PROLOGUE), plan->roles[s].nodes[PHASE_PROLOGUE].at[i]);
 	for (int i = 0; i < plan->graph->nodes.count; i++) {
 		Node *node = plan->graph->nodes.at[i];
-		if (node->phase == PHASE_PROLOGUE && node->op != OP_INPUT && node->op != OP_PARAMETER)
+		if (node->phase == PHASE_PROLOGUE && node->op != OP_INPUT && node->op != OP_PARAMETER && !is_working_copy(node))
 			place_node(plan, FUNCTION_PROLOGUE, node, TRANSFER_PROLOGUE, delivered);
 	}
 	for (int i = 0; i < plan->transfers.count; i++) // what micro-batches of other stages read

@@ -127,10 +127,10 @@ static const void *handle_field(lua_State *L, const char *name, HandleKind kind,
 	return object;
 }
 
-// mp.program { name =, forward =, data =, batch =, microbatches =, mesh =, optimizer =, steps = }
+// mp.program { name =, forward =, data =, batch =, microbatches =, mesh =, optimizer =, steps =, files =, config = }
 static int program(lua_State *L)
 {
-	static const char *const known[] = {"name", "forward", "data", "batch", "microbatches", "mesh", "optimizer", "steps", NULL};
+	static const char *const known[] = {"name", "forward", "data", "batch", "microbatches", "mesh", "optimizer", "steps", "files", "config", NULL};
 	static const char what[] = "mp.program";
 	Session *session = session_of(L);
 	check_fields(L, 1, what, known);
@@ -152,6 +152,10 @@ static int program(lua_State *L)
 		spec_error(L, "mp.program needs batch: the samples of a step over all devices");
 	made->microbatches = (int)field_integer(L, 1, what, "microbatches", 1, 1);
 	made->steps = (int)field_integer(L, 1, what, "steps", 1, 0);
+	if (lua_getfield(L, 1, "files") != LUA_TNIL)
+		read_program_files(L, -1, session->spec);
+	if (lua_getfield(L, 1, "config") != LUA_TNIL)
+		session->spec->config = read_config(L);
 	if (lua_getfield(L, 1, "mesh") == LUA_TNIL)
 		lua_newtable(L);
 	read_mesh(L, lua_gettop(L), made->mesh);

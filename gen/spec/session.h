@@ -81,6 +81,7 @@ typedef struct {
 	LIST(Option) declared;  // options, in order of declaration
 	Program *program;
 
+	bool reads_sequence_parallel; // the spec asked whether sequences are split
 	const char *scope;      // path of the open scopes: "h3.attn"; "" outside
 	int open_blocks;        // mp.block calls around the running code
 	bool block_used;        // the last block of the graph has nodes that do work
@@ -168,6 +169,12 @@ Tensor *to_tensor(lua_State *L, int index);     // NULL when it is something els
 Tensor *take_tensor(lua_State *L, int index, const char *what);
 TensorInfo *tensor_info(Session *session, const Tensor *tensor);
 Graph *graph_of(lua_State *L, const char *what); // an error while forward does not run
+
+// How weights lie in files. (files.c)
+void read_pieces(lua_State *L, Parameter *parameter);   // the list on top of the stack
+void refuse_common_file_names(Session *session);        // after forward ran
+void read_program_files(lua_State *L, int table, Spec *spec);
+const char *read_config(lua_State *L);                  // the table on top of the stack as the text of config.json
 
 // Operations. (operations.c)
 Tensor *take_operand(lua_State *L, int index, const char *what);    // a tensor argument

@@ -42,7 +42,7 @@ def short_plans():
 
 
 def training_words(spec):
-    return ["--data", spec.data, "--seed", 3] + (["--eval", spec.data] if spec.data == FASHION or spec.statistics else [])
+    return ["--data", spec.data, "--seed", 3] + (["--eval", spec.data] if spec.data == FASHION or spec.statistics or spec.ids else [])
 
 
 def check_memory(program, training):
@@ -139,7 +139,8 @@ def inference_data(spec, samples):
     path = WORK / "data" / f"{spec.name}-{samples}.safetensors"
     with locked(path.with_suffix(".lock")):
         random = numpy.random.default_rng(5)
-        tensors = {n: random.random([samples, *shape], "f4") for n, shape in spec.inputs.items()}
+        tensors = {n: random.integers(0, spec.ids, [samples, *shape], "i4") if spec.ids else random.random([samples, *shape], "f4")
+                   for n, shape in spec.inputs.items()}
         safetensors.write(path, tensors)
     return path
 

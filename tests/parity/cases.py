@@ -24,11 +24,13 @@ SPECS = {spec.name: spec for spec in specs.SPECS + [
     specs.Spec("clipped", "tests/equality/adamw.lua", 4, True, FASHION, specs.IMAGE, "optimizer=sgd"),
     specs.Spec("unclipped", "tests/equality/adamw.lua", 4, True, FASHION, specs.IMAGE, "clip=0"),
     specs.Spec("activations", "tests/parity/activations.lua", 1, False, "synthetic", {"x": [16]}),
+    specs.Spec("rows", "tests/parity/rows.lua", 1, True, "synthetic", {"x": [16]}),
     specs.Spec("images", "tests/parity/images.lua", 1, True, "synthetic", {"x": [4, 9, 7], "steps": [4, 9, 7]})]}
 HAS_LR = ("mlp", "column", "row", "pair")       # with an option for it
 TOLERANCE = {"f64": 1e-9, "f32": 1e-5}
 ONE, ALL = (1, 1, 1), (2, 2, 2)
-OTHERS = ["residual_across_cut", "shared_weight", "two_losses", "chains", "uneven", "reuse", "attends", "activations"]
+OTHERS = ["residual_across_cut", "shared_weight", "two_losses", "chains", "uneven", "reuse", "attends", "activations",
+          "rows"]
 
 
 def import_models():
@@ -155,10 +157,10 @@ def cases(long):
     images = [("images", ONE, 1), ("images", (2, 1, 1), 2), ("images", (1, 2, 1), 1), ("images", (1, 3, 1), 2)]
     momentums = [("momentum", ONE, 2), ("momentum", ALL, 4)]
     adamws = [("adamw", ONE, 2), ("adamw", ALL, 4), ("adamw", (1, 3, 1), 1), ("clipped", ONE, 2), ("clipped", (1, 2, 2), 2),
-              ("unclipped", ONE, 1)]
+               ("unclipped", ONE, 1)]
     trained = mlps + momentums + [("pair", (1, 2, 1), 2)] + others + adamws
     short = [("two_losses", ONE, 2), ("pair", (1, 4, 1), 1), *mlps, *momentums, adamws[0]]
-    found = [("gradients", gradients, row) for row in mlps + columns + others + images]
+    found = [("gradients", gradients, row) for row in mlps + columns + others + images + [("rows", (2, 1, 1), 2)]]
     found += [("training", training, (*row, "f64")) for row in trained]
     found += [("training", training, (*row, "f32")) for row in (trained if long else short)]
     found += [("inference", inference, (*row, "f64")) for row in mlps + columns + others + images]

@@ -152,6 +152,46 @@ def images(w, t):
     return sum((y * y).mean() for y in outputs.values()), outputs
 
 
+def rms_norm(x, weight, eps):
+    return x * torch.rsqrt((x * x).mean(-1, keepdim=True) + eps) * weight
+
+
+def rope(qkv, theta, scaling=None):
+    """As Hugging Face's models do it, for all heads of a group but the last; positions are those of the first dim."""
+    size = qkv.shape[-1]
+    frequency = 1.0 / theta ** (torch.arange(0, size, 2, dtype=torch.float64) / size)
+    if scaling:
+        factor, low, high, original = scaling
+        wave = 2 * math.pi / frequency
+        smooth = (original / wave - low) / (high - low)
+        stretched = torch.where(wave > original / low, frequency / factor, frequency)
+        between = (1 - smooth) * frequency / factor + smooth * frequency
+        frequency = torch.where((wave >= original / high) & (wave <= original / low), between, stretched)
+    angle = torch.outer(torch.arange(len(qkv), dtype=torch.float64), frequency)
+    angle = torch.cat((angle, angle), -1)[:, None, None, None]
+    x = qkv[..., :-1, :]
+    half = torch.cat((-x[..., size // 2:], x[..., :size // 2]), -1)
+    return torch.cat((x * angle.cos().to(x) + half * angle.sin().to(x), qkv[..., -1:, :]), -2)
+
+
+def rows(w, t):
+    x = t["x"] * w["gain"]
+    qkv = torch.einsum("tp,ghdpi,bi->tbghd", w["positions"], w["heads"], x)
+    up = torch.einsum("hoi,bi->bho", w["up"], x)
+    outputs = {
+        "layer_norm": F.layer_norm(x, [16], w["layer_norm.weight"], w["layer_norm.bias"]),
+        "no_bias": F.layer_norm(x, [16], w["no_bias.weight"], eps=0.1),
+        "far": F.layer_norm(x + 10, [16], w["far.weight"], w["far.bias"], 1e-6),
+        "rms_norm": rms_norm(x, w["rms_norm.weight"], 1e-5),
+        "rms_eps": rms_norm(x, w["rms_eps.weight"], 0.5),
+        "swiglu": F.silu(up[:, 0]) * up[:, 1],
+    }
+    loss = sum(F.mse_loss(y, t["y"]) for y in outputs.values())
+    outputs["rope"] = (rope(qkv, 10000) * qkv).sum(0)
+    outputs["stretched"] = (rope(qkv, 50, (4, 1, 3, 32)) * qkv).sum(0)
+    return loss + outputs["rope"].tanh().mean() + outputs["stretched"].tanh().mean(), outputs
+
+
 class Model:
     """shapes: of a sample of each input, or the number of classes of a label; the rest is what the spec's optimizer
     says: lr, momentum, decay (not of the parameters no_decay), linear decay of the learning rate, or a cosine, down to
@@ -204,5 +244,7 @@ MODELS = {
                        adamw=(0.9, 0.95, 1e-6)),
     "attends": Model(attends, {"x": [12], "y": [12]}, 0.05, momentum=0.5),
     "activations": Model(activations, {"x": [16], "y": [16]}, 0.5),
+    "rows": Model(rows, {"x": [16], "y": [16]}, 0.1, decay=0.01, no_decay=(
+        "layer_norm.weight", "layer_norm.bias", "no_bias.weight", "far.weight", "far.bias", "rms_norm.weight", "rms_eps.weight")),
     "images": Model(images, {"x": [4, 9, 7], "steps": [4, 9, 7]}, 0.1),
 }

@@ -5,11 +5,12 @@
 #include "cases_optimizer.h"
 #include "cases_statistics.h"
 #include "cases_dropout.h"
+#include "cases_tokens.h"
 #include "cases_blocks.h"
 
 static void test_type(const char *type)
 {
-	static char names[24][40];
+	static char names[40][40];
 	int count = 0;
 	auto start = [&](const char *what) {
 		snprintf(names[count], sizeof names[count], "%s %s", type, what);
@@ -53,6 +54,10 @@ static void test_type(const char *type)
 	test_normalize_sums();
 	start("dropout");
 	test_dropout();
+	start("transpose");
+	test_transpose();
+	start("embedding");
+	test_embedding();
 #ifdef __CUDACC__
 	start("block sizes");
 	test_block_sizes();
