@@ -19,7 +19,9 @@ static const char usage[] =
 	"      --batch N            samples a step over all devices\n"
 	"      --microbatches N     for each replica: a micro-batch holds batch / (dp * microbatches) samples\n"
 	"      --schedule NAME      1F1B (default) or GPipe\n"
-	"      --dtype TYPE         f32 (default), tf32 (f32 with TF32 matrix products), f64 (host build only)\n"
+	"      --sequence-parallel  between tensor-parallel layers, tp splits the positions of a sequence\n"
+	"      --dtype TYPE         f32 (default), tf32 (f32 with TF32 matrix products), bf16 (with f32 master weights),\n"
+	"                           f64 (host build only)\n"
 	"      --mode MODE          train (default) or infer\n"
 	"      --explain[=json]     print the plan, write nothing\n"
 	"      --check              exit 5 with a diff when DIR is not what would be emitted now\n"
@@ -74,9 +76,8 @@ static void choose_dtype(Options *options, const char *text)
 {
 	static const char *const names[] = {"f32", "tf32", "f64", "bf16"};
 	int type = choice("dtype", text, names, 4);
-	if (type == 3)
-		not_built("dtype", text, "f32, tf32 and f64 work");
-	options->spec.real = type == 2 ? TYPE_F64 : TYPE_F32;
+	static const Type types[] = {TYPE_F32, TYPE_F32, TYPE_F64, TYPE_BF16};
+	options->spec.real = types[type];
 	options->tf32 = type == 1;
 }
 
@@ -96,7 +97,6 @@ static void choose_later(int option, const char *value)
 	static const struct { int option; const char *name, *harmless, *works; } later[] = {
 		{OPT_ZERO, "zero", "0", "--zero 0 works"}, {OPT_RECOMPUTE, "recompute", "none", "--recompute none works"},
 		{OPT_OFFLOAD, "offload", "none", "--offload none works"},
-		{OPT_SEQUENCE_PARALLEL, "sequence-parallel", NULL, "tensor parallelism without it works"},
 		{OPT_DEVICES, "devices", NULL, "name the mesh: --mesh dp=2,tp=2,pp=2"}};
 	for (size_t i = 0; i < sizeof later / sizeof *later; i++)
 		if (later[i].option == option && !(value && later[i].harmless && !strcmp(value, later[i].harmless)))
@@ -119,6 +119,7 @@ static void apply(Arena *arena, Options *options, int option, const char *value)
 	case OPT_BATCH: options->spec.batch = positive("batch", value); break;
 	case OPT_MICROBATCHES: options->spec.microbatches = (int)positive("microbatches", value); break;
 	case OPT_SCHEDULE: choose_schedule(options, value); break;
+	case OPT_SEQUENCE_PARALLEL: options->spec.sequence_parallel = true; break;
 	case OPT_DTYPE: choose_dtype(options, value); break;
 	case OPT_MODE: options->spec.training = choice("mode", value, modes, 2) == 0; break;
 	case OPT_EXPLAIN:
@@ -202,6 +203,8 @@ const char *describe_options(Arena *arena, const Spec *spec, const Plan *plan)
 	text_add(&text, "mesh dp=%d,tp=%d,pp=%d batch %ld microbatches %d schedule %s dtype %s mode %s", plan->mesh[AXIS_DP], plan->mesh[AXIS_TP],
 	         plan->mesh[AXIS_PP], plan->graph->batch, plan->mesh[AXIS_MICRO], plan->schedule == SCHEDULE_GPIPE ? "GPipe" : "1F1B",
 	         plan->tf32 ? "tf32" : type_name(plan->graph->real), plan->graph->training ? "train" : "infer");
+	if (spec->sequence_parallel)
+		text_add(&text, " sequence-parallel");
 	for (int i = 0; i < spec->options.count; i++)
 		text_add(&text, " -D %s", spec->options.at[i]);
 	return text.at;

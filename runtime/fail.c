@@ -104,5 +104,5 @@ void *mp_allocate(size_t bytes)
 
 size_t mp_type_bytes(enum mp_type type)
 {
-	return type == MP_F64 ? 8 : 4;
+	return type == MP_F64 ? 8 : type == MP_BF16 ? 2 : 4;
 }

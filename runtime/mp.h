@@ -191,13 +191,17 @@ struct mp_program {
 	int event_count;
 	void (*load_kernels)(void);     // makes the device hold every kernel of kernels.cu
 	struct mp_schedule train, evaluate, infer;          // those the mode has; others have count 0
+	const void *constant;                               // data that kernels read, copied into the arena at start; NULL: none
+	size_t constant_offset, constant_bytes;
 };
 
-// Learning rate of step s (from 0) of n: base * factor(s/n); warm-up steps rise linearly to base.
+// Learning rate of step s (from 0) of n: warm-up steps rise linearly to base, then it stays there, or falls from base to
+// `least`, which step n would have: linearly or along half a cosine.
 struct mp_learning_rate {
 	double base;
-	enum { MP_LR_CONSTANT, MP_LR_LINEAR } kind;         // LINEAR falls to 0 at the last step
+	enum { MP_LR_CONSTANT, MP_LR_LINEAR, MP_LR_COSINE } kind;
 	int warmup;
+	double least;
 };
 
 // What the spec declared; --data may name a safetensors file for any of them. Token data have the inputs "tokens" and
@@ -245,7 +249,8 @@ struct mp_rank {
 	cudaEvent_t *event;                                 // program->event_count of them, timing disabled
 	bool evaluating;        // and in inference: nothing is drawn at random, running statistics normalise
 	void **input;           // pinned, one for each program input: this step's samples, all micro-batches
-	void *learning_rate;    // pinned scalar of the model's type: this step's learning rate
+	void *learning_rate;    // pinned scalar, f64 in a model of f64, else f32: this step's learning rate
+	int32_t *step_number;   // pinned scalar: this step, from 1, of which Adam's bias correction is a function
 	int32_t *random_key;    // pinned: low and high word of --seed, this step (from 0), 0: what dropout draws from
 	void **output;          // pinned, one for each program output
 	void *metrics;          // pinned, metric_count scalars of the model's type
@@ -277,6 +282,13 @@ static inline long mp_shard_valid(long extent, int size, int c)
 {
 	long piece = mp_shard_extent(extent, size), left = extent - c * piece;
 	return left < 0 ? 0 : left < piece ? left : piece;
+}
+
+// How many of `classes` coordinate c has, when each has up to `columns` of them; what is left of its columns is padding.
+static inline long mp_shard_classes(long classes, long columns, int c)
+{
+	long left = classes - c * columns;
+	return left < 0 ? 0 : left < columns ? left : columns;
 }
 
 // ---------------------------------------------------------------------------------------------------------

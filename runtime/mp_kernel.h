@@ -209,14 +209,14 @@ template <class real, class Term> MP_DEVICE long mp_argmax_over(long n, Term ter
 }
 
 // Sums down `width` <= tile adjacent columns of n rows that are `stride` elements apart, by the whole block;
-// done(column, sum) is called by one thread for each column.
-template <int tile, class real, class Done>
+// done(column, sum) is called by one thread for each column; sums are of the type full.
+template <int tile, class full, class real, class Done>
 MP_DEVICE void mp_column_sums(const real *__restrict__ x, long n, long stride, int width, Done done)
 {
-	__shared__ real of_warp[32][tile];
+	__shared__ full of_warp[32][tile];
 	int column = threadIdx.x % tile;
-	real sum = mp_strided_sum<real>(threadIdx.x / tile, blockDim.x / tile, column < width ? n : 0,
-		[=](long row) { return x[row * stride + column]; });
+	full sum = mp_strided_sum<full>(threadIdx.x / tile, blockDim.x / tile, column < width ? n : 0,
+		[=](long row) { return (full)x[row * stride + column]; });
 	for (int offset = tile; offset < 32; offset *= 2)
 		sum += __shfl_xor_sync(~0u, sum, offset);
 	if (threadIdx.x % 32 < tile)
@@ -382,12 +382,12 @@ template <class real, class Term> MP_DEVICE long mp_argmax_over(long n, Term ter
 }
 
 // Rows are added in groups of 64, then the groups: rounding errors grow with n / 64 + 64 instead of n.
-template <int tile, class real, class Done>
+template <int tile, class full, class real, class Done>
 MP_DEVICE void mp_column_sums(const real *__restrict__ x, long n, long stride, int width, Done done)
 {
-	real sum[tile] = {};
+	full sum[tile] = {};
 	for (long first = 0; first < n; first += 64) {
-		real part[tile] = {};
+		full part[tile] = {};
 		for (long row = first; row < n && row < first + 64; row++)
 			for (int column = 0; column < width; column++)
 				part[column] += x[row * stride + column];

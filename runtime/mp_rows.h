@@ -20,8 +20,9 @@ template <int n> struct mp_width {
 
 #ifdef __CUDACC__
 
-enum { MP_TOGETHER = 4 }; // rows that a block reads at once, so that few blocks keep the memory busy
+enum { MP_TOGETHER = 2 }; // rows that a block reads at once, so that few blocks keep the memory busy
 
+#define MP_BIG_BLOCKS __launch_bounds__(1024) // before a kernel that may be launched with as many threads
 #define MP_STRIP(real) MP_WIDE(real)
 #define MP_PANEL(real) MP_WIDE(real)
 #define MP_NARROW_PANEL 1
@@ -77,6 +78,7 @@ template <int width, class full, int n, class Add> MP_DEVICE void mp_sum_strips(
 
 enum { MP_TOGETHER = 1 };
 
+#define MP_BIG_BLOCKS
 #define MP_STRIP(real) 1
 #define MP_PANEL(real) 4096
 #define MP_NARROW_PANEL 4096

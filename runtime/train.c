@@ -8,6 +8,7 @@
 #include "mp_run.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -19,9 +20,12 @@ double mp_learning_rate_at(const struct mp_learning_rate *rate, long step, long 
 {
 	if (step < rate->warmup)
 		return rate->base * (double)(step + 1) / rate->warmup;
-	if (rate->kind == MP_LR_LINEAR && steps > rate->warmup)
-		return rate->base * (double)(steps - step) / (double)(steps - rate->warmup);
-	return rate->base;
+	if (rate->kind == MP_LR_CONSTANT || steps <= rate->warmup)
+		return rate->base;
+	double left = (double)(steps - step) / (double)(steps - rate->warmup);
+	if (rate->kind == MP_LR_COSINE)
+		left = 0.5 - 0.5 * cos(acos(-1) * left);
+	return rate->least + (rate->base - rate->least) * left;
 }
 
 static long steps_to_run(const struct mp_rank *r)
@@ -126,6 +130,7 @@ static void set_learning_rate(struct mp_rank *r)
 		*(double *)r->learning_rate = rate;
 	else
 		*(float *)r->learning_rate = (float)rate;
+	*r->step_number = (int32_t)r->step + 1;
 }
 
 void mp_next_batch(struct mp_rank *r)

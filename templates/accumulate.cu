@@ -7,7 +7,7 @@ static __global__ void tmpl_accumulate_kernel(real *__restrict__ y, const real *
 {
 	MP_UNROLL
 	for (long i = mp_first(); i < n; i += mp_stride())
-		y[i] = first ? x[i] : y[i] + x[i];
+		y[i] = first ? x[i] : real(y[i] + x[i]);
 }
 
 // y: real[n] = first ? x : y + x

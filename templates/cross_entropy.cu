@@ -3,26 +3,28 @@
 #include "mp_kernel.h"
 
 typedef float real; //@ param
+typedef float full; //@ param
 
-static __global__ void tmpl_cross_entropy_kernel(real *__restrict__ nll, real *__restrict__ lse,
+static __global__ void tmpl_cross_entropy_kernel(full *__restrict__ nll, full *__restrict__ lse,
 		const real *__restrict__ logits, const int *__restrict__ label,
-		long rows, long cols)
+		long rows, long cols, long classes)
 {
 	for (long row = blockIdx.x; row < rows; row += gridDim.x) {
 		const real *from = logits + row * cols;
-		real largest, sum = mp_sum_exp_over<real>(cols, [=](long c) { return from[c]; }, &largest);
+		full largest, sum = mp_sum_exp_over<full>(classes, [=](long c) { return (full)from[c]; }, &largest);
 		if (threadIdx.x == 0) {
 			lse[row] = largest + mp_log(sum);
-			nll[row] = label[row] < 0 ? 0 : lse[row] - from[label[row]];
+			nll[row] = label[row] < 0 ? 0 : lse[row] - (full)from[label[row]];
 		}
 	}
 }
 
-// nll: real[rows] = lse - logits[row, label], 0 where label < 0
-// lse: real[rows] = log(sum of exp(logits) over the row); logits: real[rows, cols]; label: int[rows], < cols
-void tmpl_cross_entropy(real *nll, real *lse, const real *logits, const int *label, long rows, long cols,
+// nll: full[rows] = lse - logits[row, label], 0 where label < 0
+// lse: full[rows] = log(sum of exp(logits) over the row's first `classes`); logits: real[rows, cols]; label: int[rows],
+// < classes <= cols
+void tmpl_cross_entropy(full *nll, full *lse, const real *logits, const int *label, long rows, long cols, long classes,
 		cudaStream_t stream)
 {
 	MP_LAUNCH(tmpl_cross_entropy_kernel, mp_row_blocks(rows), mp_row_threads(cols), stream,
-			nll, lse, logits, label, rows, cols);
+			nll, lse, logits, label, rows, cols, classes);
 }

@@ -4,6 +4,7 @@
 #include "mp_kernel.h"
 
 typedef float real; //@ param
+typedef float full; //@ param
 
 // What decides about elements 4 * block and following: word[k][j] about element 4 * (block + j) + k, for j < n.
 MP_DEVICE void tmpl_dropout_words(uint32_t word[4][MP_PHILOX_STRIP], uint64_t block, const uint32_t key[4], int n)
@@ -20,7 +21,7 @@ MP_DEVICE void tmpl_dropout_words(uint32_t word[4][MP_PHILOX_STRIP], uint64_t bl
 // Elements of whole blocks, numbered from 4 * block on. They are loaded and stored `width` at once, a divisor of 4.
 template <int width>
 MP_DEVICE void tmpl_dropout_blocks(real *__restrict__ y, const real *__restrict__ x, const uint32_t key[4], uint64_t block,
-		int n, uint32_t threshold, real scale)
+		int n, uint32_t threshold, full scale)
 {
 	uint32_t word[4][MP_PHILOX_STRIP];
 	tmpl_dropout_words(word, block, key, n);
@@ -29,8 +30,8 @@ MP_DEVICE void tmpl_dropout_blocks(real *__restrict__ y, const real *__restrict_
 			const auto from = mp_load<width>(x + 4 * j + k);
 			real to[width];
 			for (int e = 0; e < width; e++) {
-				const real kept = from[e] * scale;
-				to[e] = word[k + e][j] >> 8 >= threshold ? kept : 0;
+				const full kept = (full)from[e] * scale;
+				to[e] = word[k + e][j] >> 8 >= threshold ? kept : (full)0;
 			}
 			mp_store<width>(y + 4 * j + k, to, width);
 		}
@@ -39,7 +40,7 @@ MP_DEVICE void tmpl_dropout_blocks(real *__restrict__ y, const real *__restrict_
 // A row's elements have adjacent numbers, from `first` on.
 template <int width>
 MP_DEVICE void tmpl_dropout_row(real *__restrict__ y, const real *__restrict__ x, const uint32_t key[4], uint64_t first,
-		long columns, uint32_t threshold, real scale, int lanes)
+		long columns, uint32_t threshold, full scale, int lanes)
 {
 	const long before = (long)(-first % 4), head = before < columns ? before : columns, blocks = (columns - head) / 4;
 	const uint64_t block = (first + head) / 4;
@@ -55,19 +56,19 @@ MP_DEVICE void tmpl_dropout_row(real *__restrict__ y, const real *__restrict__ x
 		uint32_t word[4][MP_PHILOX_STRIP];
 		tmpl_dropout_words(word, number / 4, key, 1);
 		const uint32_t low = number & 1 ? word[1][0] : word[0][0], high = number & 1 ? word[3][0] : word[2][0];
-		y[at] = (number & 2 ? high : low) >> 8 >= threshold ? x[at] * scale : 0;
+		y[at] = (number & 2 ? high : low) >> 8 >= threshold ? (full)x[at] * scale : (full)0;
 	}
 }
 
 static __global__ void tmpl_dropout_kernel(real *__restrict__ y, const real *__restrict__ x, const int *__restrict__ key,
-		long rows, long columns, uint64_t first, uint64_t row_numbers, unsigned layer, uint32_t threshold,
-		real scale, int lanes, bool wide)
+		long outer, long extent, long columns, uint64_t first, uint64_t outer_numbers, uint64_t numbers, unsigned layer,
+		uint32_t threshold, full scale, int lanes, bool wide)
 {
 	const uint32_t words[4] = {(uint32_t)key[0] ^ layer, (uint32_t)key[1], (uint32_t)key[2], (uint32_t)key[3]};
-	for (long row = mp_row_first(lanes); row < rows; row += mp_row_stride(lanes)) {
+	for (long row = mp_row_first(lanes); row < outer * extent; row += mp_row_stride(lanes)) {
 		const real *from = x + row * columns;
 		real *to = y + row * columns;
-		const uint64_t number = first + row * row_numbers;
+		const uint64_t number = first + row / extent * outer_numbers + row % extent * numbers;
 		if (wide)
 			tmpl_dropout_row<(MP_WIDE(real) < 4 ? MP_WIDE(real) : 4)>(to, from, words, number, columns, threshold, scale, lanes);
 		else
@@ -82,25 +83,31 @@ static __global__ void tmpl_dropout_copy_kernel(real *__restrict__ y, const real
 		y[i] = x[i];
 }
 
-// y: real[outer, extent, inner] = x times 1 / (1 - rate) where a random number in [0, 1) is at least rate, else 0;
+// y: real[outer, extent, columns] = x times 1 / (1 - rate) where a random number in [0, 1) is at least rate, else 0;
 // evaluating: x
-// Element (o, e, i) has the number ((first_outer + o) * whole_extent + first + e) * inner + i of the whole tensor. It
-// draws word number % 4 of Philox 4x32-10 with key {key[0] ^ layer, key[1]} and counter {number / 4 low, high, key[2],
-// key[3]}, of which the upper 24 bits count. key: int[4]
-void tmpl_dropout(real *y, const real *x, const int *key, long outer, long extent, long inner, long whole_extent,
-		long first_outer, long first, unsigned layer, real rate, bool evaluating, cudaStream_t stream)
+// Element (o, e, c) has the number first + o * outer_numbers + e * numbers + c of the whole tensor. It draws word
+// number % 4 of Philox 4x32-10 with key {key[0] ^ layer, key[1]} and counter {number / 4 low, high, key[2], key[3]}, of
+// which the upper 24 bits count. key: int[4]
+void tmpl_dropout(real *y, const real *x, const int *key, long outer, long extent, long columns, long first,
+		long outer_numbers, long numbers, unsigned layer, full rate, bool evaluating, cudaStream_t stream)
 {
-	const bool one_row = extent == whole_extent || outer == 1;
-	const long rows = one_row ? 1 : outer, columns = outer * extent * inner / (rows < 1 ? 1 : rows);
-	const uint64_t number = ((uint64_t)first_outer * whole_extent + first) * inner;
-	const uint64_t row_numbers = one_row ? 0 : (uint64_t)whole_extent * inner;
-	const uint64_t step = rows > 1 ? columns : 0;
-	const bool wide = mp_wide<real>(step, y, x) && (number | row_numbers | step) % 4 == 0;
+	const long n = outer * extent * columns;
+	for (int level = 0; level < 2; level++) { // rows that lie one behind the other in the whole tensor are one
+		if (extent == 1 || numbers == columns) {
+			columns *= extent;
+			extent = outer;
+			numbers = outer_numbers;
+			outer = 1;
+			outer_numbers = 0;
+		}
+	}
+	const uint64_t step = outer * extent > 1 ? columns : 0;
+	const bool wide = mp_wide<real>(step, y, x) && ((uint64_t)first | outer_numbers | numbers | step) % 4 == 0;
 	const int lanes = mp_lanes((columns + 3) / 4);
 	if (evaluating)
-		MP_LAUNCH(tmpl_dropout_copy_kernel, mp_blocks(outer * extent * inner), MP_THREADS, stream,
-				y, x, outer * extent * inner);
+		MP_LAUNCH(tmpl_dropout_copy_kernel, mp_blocks(n), MP_THREADS, stream, y, x, n);
 	else
-		MP_LAUNCH(tmpl_dropout_kernel, mp_matrix_blocks(rows, lanes), MP_THREADS, stream, y, x, key, rows, columns,
-				number, row_numbers, layer, (uint32_t)ceil((double)rate * 16777216), 1 / (1 - rate), lanes, wide);
+		MP_LAUNCH(tmpl_dropout_kernel, mp_matrix_blocks(outer * extent, lanes), MP_THREADS, stream, y, x, key, outer, extent,
+				columns, (uint64_t)first, (uint64_t)outer_numbers, (uint64_t)numbers, layer,
+				(uint32_t)ceil((double)rate * 16777216), 1 / (1 - rate), lanes, wide);
 }

@@ -42,7 +42,7 @@ template <int strip, int width> MP_DEVICE void tmpl_rms_norm_grad_chunk(real *__
 			if (elements == 0)
 				continue;
 			const auto weight = mp_load<width>(w + c);
-			for (int r = 0; r < count; r++) {
+			for (int r = 0; r < MP_TOGETHER && r < count; r++) {
 				const long at = (row + r) * cols + c;
 				const auto slope = mp_load<width>(dy + at);
 				const auto value = mp_load<width>(x + at);
@@ -60,7 +60,7 @@ template <int strip, int width> MP_DEVICE void tmpl_rms_norm_grad_chunk(real *__
 	}
 }
 
-static __global__ void tmpl_rms_norm_grad_kernel(real *__restrict__ dx, full *__restrict__ weight_sums,
+static MP_BIG_BLOCKS __global__ void tmpl_rms_norm_grad_kernel(real *__restrict__ dx, full *__restrict__ weight_sums,
 		const real *__restrict__ dy, const real *__restrict__ x, const full *__restrict__ rstd, const full *__restrict__ w,
 		long rows, long cols, long chunks, bool wide)
 {

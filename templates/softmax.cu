@@ -4,15 +4,16 @@
 #include "mp_kernel.h"
 
 typedef float real; //@ param
+typedef float full; //@ param
 
 static __global__ void tmpl_softmax_kernel(real *__restrict__ y, const real *__restrict__ x, long rows, long cols)
 {
 	for (long row = blockIdx.x; row < rows; row += gridDim.x) {
 		const real *__restrict__ from = x + row * cols;
 		real *__restrict__ to = y + row * cols;
-		real largest, sum = mp_sum_exp_over<real>(cols, [=](long c) { return from[c]; }, &largest);
+		full largest, sum = mp_sum_exp_over<full>(cols, [=](long c) { return (full)from[c]; }, &largest);
 		for (long c = threadIdx.x; c < cols; c += blockDim.x)
-			to[c] = mp_exp(from[c] - largest) / sum;
+			to[c] = mp_exp((full)from[c] - largest) / sum;
 	}
 }
 

@@ -2,6 +2,7 @@
 #include "mp_kernel.h"
 
 typedef float real; //@ param
+typedef float full; //@ param
 
 static __global__ void tmpl_softmax_grad_kernel(real *__restrict__ dx, const real *__restrict__ dy,
 		const real *__restrict__ y, long rows, long cols)
@@ -9,9 +10,9 @@ static __global__ void tmpl_softmax_grad_kernel(real *__restrict__ dx, const rea
 	for (long row = blockIdx.x; row < rows; row += gridDim.x) {
 		const real *__restrict__ dy_row = dy + row * cols, *__restrict__ y_row = y + row * cols;
 		real *__restrict__ to = dx + row * cols;
-		real dot = mp_sum_over<real>(cols, [=](long c) { return dy_row[c] * y_row[c]; });
+		full dot = mp_sum_over<full>(cols, [=](long c) { return (full)dy_row[c] * (full)y_row[c]; });
 		for (long c = threadIdx.x; c < cols; c += blockDim.x)
-			to[c] = y_row[c] * (dy_row[c] - dot);
+			to[c] = (full)y_row[c] * ((full)dy_row[c] - dot);
 	}
 }
 

@@ -31,7 +31,7 @@ static void add_sum(Text *call, const Emit *emit, const Node *node, const char *
 	const Tensor *x = node->in[0];
 	const Attributes *a = &node->attributes;
 	text_add(call, ", %ld, %ld, %ld, %s, ", local_product(emit->plan, x, 0, a->from), local_product(emit->plan, x, a->from, a->to), local_product(emit->plan, x, a->to, x->dims),
-	         c_number(emit->arena, x->type, a->scale));
+	         c_number(emit->arena, emit->plan->graph->master, a->scale));
 	if (node->accumulate)
 		text_add(call, "%s > 0", slot);
 	else
@@ -44,7 +44,7 @@ static void add_extents(Text *call, const Emit *emit, const Role *role, const No
 	int size = emit->plan->mesh[a->axis];
 	switch (node->op) {
 	case OP_SUM: add_sum(call, emit, node, slot); break;
-	case OP_SOFTMAX: case OP_SOFTMAX_GRAD: case OP_CROSS_ENTROPY: case OP_CROSS_ENTROPY_GRAD: case OP_CORRECT:
+	case OP_SOFTMAX: case OP_SOFTMAX_GRAD:
 		add_rows(call, emit, node->in[0]);
 		break;
 	case OP_COUNT_VALID: text_add(call, ", %ld", elements(emit, role, node->in[0])); break;
@@ -71,22 +71,22 @@ static void add_extents(Text *call, const Emit *emit, const Role *role, const No
 		break;
 	case OP_ACCUMULATE: text_add(call, ", %ld, %s == 0", elements(emit, role, node->in[0]), slot); break;
 	default: {
-		bool known = add_image_extents(call, emit, role, node, slot) || add_row_extents(call, emit, node, slot);
+		bool known = add_image_extents(call, emit, role, node, slot) || add_row_extents(call, emit, node, slot)
+		    || add_language_extents(call, emit, node, slot);
 		assert(known && "an op lowered to a kernel has its extents here");
 		(void)known;
 	}
 	}
 }
 
-static const char *sgd_call(const Emit *emit, const Role *role, const Node *node, const char *slot)
+// The type that a template calls real: that of what the op reads, where it makes statistics, losses or sums of it.
+static Type element_type(const Emit *emit, const Node *node)
 {
-	const char *at[4] = {0};
-	for (int i = 0; i < node->ins; i++)
-		at[i] = place_of(emit, role, node->in[i], slot);
-	Type real = node->in[0]->type;
-	return arena_printf(emit->arena, "sgd(%s, %s, %s, %s, %ld, %s, %s", at[0], at[3] ? at[3] : "NULL", at[1], at[2],
-	                    local_elements(emit->plan, node->in[0]), c_number(emit->arena, real, node->attributes.momentum),
-	                    c_number(emit->arena, real, node->attributes.decay));
+	switch (node->op) {
+	case OP_EMBEDDING_GRAD: return node->in[1]->type;
+	case OP_SUM: case OP_CROSS_ENTROPY: case OP_CORRECT: case OP_CLASS_SUMS: case OP_CLASS_BEST: return node->in[0]->type;
+	default: return node->outs ? node->out[0]->type : emit->plan->graph->master;
+	}
 }
 
 const char *kernel_call(Kernels *kernels, const Role *role, const Function *function, const Step *step, const char *slot)
@@ -94,12 +94,15 @@ const char *kernel_call(Kernels *kernels, const Role *role, const Function *func
 	(void)function;
 	const Emit *emit = kernels->emit;
 	const Node *node = step->nodes.at[0];
-	Type type = node->outs ? node->out[0]->type : emit->plan->graph->real;
+	Type type = element_type(emit, node);
 	const char *name = op_table[node->op].expression;
-	Kernel kernel = {.name = type == TYPE_I32 ? arena_printf(emit->arena, "%s_i32", name) : name, .template_name = name, .type = type};
+	Kernel kernel = {.name = type == emit->plan->graph->real || is_update(node) || node->op == OP_COUNT_VALID ? name : arena_printf(emit->arena, "%s_%s", name, type_name(type)),
+	                 .template_name = name, .type = type};
 	const char *launcher = use_kernel(kernels, &kernel);
-	if (node->op == OP_SGD)
-		return sgd_call(emit, role, node, slot);
+	if (is_update(node))
+		return update_call(emit, role, node, launcher);
+	if (node->op == OP_SQUARED_NORMS || node->op == OP_GRADIENT_NORM)
+		return norm_call(emit, role, node, launcher);
 	Text call = {.arena = emit->arena};
 	text_add(&call, "%s(", launcher);
 	for (int i = 0; i < node->outs; i++)

@@ -139,12 +139,23 @@ static const char *operand_text(const Chain *chain, const Node *node, const Tens
 			return arena_printf(arena, "t%d", i);
 	Operand operand = describe(chain, node, t);
 	int index = input_index(chain, &operand);
-	return arena_printf(arena, "x%d[%s]", index, index_of(chain, &chain->inputs.at[index]));
+	Type full = chain->kernels->emit->plan->graph->master;
+	const char *value = t->type == full ? "" : arena_printf(arena, "(%s)", c_type(full));
+	return arena_printf(arena, "%sx%d[%s]", value, index, index_of(chain, &chain->inputs.at[index]));
 }
 
 static bool has_scale_argument(const Node *node)
 {
 	return strchr(op_table[node->op].expression, ';') != NULL;
+}
+
+static bool is_read_inside(const Step *step, const Tensor *t)
+{
+	for (int i = 0; i < step->nodes.count; i++)
+		for (int k = 0; k < step->nodes.at[i]->ins; k++)
+			if (step->nodes.at[i]->in[k] == t)
+				return true;
+	return false;
 }
 
 static const char *body_text(const Chain *chain, const char *real)
@@ -159,13 +170,16 @@ static const char *body_text(const Chain *chain, const char *real)
 		for (int k = 0; k < node->ins; k++)
 			text_add(&body, "%s%s", k ? ", " : "", operand_text(chain, node, node->in[k]));
 		if (expression[letters] == ',')
-			text_add(&body, "%s%s", node->ins ? ", " : "", c_number(emit->arena, emit->plan->graph->real, node->attributes.scale));
+			text_add(&body, "%s%s", node->ins ? ", " : "", c_number(emit->arena, emit->plan->graph->master, node->attributes.scale));
 		else if (expression[letters])
 			text_add(&body, ", scale%d", i);
 		text_add(&body, ");");
 		for (int k = 0; k < chain->outputs.count; k++)
-			if (chain->outputs.at[k] == node->out[0])
+			if (chain->outputs.at[k] == node->out[0]) {
+				if (node->out[0]->type != emit->plan->graph->master && is_read_inside(chain->step, node->out[0]))
+					text_add(&body, "\nt%d = %s(t%d); // as it is stored", i, c_type(node->out[0]->type), i);
 				text_add(&body, "\ny%d[i] = t%d;", k, i);
+			}
 	}
 	return body.at;
 }
@@ -174,9 +188,9 @@ static const char *parameter_text(const Chain *chain, const char *real, const ch
 {
 	Text text = {.arena = chain->kernels->emit->arena};
 	for (int i = 0; i < chain->outputs.count; i++)
-		text_add(&text, "%s *%sy%d, ", real, restricted, i);
+		text_add(&text, "%s *%sy%d, ", c_type(chain->outputs.at[i]->type), restricted, i);
 	for (int i = 0; i < chain->inputs.count; i++)
-		text_add(&text, "const %s *%sx%d, ", real, restricted, i);
+		text_add(&text, "const %s *%sx%d, ", c_type(chain->inputs.at[i].tensor->type), restricted, i);
 	for (int i = 0; i < chain->step->nodes.count; i++)
 		if (has_scale_argument(chain->step->nodes.at[i]))
 			text_add(&text, "%s scale%d, ", real, i);
@@ -245,7 +259,7 @@ const char *elementwise_call(Kernels *kernels, const Role *role, const Step *ste
 	chain.elements = local_elements(emit->plan, step->nodes.at[0]->out[0]);
 	collect(&chain);
 	choose_columns(&chain);
-	const char *real = c_type(emit->plan->graph->real);
+	const char *real = c_type(emit->plan->graph->master);
 	Kernel kernel = {.name = chain_name(&chain), .template_name = chain.rows ? "elementwise_rows" : "elementwise", .type = emit->plan->graph->real,
 	                 .parameters = parameter_text(&chain, real, ""), .arguments = argument_text(&chain),
 	                 .body = body_text(&chain, real), .comment = comment_text(&chain)};
@@ -257,7 +271,7 @@ const char *elementwise_call(Kernels *kernels, const Role *role, const Step *ste
 		text_add(&call, "%s, ", place_of(emit, role, chain.inputs.at[i].tensor, slot));
 	for (int i = 0; i < step->nodes.count; i++)
 		if (has_scale_argument(step->nodes.at[i]))
-			text_add(&call, "%s, ", c_number(emit->arena, emit->plan->graph->real, step->nodes.at[i]->attributes.scale));
+			text_add(&call, "%s, ", c_number(emit->arena, emit->plan->graph->master, step->nodes.at[i]->attributes.scale));
 	if (chain.rows)
 		text_add(&call, "%ld, %ld", chain.elements / chain.columns, chain.columns);
 	else

@@ -77,13 +77,13 @@ static void add_running(Text *call, const Emit *emit, const Node *node)
 	text_add(call, ", %s", c_number(emit->arena, emit->plan->graph->real, of->momentum));
 }
 
-const char *first_index(const Emit *emit, const Tensor *x, long each, const char *slot)
+const char *first_index(const Emit *emit, const Tensor *x, int dim, long each, const char *slot)
 {
 	const int *mesh = emit->plan->mesh;
 	Text first = {.arena = emit->arena};
-	long piece = x->shape[0];
+	long piece = x->shape[dim];
 	for (int axis = AXIS_MICRO; axis < PLACED_AXES; axis++) {
-		if (mesh[axis] == 1 || x->place[axis].kind != SHARD || x->place[axis].dim != 0)
+		if (mesh[axis] == 1 || x->place[axis].kind != SHARD || x->place[axis].dim != dim)
 			continue;
 		piece = (piece + mesh[axis] - 1) / mesh[axis];
 		const char *coordinate = axis == AXIS_MICRO ? slot : arena_printf(emit->arena, "r->%s", axis_name(axis));
@@ -102,22 +102,41 @@ static const char *layer_number(const Emit *emit, const Role *role, unsigned num
 	return arena_printf(emit->arena, "0x%08xu + layer * 0x%08xu", loop->descending ? number - step * last : number, step);
 }
 
+static long whole_product(const Tensor *t, int from, int to)
+{
+	long n = 1;
+	for (int i = from; i < to; i++)
+		n *= t->shape[i];
+	return n;
+}
+
+static bool is_shared_out(const Plan *plan, const Tensor *t, int dim)
+{
+	bool is = false;
+	for (int axis = 0; axis < PLACED_AXES; axis++)
+		is |= plan->mesh[axis] > 1 && t->place[axis].kind == SHARD && t->place[axis].dim == dim;
+	return is;
+}
+
+// "outer, extent, columns, first, outer_numbers, numbers": elements are numbered as in the whole tensor.
 static void add_mask(Text *call, const Emit *emit, const Role *role, const Node *node, const char *slot)
 {
 	const Plan *plan = emit->plan;
 	const Tensor *x = node->in[0];
 	const Attributes *of = &node->attributes;
-	Placement tp = x->place[AXIS_TP];
-	const char *rate = c_number(emit->arena, plan->graph->real, of->scale);
-	if (plan->mesh[AXIS_TP] == 1 || tp.kind != SHARD || tp.dim == 0) {
-		long samples = local_extent(plan, x, 0);
-		add_numbers(call, (long[]){1, samples, local_product(plan, x, 1, x->dims), x->shape[0]}, 4);
-		text_add(call, ", 0, %s", first_index(emit, x, 1, slot));
-	} else {
-		long each = local_product(plan, x, 1, tp.dim), extent = local_extent(plan, x, tp.dim);
-		add_numbers(call, (long[]){local_product(plan, x, 0, tp.dim), extent, local_product(plan, x, tp.dim + 1, x->dims), x->shape[tp.dim]}, 4);
-		text_add(call, ", %s, r->tp * %ldL", first_index(emit, x, each, slot), extent);
-	}
+	const char *rate = c_number(emit->arena, plan->graph->master, of->scale);
+	int cuts[PLACED_AXES + 1], count = 0; // dims that are shared out, at most two
+	for (int d = 0; d < x->dims; d++)
+		if (is_shared_out(plan, x, d))
+			cuts[count++] = d;
+	assert(count <= 2);
+	int last = count ? cuts[count - 1] : 0, before = count == 2 ? cuts[0] : 0;
+	long inner = count ? whole_product(x, last + 1, x->dims) : 1, row = count ? x->shape[last] * inner : 0;
+	add_numbers(call, (long[]){local_product(plan, x, 0, before), local_product(plan, x, before, last), local_product(plan, x, last, x->dims)}, 3);
+	text_add(call, ", %s", first_index(emit, x, last, inner, slot));
+	if (count == 2)
+		text_add(call, " + %s", first_index(emit, x, before, whole_product(x, before + 1, x->dims), slot));
+	add_numbers(call, (long[]){count == 2 ? whole_product(x, before, x->dims) : 0, row}, 2);
 	text_add(call, ", %s, %s, r->evaluating", layer_number(emit, role, of->layer), rate);
 }
 

@@ -74,7 +74,8 @@ void emit_kernels(Text *source, Text *header, const Kernels *kernels)
 	emit_banner(source, emit);
 	text_add(source, "// Every kernel of the programs, instantiated from mpgen's templates.\n#include \"kernels.h\"\n#include \"mp.h\"\n#include \"mp_kernel.h\"\n");
 	emit_banner(header, emit);
-	text_add(header, "// Launchers of the kernels in kernels.cu.\n#ifndef KERNELS_H\n#define KERNELS_H\n#include <cuda_runtime_api.h>\n");
+	text_add(header, "// Launchers of the kernels in kernels.cu.\n#ifndef KERNELS_H\n#define KERNELS_H\n%s#include <cuda_runtime_api.h>\n",
+	         emit->plan->graph->real == TYPE_BF16 ? "#include \"mp_bf16.h\"\n\n" : "");
 	for (int i = 0; i < kernels->kernels.count; i++) {
 		const Kernel *kernel = &kernels->kernels.at[i];
 		const char *text = read_template(emit, arena_printf(emit->arena, "%s.cu", kernel->template_name));

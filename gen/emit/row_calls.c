@@ -21,7 +21,7 @@ static void add_rope(Text *call, const Emit *emit, const Node *node, const char 
 	const Tensor *x = node->in[0];
 	const Rotary *rotary = &node->attributes.rotary;
 	text_add(call, ", %ld, %ld, %ld, %ld, %s, %s", local_extent(emit->plan, x, 0), local_product(emit->plan, x, 1, 3), x->shape[3], x->shape[4],
-	         first_index(emit, x, 1, slot), rotary->back ? "true" : "false");
+	         first_index(emit, x, 0, 1, slot), rotary->back ? "true" : "false");
 	const double numbers[] = {rotary->theta, rotary->factor, rotary->low, rotary->high, rotary->original};
 	for (int i = 0; i < 5; i++)
 		text_add(call, ", %s", c_number(emit->arena, TYPE_F64, numbers[i]));

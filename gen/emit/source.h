@@ -38,11 +38,18 @@ const char *elementwise_call(Kernels *kernels, const Role *role, const Step *ste
 // The call of a step's template kernel but for the stream; adds the kernel when it is new. (calls.c)
 // Appends the extents that the kernel of an op on images takes; false: it is another kind of op. (image_calls.c)
 bool add_image_extents(Text *call, const Emit *emit, const Role *role, const Node *node, const char *slot);
+bool add_language_extents(Text *call, const Emit *emit, const Node *node, const char *slot); // the same of language models (language_calls.c)
 // Likewise of norms and other kernels on rows. (row_calls.c)
 bool add_row_extents(Text *call, const Emit *emit, const Node *node, const char *slot);
-// The index in the whole tensor of this device's first element of dim 0 in the micro-batch, times `each`. (image_calls.c)
-const char *first_index(const Emit *emit, const Tensor *x, long each, const char *slot);
+// The index in the whole tensor of this device's first element of a dim in the micro-batch, times `each`. (image_calls.c)
+const char *first_index(const Emit *emit, const Tensor *x, int dim, long each, const char *slot);
 const char *kernel_call(Kernels *kernels, const Role *role, const Function *function, const Step *step, const char *slot);
+
+// The calls of the optimizer's kernels but for the stream; the table of gradients that the norm reads: the tensor's name
+// in emitted code, or NULL where the role computes none. (optimizer_calls.c)
+const char *update_call(const Emit *emit, const Role *role, const Node *node, const char *launcher);
+const char *norm_call(const Emit *emit, const Role *role, const Node *node, const char *launcher);
+const Tensor *emit_gradients(Text *out, const Emit *emit, const Role *role);
 
 // Makes sure that a template with these functions is instantiated; returns the launcher's name.
 const char *use_kernel(Kernels *kernels, const Kernel *kernel);

@@ -10,10 +10,12 @@ long window_places(const Window *window, int i, long extent)
 	return free < 0 ? 0 : free / window->stride[i] + 1;
 }
 
-static void check_operands(Graph *graph, const Node *node)
+static void check_operands(Graph *graph, Node *node)
 {
 	const Tensor *x = node->in[0], *w = node->in[1];
 	int groups = node->attributes.window.groups;
+	if (graph->real == TYPE_BF16)
+		fail_at(node->location, "conv2d: convolutions in bf16 are not built yet\nuse --dtype f32 or tf32");
 	want_reals(graph, node);
 	if (x->dims != 4)
 		fail_at(node->location, "conv2d: images [batch, channels, height, width] are needed, not %s", tensor_text(graph, x));

@@ -35,6 +35,13 @@ static bool is_parameter(const Tensor *t)
 	return t->producer->op == OP_PARAMETER;
 }
 
+// What a gradient is the gradient of: a working copy stands for its parameter.
+static Tensor *differentiated(Tensor *t)
+{
+	Parameter *parameter = parameter_of(t);
+	return parameter ? parameter->tensor : t;
+}
+
 static void find_paths(Differentiation *d, const Tensor *loss, int forward_nodes)
 {
 	Graph *graph = d->graph;
@@ -53,12 +60,12 @@ static void find_paths(Differentiation *d, const Tensor *loss, int forward_nodes
 		for (int k = 0; op_table[node->op].gradient && k < node->ins; k++)
 			depends |= d->wants[node->in[k]->id];
 		for (int k = 0; k < node->outs; k++)
-			d->wants[node->out[k]->id] = depends && d->reaches[node->out[k]->id] && node->out[k]->type == graph->real;
+			d->wants[node->out[k]->id] = depends && d->reaches[node->out[k]->id] && node->out[k]->type != TYPE_I32;
 	}
 	for (int i = 0; i < forward_nodes; i++) {
 		const Node *node = graph->nodes.at[i];
-		for (int k = 0; node->outs && d->wants[node->out[0]->id] && k < node->ins; k++)
-			d->cotangents[node->in[k]->id].users++;
+		for (int k = 0; node->outs && d->wants[node->out[0]->id] && !parameter_of(node->out[0]) && k < node->ins; k++)
+			d->cotangents[differentiated(node->in[k])->id].users++;
 	}
 }
 
@@ -87,6 +94,8 @@ static void close_group(Differentiation *d, Tensor *x)
 static void contribute(Differentiation *d, Tensor *x, Node *user, Tensor *part)
 {
 	Cotangent *c = &d->cotangents[x->id];
+	if (is_parameter(x))
+		part->parameter = x;
 	if (c->group && c->user->block != user->block)
 		close_group(d, x);
 	if (c->group)
@@ -96,10 +105,17 @@ static void contribute(Differentiation *d, Tensor *x, Node *user, Tensor *part)
 	c->user = user;
 }
 
+// A gradient has the type of what it is the gradient of.
+static Tensor *in_type_of(Gradient *g, int i, const Tensor *x)
+{
+	Attributes to = {.typed = true, .type = x->type};
+	return g->din[i]->type == x->type ? g->din[i] : make_backward(g, OP_CAST, part_name(g, i, type_name(x->type)), &g->din[i], 1, &to);
+}
+
 static void visit(Differentiation *d, Node *node)
 {
 	Graph *graph = d->graph;
-	if (!node->outs || !op_table[node->op].gradient || !d->wants[node->out[0]->id])
+	if (!node->outs || !op_table[node->op].gradient || !d->wants[node->out[0]->id] || parameter_of(node->out[0]))
 		return;
 	Tensor *y = node->out[0];
 	close_group(d, y);
@@ -110,7 +126,7 @@ static void visit(Differentiation *d, Node *node)
 		dy->primal = y;
 	Gradient g = {.graph = graph, .node = node, .dout = {dy}};
 	for (int i = 0; i < node->ins; i++) {
-		Tensor *x = node->in[i];
+		Tensor *x = differentiated(node->in[i]);
 		g.wanted[i] = d->wants[x->id];
 		const char *suffix = d->cotangents[x->id].users > 1 ? arena_printf(graph->arena, "grad_from_%s", node->name) : "grad";
 		g.names[i] = arena_printf(graph->arena, "%s.%s", x->name, suffix);
@@ -118,7 +134,7 @@ static void visit(Differentiation *d, Node *node)
 	op_table[node->op].gradient(&g);
 	for (int i = 0; i < node->ins; i++)
 		if (g.wanted[i] && g.din[i])
-			contribute(d, node->in[i], node, g.din[i]);
+			contribute(d, differentiated(node->in[i]), node, in_type_of(&g, i, differentiated(node->in[i])));
 }
 
 // The sum over the blocks that use a parameter, in the order of use; NULL when the loss does not depend on it.
@@ -138,45 +154,6 @@ static Tensor *sum_uses(Differentiation *d, const Parameter *parameter)
 		sum = node->out[0];
 	}
 	return sum;
-}
-
-static State *add_state(Graph *graph, Parameter *parameter, const char *what)
-{
-	const Tensor *w = parameter->tensor;
-	const char *name = arena_printf(graph->arena, "%s.%s", parameter->name, what);
-	Node *node = add_node(graph, OP_STATE, name, w->producer->location, PHASE_PROLOGUE, NULL, 0, NULL);
-	node->block = parameter->block;
-	State *state = arena_alloc(graph->arena, sizeof *state);
-	*state = (State){.name = node->name, .parameter = parameter};
-	state->tensor = add_output(graph, node, w->type, w->dims, w->shape);
-	state->tensor->channels_last = w->channels_last;
-	memcpy(state->tensor->place, w->place, sizeof w->place);
-	memcpy(state->tensor->pinned, w->pinned, sizeof w->pinned);
-	node->attributes.state = state;
-	list_add(graph->arena, &graph->states, state);
-	return state;
-}
-
-static void update_parameter(Graph *graph, Parameter *parameter, Tensor *rate)
-{
-	const Optimizer *optimizer = &graph->optimizer;
-	Attributes sgd = {.momentum = optimizer->momentum, .decay = parameter->decay ? optimizer->weight_decay : 0, .parameter = parameter};
-	Tensor *in[4] = {parameter->tensor, parameter->gradient, rate};
-	int ins = 3;
-	if (optimizer->momentum != 0)
-		in[ins++] = add_state(graph, parameter, "momentum")->tensor;
-	Node *node = add_node(graph, OP_SGD, arena_printf(graph->arena, "%s.update", parameter->name), parameter->tensor->producer->location,
-	                      PHASE_EPILOGUE, in, ins, &sgd);
-	node->block = parameter->block;
-}
-
-static Tensor *learning_rate(Graph *graph)
-{
-	Input *input = add_input(graph, "learning_rate", graph->optimizer.location, graph->real, 0, NULL);
-	input->kind = INPUT_LEARNING_RATE;
-	for (int axis = 0; axis < PLACED_AXES; axis++)
-		input->tensor->place[axis] = (Placement){REPLICATE, 0};
-	return input->tensor;
 }
 
 // A parameter belongs to the block that uses it first.
@@ -235,12 +212,23 @@ static const Result *find_loss(const Graph *graph)
 	return NULL;
 }
 
+// Files hold full precision.
+static Tensor *in_full(Graph *graph, Tensor *t)
+{
+	if (t->type != graph->real || t->type == graph->master)
+		return t;
+	Attributes to = {.typed = true, .type = graph->master};
+	Node *node = add_node(graph, OP_CAST, arena_printf(graph->arena, "%s.%s", t->name, type_name(to.type)), t->producer->location, PHASE_FORWARD, &t, 1, &to);
+	node->block = t->producer->block;
+	return node->out[0];
+}
+
 // Metrics and their counts all go where the loss is, so that one rank knows them. What only evaluation needs comes last.
 static void add_sinks(Graph *graph)
 {
 	for (int i = 0; i < graph->results.count; i++)
 		if (graph->results.at[i]->kind == RESULT_OUTPUT && !graph->training)
-			add_sink(graph, OP_OUTPUT, graph->results.at[i], graph->results.at[i]->tensor, graph->results.at[i]->name,
+			add_sink(graph, OP_OUTPUT, graph->results.at[i], in_full(graph, graph->results.at[i]->tensor), graph->results.at[i]->name,
 			         graph->results.at[i]->tensor->producer->block, NULL);
 	for (int evaluation = 0; evaluation < 2 && find_loss(graph) && (graph->training || graph->scores); evaluation++)
 		for (int i = 0; i < graph->results.count; i++) {
@@ -274,14 +262,12 @@ void differentiate(Graph *graph)
 		contribute(&d, loss, loss->producer, seed->out[0]);
 		for (int i = forward_nodes - 1; i >= 0; i--)
 			visit(&d, graph->nodes.at[i]);
-		Tensor *rate = learning_rate(graph);
 		for (int i = 0; i < graph->parameters.count; i++) {
 			Parameter *parameter = graph->parameters.at[i];
 			close_group(&d, parameter->tensor);
 			parameter->gradient = sum_uses(&d, parameter);
-			if (parameter->gradient)
-				update_parameter(graph, parameter, rate);
 		}
+		update_parameters(graph);
 		update_running_statistics(graph);
 	}
 	add_sinks(graph);

@@ -37,10 +37,18 @@ static const char *product_name(Gradient *g, int i)
 	return g->node->in[i]->dims == g->dout[0]->dims ? g->names[i] : part_name(g, i, "product");
 }
 
+void gradient_cast(Gradient *g)
+{
+	Attributes back = {.typed = true, .type = g->node->in[0]->type};
+	g->din[0] = make_backward(g, OP_CAST, g->names[0], g->dout, 1, &back);
+}
+
 void gradient_matmul(Gradient *g)
 {
 	Tensor *a = g->node->in[0], *b = g->node->in[1], *d = g->dout[0];
 	Attributes nn = {.transpose = MATMUL_NN}, nt = {.transpose = MATMUL_NT}, tn = {.transpose = MATMUL_TN};
+	tn.typed = parameter_of(b) != NULL; // summed over micro-batches in full precision
+	tn.type = g->graph->master;
 	switch (g->node->attributes.transpose) {
 	case MATMUL_NT: // y = a b^T: the parameter's gradient first, so that its all-reduce can start earlier
 		if (g->wanted[1])
@@ -71,7 +79,7 @@ void gradient_sum(Gradient *g)
 {
 	const Tensor *x = g->node->in[0];
 	const Attributes *a = &g->node->attributes;
-	Attributes expand = {.from = a->from, .to = a->to};
+	Attributes expand = {.from = a->from, .to = a->to, .typed = true, .type = x->type};
 	memcpy(expand.shape, x->shape + a->from, (size_t)(a->to - a->from) * sizeof *x->shape);
 	Tensor *d = g->dout[0];
 	if (a->scale != 1) {
@@ -96,7 +104,7 @@ void gradient_softmax(Gradient *g)
 void gradient_cross_entropy(Gradient *g)
 {
 	Tensor *in[] = {g->node->in[0], g->node->in[1], g->node->out[1], g->dout[0]};
-	g->din[0] = make_backward(g, OP_CROSS_ENTROPY_GRAD, g->names[0], in, 4, NULL);
+	g->din[0] = make_backward(g, OP_CROSS_ENTROPY_GRAD, g->names[0], in, 4, &g->node->attributes);
 }
 
 void gradient_add(Gradient *g)

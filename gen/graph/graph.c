@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "ops.h"
+#include "rules.h"
 
 #define gradient_none NULL
 #define cost_none NULL
@@ -23,10 +23,15 @@ const OpInfo op_table[OPS] = {
 bool writes_operand(const Node *node, int i)
 {
 	switch (node->op) {
-	case OP_SGD: return i != 1 && i != 2; // parameter and momentum
+	case OP_SGD: case OP_ADAMW: return i == 0 || node->in[i]->producer->op == OP_STATE;
 	case OP_RUNNING_STATISTICS: return i < 3;
 	default: return node->op == OP_CLEAR_PADDING;
 	}
+}
+
+bool is_update(const Node *node)
+{
+	return node->op == OP_SGD || node->op == OP_ADAMW;
 }
 
 static bool same_windows(const Window *a, const Window *b)
@@ -48,9 +53,11 @@ bool same_attributes(const Attributes *a, const Attributes *b)
 	return a->scale == b->scale && a->transpose == b->transpose && a->from == b->from && a->to == b->to && a->axis == b->axis
 	    && a->dim == b->dim && a->dims == b->dims && !memcmp(a->shape, b->shape, sizeof a->shape)
 	    && a->channels_last == b->channels_last && a->momentum == b->momentum && a->decay == b->decay
+	    && !memcmp(a->betas, b->betas, sizeof a->betas)
 	    && same_windows(&a->window, &b->window) && a->groups == b->groups && a->rows == b->rows && a->parts == b->parts
 	    && a->chunks == b->chunks && a->epsilon == b->epsilon && a->synchronised == b->synchronised
-	    && same_rotation(&a->rotary, &b->rotary) && a->in_place == b->in_place;
+	    && same_rotation(&a->rotary, &b->rotary) && a->classes == b->classes && a->in_place == b->in_place
+	    && a->typed == b->typed && (!a->typed || a->type == b->type);
 }
 
 const char *op_name(Op op)
@@ -188,13 +195,13 @@ static int current_block(const Graph *graph)
 Node *add_node(Graph *graph, Op op, const char *name, const Location *location, Phase phase,
                Tensor *const *in, int ins, const Attributes *attributes)
 {
-	assert(ins <= MAX_INPUTS);
 	Node *node = arena_alloc(graph->arena, sizeof *node);
 	node->op = op;
 	node->name = unique_name(graph, name);
 	node->location = location;
 	node->phase = phase;
 	node->block = current_block(graph);
+	node->in = arena_alloc(graph->arena, (size_t)(ins > MAX_INPUTS ? ins : MAX_INPUTS) * sizeof(Tensor *));
 	for (int i = 0; i < ins; i++)
 		node->in[i] = in[i];
 	node->ins = ins;
@@ -204,6 +211,12 @@ Node *add_node(Graph *graph, Op op, const char *name, const Location *location, 
 	node->id = graph->nodes.count;
 	list_add(graph->arena, &graph->nodes, node);
 	return node;
+}
+
+void add_operand(Node *node, Tensor *t)
+{
+	assert(node->ins < MAX_INPUTS);
+	node->in[node->ins++] = t;
 }
 
 Parameter *add_parameter(Graph *graph, const char *name, const Location *location, int dims, const long *shape, Init init)
@@ -243,6 +256,7 @@ Input *add_input(Graph *graph, const char *name, const Location *location, Type 
 // Number of labels >= 0 of the whole batch: one count for each label tensor and block.
 static Tensor *count_valid(Graph *graph, const Location *location, Tensor *label)
 {
+	label = origin_of(label);
 	for (int i = 0; i < graph->nodes.count; i++) {
 		Node *node = graph->nodes.at[i];
 		if (node->op == OP_COUNT_VALID && node->in[0] == label && node->block == current_block(graph))
@@ -261,11 +275,14 @@ static Tensor *mean_of_valid(Graph *graph, const char *name, const Location *loc
 	return add_node(graph, OP_DIV, name, location, PHASE_FORWARD, (Tensor *[]){sum, count}, 2, NULL)->out[0];
 }
 
-static void check_label(const Location *location, const char *what, const Tensor *logits, Tensor *label)
+static void check_label(Graph *graph, const Location *location, const char *what, const Tensor *logits, Tensor *label, long wanted)
 {
+	label = origin_of(label);
+	if (wanted < 0 || (logits->dims && wanted > logits->shape[logits->dims - 1]))
+		fail_at(location, "%s: %ld classes of the logits %s", what, wanted, tensor_text(graph, logits));
 	if (label->producer->op == OP_INPUT && label->type == TYPE_I32) {
 		Input *input = label->producer->attributes.input;
-		long classes = logits->dims ? logits->shape[logits->dims - 1] : 0;
+		long classes = wanted ? wanted : logits->dims ? logits->shape[logits->dims - 1] : 0;
 		if (classes < input->vocabulary)
 			fail_at(location, "%s: '%s' are ids of a vocabulary of %ld, but the logits have %ld classes", what, label->name,
 			        input->vocabulary, classes);
@@ -278,20 +295,22 @@ static void check_label(const Location *location, const char *what, const Tensor
 	}
 }
 
-Tensor *add_cross_entropy(Graph *graph, const char *name, const Location *location, Tensor *logits, Tensor *label, Tensor **count)
+Tensor *add_cross_entropy(Graph *graph, const char *name, const Location *location, Tensor *logits, Tensor *label, long classes, Tensor **count)
 {
+	Attributes of = {.classes = classes};
 	const char *rows_name = arena_printf(graph->arena, "%s.rows", name);
-	Tensor *rows = add_node(graph, OP_CROSS_ENTROPY, rows_name, location, PHASE_FORWARD, (Tensor *[]){logits, label}, 2, NULL)->out[0];
-	check_label(location, "cross_entropy", logits, label);
+	Tensor *rows = add_node(graph, OP_CROSS_ENTROPY, rows_name, location, PHASE_FORWARD, (Tensor *[]){logits, label}, 2, &of)->out[0];
+	check_label(graph, location, "cross_entropy", logits, label, classes);
 	*count = count_valid(graph, location, label);
 	return mean_of_valid(graph, name, location, rows, *count);
 }
 
-Tensor *add_accuracy(Graph *graph, const char *name, const Location *location, Tensor *logits, Tensor *label, Tensor **count)
+Tensor *add_accuracy(Graph *graph, const char *name, const Location *location, Tensor *logits, Tensor *label, long classes, Tensor **count)
 {
+	Attributes of = {.classes = classes};
 	const char *rows_name = arena_printf(graph->arena, "%s.rows", name);
-	Tensor *rows = add_node(graph, OP_CORRECT, rows_name, location, PHASE_FORWARD, (Tensor *[]){logits, label}, 2, NULL)->out[0];
-	check_label(location, "accuracy", logits, label);
+	Tensor *rows = add_node(graph, OP_CORRECT, rows_name, location, PHASE_FORWARD, (Tensor *[]){logits, label}, 2, &of)->out[0];
+	check_label(graph, location, "accuracy", logits, label, classes);
 	*count = count_valid(graph, location, label);
 	return mean_of_valid(graph, name, location, rows, *count);
 }

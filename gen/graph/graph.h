@@ -43,6 +43,7 @@ struct Tensor {
 	long shape[MAX_DIMS];   // global, outermost first
 	Node *producer;
 	Tensor *primal;         // of a final cotangent: the tensor that it is the gradient of
+	Tensor *parameter;      // of a part of a parameter's gradient: the parameter
 	bool pinned[PLACED_AXES]; // place[] was fixed by the spec (shard = …, mp.constrain) or by what the tensor is
 	Placement place[PLACED_AXES]; // filled by place_tensors, pinned ones before
 	bool channels_last;     // 4 dims that lie as [N,H,W,C] where the spec and files have [N,C,H,W]
@@ -89,15 +90,16 @@ typedef struct {
 	bool trained;
 	bool decay;             // weight decay applies
 	int block;              // of its first use: the owner
+	Tensor *working;        // its copy in the compute type, which a step makes first; NULL: none is used
 	Tensor *gradient;       // epilogue: the sum over its uses, reduced
 	LIST(Piece) pieces;     // in files; none: the whole, under its name
 } Parameter;
 
-// An input of the spec, or the learning rate. `tensor` is produced by an OP_INPUT node in the prologue.
+// An input of the spec, or what the runtime says of each step. `tensor` is produced by an OP_INPUT node in the prologue.
 typedef struct {
 	const char *name;
 	Tensor *tensor;
-	enum { INPUT_DATA, INPUT_LEARNING_RATE, INPUT_RANDOM_KEY } kind;
+	enum { INPUT_DATA, INPUT_LEARNING_RATE, INPUT_RANDOM_KEY, INPUT_STEP } kind;
 	long limit;             // labels: classes of the tensor they are compared with; 0: not a label
 	long vocabulary;        // labels that are ids of token data: their limit, whatever they are compared with
 } Input;
@@ -116,6 +118,7 @@ typedef struct {
 	Tensor *tensor;
 	Tensor *count;          // metric: number of valid labels that the mean divides by, or NULL
 	bool evaluation;        // needed only while evaluating
+	bool update;            // known only behind the gradients: evaluation has none
 } Result;
 
 // What batch normalisation is given; all tensors but x have an element for each channel, batches_tracked is one i32.
@@ -134,7 +137,7 @@ typedef struct {
 
 typedef struct Attributes {
 	double scale;           // OP_SCALE, OP_SUM (mean: 1/n), OP_CONSTANT: the value; OP_RSTD: epsilon; OP_NORMALIZE_GRAD: 1/rows;
-	                        // OP_DROPOUT: the rate
+	                        // OP_DROPOUT: the rate; OP_GRADIENT_NORM: the norm that gradients are clipped to, 0: none
 	Transpose transpose;    // OP_MATMUL
 	int from, to;           // OP_SUM, OP_EXPAND: dims [from, to) are summed away or inserted
 	Axis axis;              // collectives and slices
@@ -142,7 +145,8 @@ typedef struct Attributes {
 	int dims;               // OP_RESHAPE, shape_told: the new shape; OP_EXPAND: the extents of the inserted dims
 	long shape[MAX_DIMS];
 	bool channels_last;     // OP_PERMUTE: to channels-last, or back
-	double momentum, decay; // OP_SGD; OP_RUNNING_STATISTICS: the momentum
+	double momentum, decay; // OP_SGD; OP_RUNNING_STATISTICS: the momentum; OP_ADAMW: the decay
+	double betas[2];        // OP_ADAMW; its epsilon is below
 	Window window;          // convolutions, pooling; adaptive pooling: kernel is the output's size
 	// Batch normalisation: groups of `rows` pixels that share statistics; `parts` of the batch (a micro-batch of a
 	// replica), each reduced in `chunks`.
@@ -150,8 +154,11 @@ typedef struct Attributes {
 	double epsilon;         // also of OP_LAYER_NORM, OP_RMS_NORM; chunks: of their gradients
 	bool synchronised;
 	Rotary rotary;          // OP_ROPE
+	long classes;           // of cross-entropy and accuracy: columns from here on are padding; 0: none is. parts: shards of the classes
 	unsigned layer;         // OP_DROPOUT: tells layers apart
 	Tensor *converts;       // conversions: the tensor that this one is in another placement
+	bool typed;             // OP_MATMUL, OP_EXPAND, OP_CAST: the result is of this type
+	Type type;
 	bool in_place;          // collectives: the output is the input's bytes
 	Parameter *parameter;
 	Input *input;
@@ -168,7 +175,7 @@ struct Node {
 	Op op;
 	const char *name;       // path of the spec; outputs are named after it
 	const Location *location;
-	Tensor *in[MAX_INPUTS];
+	Tensor **in;            // room for MAX_INPUTS at least; an op that is given() its placement may have more
 	int ins;
 	Tensor *out[MAX_OUTPUTS];
 	int outs;
@@ -189,10 +196,13 @@ typedef struct {
 } Block;
 
 typedef struct {
-	enum { OPTIMIZER_SGD } kind;
+	enum { OPTIMIZER_SGD, OPTIMIZER_ADAMW } kind;
 	double rate, momentum, weight_decay;
-	enum { RATE_CONSTANT, RATE_LINEAR } schedule;
+	double betas[2], epsilon; // AdamW
+	enum { RATE_CONSTANT, RATE_LINEAR, RATE_COSINE } schedule;
 	int warmup;             // steps
+	double least_rate;      // where the schedule ends
+	double clip;            // the largest norm of all gradients together; 0: whatever it is
 	const Location *location;
 } Optimizer;
 
@@ -243,9 +253,10 @@ Parameter *add_buffer(Graph *graph, const char *name, const Location *location, 
 Input *add_input(Graph *graph, const char *name, const Location *location, Type type, int dims, const long *shape);
 
 // Composite operations that the spec room offers as one: they make several nodes. loss/accuracy divide by the
-// number of labels >= 0 of the whole batch, counted in the prologue; *count receives that scalar.
-Tensor *add_cross_entropy(Graph *graph, const char *name, const Location *location, Tensor *logits, Tensor *label, Tensor **count);
-Tensor *add_accuracy(Graph *graph, const char *name, const Location *location, Tensor *logits, Tensor *label, Tensor **count);
+// number of labels >= 0 of the whole batch, counted in the prologue; *count receives that scalar. Logits from column `classes`
+// on are padding, which neither wins nor learns; 0: there is none.
+Tensor *add_cross_entropy(Graph *graph, const char *name, const Location *location, Tensor *logits, Tensor *label, long classes, Tensor **count);
+Tensor *add_accuracy(Graph *graph, const char *name, const Location *location, Tensor *logits, Tensor *label, long classes, Tensor **count);
 
 // y = (x - mean) / sqrt(variance + epsilon) * weight + bias for images x, with the statistics of each group, or, where the
 // graph does not train, the running ones. (batch_norm.c)
@@ -256,6 +267,12 @@ Tensor *add_dropout(Graph *graph, const char *name, const Location *location, Te
 
 // How many windows fit along one side; less than 1: none. (convolution.c)
 long window_places(const Window *window, int i, long extent);
+
+// Another operand behind those that the node has.
+void add_operand(Node *node, Tensor *t);
+
+// Whether the node is a step of the optimizer: it changes operand 0, a parameter, by operand 1, its gradient.
+bool is_update(const Node *node);
 
 const char *op_name(Op op);
 const char *type_name(Type type);                       // "f32"

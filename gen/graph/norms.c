@@ -12,7 +12,7 @@ enum { MOST_CHUNKS = 512, CHUNK_ROWS = 8 };
 
 // ---- shapes
 
-static void check_norm(Graph *graph, const Node *node)
+static void check_norm(Graph *graph, Node *node)
 {
 	const Tensor *x = node->in[0];
 	want_real(graph, node, 0);

@@ -58,6 +58,8 @@ extern const OpInfo op_table[OPS];
 
 // Makes the next output of node.
 Tensor *add_output(Graph *graph, Node *node, Type type, int dims, const long *shape);
+// The same, named NODE.WHAT.
+Tensor *add_named_output(Graph *graph, Node *node, const char *what, Type type, int dims, const long *shape);
 
 // Of a matrix product: how many dims of the first operand are rows (in TN: of both). (shapes.c)
 int matmul_rows(const Node *node);
@@ -70,14 +72,17 @@ bool writes_operand(const Node *node, int i);
 	X(broadcast) X(divide) X(scale) X(elementwise) X(gradient) X(rows_gradient) X(update) X(sink) X(dropout) X(permute) \
 	X(conv2d) X(conv2d_input_grad) X(conv2d_weight_grad) X(pool) X(pool_gradient) X(channel_partials) X(channel_statistics) \
 	X(merge_statistics) X(normalize) X(group_sum) X(running_statistics) X(attention) X(attention_grad) \
-	X(norm) X(norm_grad) X(rope) X(swiglu) X(swiglu_grad)
-#define SHAPES(X) X(given) X(scalar) X(matmul) X(reshape) X(sum) X(expand) X(softmax) X(cross_entropy) \
+	X(norm) X(norm_grad) X(rope) X(swiglu) X(swiglu_grad) \
+	X(transpose) X(embedding) X(embedding_grad) X(cross_entropy_grad) X(classes) X(of_classes)
+#define SHAPES(X) X(given) X(scalar) X(cast) X(matmul) X(reshape) X(sum) X(expand) X(softmax) X(cross_entropy) \
 	X(cross_entropy_grad) X(correct) X(count) X(broadcast) X(same) X(update) X(sink) \
 	X(dropout) X(told) X(conv2d) X(pool) X(adaptive_pool) X(channel_partials) X(channel_statistics) X(merge_statistics) \
-	X(normalize) X(normalize_sums) X(group_sum) X(attention) X(attention_grad) X(layer_norm) X(rms_norm) X(norm_grad) X(rope) X(swiglu)
-#define GRADIENTS(X) X(matmul) X(reshape) X(sum) X(expand) X(softmax) X(cross_entropy) X(add) X(sub) X(mul) X(div) \
+	X(normalize) X(normalize_sums) X(group_sum) X(attention) X(attention_grad) X(layer_norm) X(rms_norm) X(norm_grad) X(rope) X(swiglu) \
+	X(transpose) X(embedding) X(embedding_grad) X(classes)
+#define GRADIENTS(X) X(cast) X(matmul) X(reshape) X(sum) X(expand) X(softmax) X(cross_entropy) X(add) X(sub) X(mul) X(div) \
 	X(scale) X(relu) X(gelu_erf) X(gelu_tanh) X(silu) X(tanh) X(sigmoid) X(dropout) X(permute) X(conv2d) X(max_pool) X(avg_pool) \
-	X(adaptive_pool) X(normalize) X(attention) X(layer_norm) X(rms_norm) X(rope) X(swiglu)
+	X(adaptive_pool) X(normalize) X(attention) X(layer_norm) X(rms_norm) X(rope) X(swiglu) \
+	X(transpose) X(embedding)
 #define COSTS(X) X(matmul) X(conv2d) X(attention) X(elements) X(rows) X(update)
 
 #define DECLARE(name) void placement_##name(const Node *node, Rules *rules);

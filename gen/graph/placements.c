@@ -215,6 +215,43 @@ void placement_rows(const Node *node, Rules *rules)
 	}
 }
 
+// Each class learns from its own logit.
+void placement_cross_entropy_grad(const Node *node, Rules *rules)
+{
+	placement_rows(node, rules);
+	Rule *rule = add_rule(rules);
+	rule->in[0] = rule->out[0] = S(node->in[0]->dims - 1);
+	rule->on = ON_TP;
+}
+
+// Of logits [rows…,classes] and labels [rows…], what is known of each part of the classes: [parts,..,rows…].
+void placement_classes(const Node *node, Rules *rules)
+{
+	int rows = node->in[0]->dims - 1;
+	add_rule(rules)->on = ON_SAMPLES; // the whole batch on every replica
+	for (int d = 0; d < rows; d++) {
+		Rule *rule = add_rule(rules);
+		rule->in[0] = rule->in[1] = S(d), rule->out[0] = S(d + 2);
+		rule->on = ON_SAMPLES;
+	}
+	Rule *parts = add_rule(rules);
+	parts->in[0] = S(rows), parts->out[0] = S(0);
+	parts->on = ON_TP;
+}
+
+// All parts are combined, row by row.
+void placement_of_classes(const Node *node, Rules *rules)
+{
+	add_rule(rules);
+	for (int d = 0; d < node->in[1]->dims; d++) {
+		Rule *rule = add_rule(rules);
+		rule->in[0] = S(d + 2), rule->in[1] = S(d);
+		for (int i = 0; i < node->outs; i++)
+			rule->out[i] = S(d);
+		rule->on = ON_SAMPLES;
+	}
+}
+
 void placement_sum_all(const Node *node, Rules *rules)
 {
 	add_rule(rules);

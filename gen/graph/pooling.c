@@ -3,7 +3,7 @@
 // Shapes are checked on the spec's images [N,C,H,W]; behind the pass `layout` they are [N,H,W,C].
 #include "rules.h"
 
-static void want_images(Graph *graph, const Node *node)
+static void want_images(Graph *graph, Node *node)
 {
 	want_real(graph, node, 0);
 	if (node->in[0]->dims != 4)

@@ -6,12 +6,16 @@
 
 // ---- shapes (shapes.c): operands in messages, and checks that end with the user's line.
 const char *tensor_text(Graph *graph, const Tensor *t);         // "fc1.relu f32[64,500]"
-void want_real(Graph *graph, const Node *node, int i);
-void want_reals(Graph *graph, const Node *node);
+// Makes operand i one of the compute type: a parameter's working copy, or a cast. want_float: or leaves it in the master type.
+void want_real(Graph *graph, Node *node, int i);
+void want_reals(Graph *graph, Node *node);
+void want_float(Graph *graph, Node *node, int i);
+// The parameter that t is, or is the working copy of; NULL: neither. (shapes.c)
+Parameter *parameter_of(const Tensor *t);
 void want_master(Graph *graph, const Node *node, int i);         // a parameter or statistic, taken as it is stored
 
-// Makes an output named NODE.WHAT. (graph.c)
-Tensor *add_named_output(Graph *graph, Node *node, const char *what, Type type, int dims, const long *shape);
+// What t was before dims were exchanged or reshaped. (embedding.c)
+Tensor *origin_of(Tensor *t);
 
 // For shape_told: the output shall have the shape of t. (convolution.c)
 void tell_shape(Attributes *attributes, const Tensor *t);
@@ -37,6 +41,9 @@ Rule *add_rule(Rules *rules);
 
 // The op is linear in this operand: over micro-batches it passes on a sum that has not ended.
 void add_linear(Rules *rules, int operand);
+
+// The optimizer's step for each parameter that has a gradient. (optimizer.c)
+void update_parameters(Graph *graph);
 
 // The epilogue's updates of running statistics. (batch_norm.c)
 void update_running_statistics(Graph *graph);

@@ -9,17 +9,57 @@ const char *tensor_text(Graph *graph, const Tensor *t)
 	return arena_printf(graph->arena, "%s %s", t->name, shape_text(graph->arena, t));
 }
 
-void want_real(Graph *graph, const Node *node, int i)
+Parameter *parameter_of(const Tensor *t)
 {
+	if (t->producer->op == OP_CAST && t->producer->phase == PHASE_PROLOGUE)
+		t = t->producer->in[0];
+	return t->producer->op == OP_PARAMETER ? t->producer->attributes.parameter : NULL;
+}
+
+// A parameter is kept in the master type; what computes with it takes its copy in the compute type.
+static Tensor *working_copy(Graph *graph, const Node *reader, Parameter *parameter)
+{
+	if (!parameter->working) {
+		Attributes to = {.typed = true, .type = graph->real};
+		const char *name = arena_printf(graph->arena, "%s.%s", parameter->name, type_name(graph->real));
+		parameter->working = add_node(graph, OP_CAST, name, reader->location, PHASE_PROLOGUE, &parameter->tensor, 1, &to)->out[0];
+	}
+	return parameter->working;
+}
+
+void want_float(Graph *graph, Node *node, int i)
+{
+	Tensor *t = node->in[i];
+	if (t->type != graph->real && t->producer->op == OP_PARAMETER && t->type == graph->master)
+		node->in[i] = working_copy(graph, node, t->producer->attributes.parameter);
+	else if (t->type != graph->master)
+		want_real(graph, node, i);
+}
+
+void want_real(Graph *graph, Node *node, int i)
+{
+	Tensor *t = node->in[i];
+	if (t->type != graph->real && t->type == graph->master && t->producer->op == OP_PARAMETER)
+		node->in[i] = working_copy(graph, node, t->producer->attributes.parameter);
+	else if (t->type != graph->real && t->type == graph->master) {
+		Attributes to = {.typed = true, .type = graph->real};
+		node->in[i] = add_node(graph, OP_CAST, arena_printf(graph->arena, "%s.%s", t->name, type_name(graph->real)), node->location, node->phase, &t, 1, &to)->out[0];
+	}
 	if (node->in[i]->type != graph->real)
 		fail_at(node->location, "%s: operand %d is %s, but %s is needed\nlabels (i32) can only be compared: "
 		        "mp.cross_entropy, mp.accuracy", op_name(node->op), i + 1, tensor_text(graph, node->in[i]), type_name(graph->real));
 }
 
-void want_reals(Graph *graph, const Node *node)
+void want_reals(Graph *graph, Node *node)
 {
 	for (int i = 0; i < node->ins; i++)
 		want_real(graph, node, i);
+}
+
+static void want_floats(Graph *graph, Node *node)
+{
+	for (int i = 0; i < node->ins; i++)
+		want_float(graph, node, i);
 }
 
 void want_master(Graph *graph, const Node *node, int i)
@@ -45,15 +85,20 @@ void shape_given(Graph *graph, Node *node)
 	(void)graph, (void)node; // the maker adds the outputs
 }
 
+void shape_cast(Graph *graph, Node *node)
+{
+	add_output(graph, node, node->attributes.type, node->in[0]->dims, node->in[0]->shape);
+}
+
 void shape_scalar(Graph *graph, Node *node)
 {
-	add_output(graph, node, graph->real, 0, NULL);
+	add_output(graph, node, graph->master, 0, NULL);
 }
 
 void shape_same(Graph *graph, Node *node)
 {
 	if (op_table[node->op].lowering == LOWER_ELEMENTWISE)
-		want_reals(graph, node);
+		want_floats(graph, node);
 	for (int i = 1; i < node->ins; i++)
 		assert(same_shape(node->in[0], node->in[i]));
 	add_output(graph, node, node->in[0]->type, node->in[0]->dims, node->in[0]->shape);
@@ -100,7 +145,7 @@ void shape_matmul(Graph *graph, Node *node)
 		shape[dims++] = a->shape[i];
 	for (int i = transpose == MATMUL_NT ? 0 : b->dims - 1; i < (transpose == MATMUL_NT ? b->dims - 1 : b->dims); i++)
 		shape[dims++] = b->shape[i];
-	add_output(graph, node, a->type, dims, shape);
+	add_output(graph, node, node->attributes.typed ? node->attributes.type : a->type, dims, shape);
 }
 
 void shape_reshape(Graph *graph, Node *node)
@@ -116,7 +161,7 @@ void shape_reshape(Graph *graph, Node *node)
 
 void shape_sum(Graph *graph, Node *node)
 {
-	want_reals(graph, node);
+	want_floats(graph, node);
 	const Tensor *x = node->in[0];
 	int from = node->attributes.from, to = node->attributes.to, dims = 0;
 	if (from < 0 || to > x->dims || from > to)
@@ -125,11 +170,13 @@ void shape_sum(Graph *graph, Node *node)
 	for (int i = 0; i < x->dims; i++)
 		if (i < from || i >= to)
 			shape[dims++] = x->shape[i];
-	add_output(graph, node, x->type, dims, shape);
+	add_output(graph, node, graph->master, dims, shape);
 }
 
 void shape_expand(Graph *graph, Node *node)
 {
+	if (node->phase == PHASE_FORWARD)
+		want_float(graph, node, 0);
 	const Tensor *x = node->in[0];
 	const Attributes *a = &node->attributes;
 	int inserted = a->to - a->from;
@@ -137,7 +184,7 @@ void shape_expand(Graph *graph, Node *node)
 	long shape[MAX_DIMS];
 	for (int i = 0; i < x->dims + inserted; i++)
 		shape[i] = i < a->from ? x->shape[i] : i < a->to ? a->shape[i - a->from] : x->shape[i - inserted];
-	add_output(graph, node, x->type, x->dims + inserted, shape);
+	add_output(graph, node, a->typed ? a->type : x->type, x->dims + inserted, shape);
 }
 
 void shape_softmax(Graph *graph, Node *node)
@@ -149,10 +196,10 @@ void shape_softmax(Graph *graph, Node *node)
 }
 
 // logits [rows…, classes] and label i32 [rows…].
-static void check_rows(Graph *graph, const Node *node)
+static void check_rows(Graph *graph, Node *node)
 {
-	const Tensor *logits = node->in[0], *label = node->in[1];
 	want_real(graph, node, 0);
+	const Tensor *logits = node->in[0], *label = node->in[1];
 	if (label->type != TYPE_I32)
 		fail_at(node->location, "%s: the label %s must be i32 (class numbers), not %s\ndeclare it as { \"i32\" } in the data",
 		        op_name(node->op), tensor_text(graph, label), type_name(label->type));
@@ -165,8 +212,8 @@ void shape_cross_entropy(Graph *graph, Node *node)
 {
 	check_rows(graph, node);
 	const Tensor *label = node->in[1];
-	add_output(graph, node, graph->real, label->dims, label->shape); // the loss of each row
-	add_output(graph, node, graph->real, label->dims, label->shape); // log of its sum of exponentials
+	add_output(graph, node, graph->master, label->dims, label->shape); // the loss of each row
+	add_output(graph, node, graph->master, label->dims, label->shape); // log of its sum of exponentials
 }
 
 void shape_cross_entropy_grad(Graph *graph, Node *node)
@@ -177,19 +224,28 @@ void shape_cross_entropy_grad(Graph *graph, Node *node)
 void shape_correct(Graph *graph, Node *node)
 {
 	check_rows(graph, node);
-	add_output(graph, node, graph->real, node->in[1]->dims, node->in[1]->shape);
+	add_output(graph, node, graph->master, node->in[1]->dims, node->in[1]->shape);
+}
+
+// [parts, what is known of a part, rows…]
+void shape_classes(Graph *graph, Node *node)
+{
+	const Tensor *label = node->in[1];
+	long shape[MAX_DIMS] = {node->attributes.parts, node->op == OP_CLASS_SUMS ? 3 : 2};
+	memcpy(shape + 2, label->shape, (size_t)label->dims * sizeof *shape);
+	add_output(graph, node, graph->master, label->dims + 2, shape);
 }
 
 void shape_count(Graph *graph, Node *node)
 {
-	add_output(graph, node, graph->real, 0, NULL);
+	add_output(graph, node, graph->master, 0, NULL);
 }
 
 // Both have one shape, or the second's is the end of the first's (a bias, a scalar). Where the first is the
 // smaller one, a commutative op swaps them and the others expand it.
 void shape_broadcast(Graph *graph, Node *node)
 {
-	want_reals(graph, node);
+	want_floats(graph, node);
 	Tensor *a = node->in[0], *b = node->in[1];
 	if (!is_suffix(a, b) && is_suffix(b, a)) {
 		if (node->op == OP_SUB || node->op == OP_DIV) {
@@ -207,7 +263,8 @@ void shape_broadcast(Graph *graph, Node *node)
 	if (!is_suffix(a, b))
 		fail_at(node->location, "%s: %s and %s do not fit\nthe shapes must be equal, or one must be the end of the other",
 		        op_name(node->op), tensor_text(graph, a), tensor_text(graph, b));
-	add_output(graph, node, a->type, a->dims, a->shape);
+	Type type = a->type == graph->real || b->type == graph->real ? graph->real : graph->master;
+	add_output(graph, node, type, a->dims, a->shape);
 }
 
 void shape_update(Graph *graph, Node *node)

@@ -22,6 +22,8 @@ double node_flops(const Plan *plan, const Node *node)
 double node_bytes(const Plan *plan, const Node *node)
 {
 	double bytes = 0;
+	if (node->op == OP_EMBEDDING) // it reads as many rows of the table as it writes
+		return (double)local_bytes(plan, node->in[0]) + 2 * (double)local_bytes(plan, node->out[0]);
 	for (int i = 0; i < node->ins; i++)
 		bytes += (double)local_bytes(plan, node->in[i]);
 	for (int i = 0; i < node->outs; i++)

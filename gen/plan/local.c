@@ -56,6 +56,11 @@ Tensor *root_of(Tensor *t)
 	}
 }
 
+bool is_working_copy(const Node *node)
+{
+	return node->op == OP_CAST && node->phase == PHASE_PROLOGUE;
+}
+
 int stage_of(const Plan *plan, const Node *node)
 {
 	return plan->stage_of[node->block];

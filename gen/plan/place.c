@@ -2,7 +2,7 @@
 //
 // Nodes are visited in execution order. For each axis the op's rules are compared by the bytes that converting the
 // inputs (and the result, where the spec or the primal fixes its placement) would move; the cheapest wins, ties go to
-// fewer conversions and then to the earlier rule. Axes are independent of each other. A cotangent takes its primal's
+// fewer conversions, then of less, and then to the earlier rule. Axes are independent of each other. A cotangent takes its primal's
 // placement, so backward communication is the mirror image of the forward one.
 //
 // Micro-batches are an axis in time: nothing moves along it, so a sum over the batch stays Partial until the
@@ -138,16 +138,45 @@ static bool dims_are_free(const Node *node, const Rule *rule, Axis axis, const R
 	return true;
 }
 
+// What the spec splits over tp was too large for one device, or would waste the time of all but one: a parameter and its
+// gradient are used as they lie while any rule allows it. More than any bytes.
+static const double move_parameter = 1e24;
+
+static bool is_split(const Placing *p, const Tensor *parameter, Axis axis)
+{
+	return axis == AXIS_TP && p->plan->mesh[axis] > 1 && parameter && parameter->place[axis].kind == SHARD;
+}
+
+static double moved_parameters(const Placing *p, const Node *node, const Rule *rule, Axis axis)
+{
+	double bytes = 0;
+	for (int i = 0; i < node->ins; i++)
+		if (node->in[i]->producer->op == OP_PARAMETER && is_split(p, node->in[i], axis) && !same_placement(node->in[i]->place[axis], rule->in[i]))
+			bytes += move_parameter;
+	const Tensor *parameter = node->outs ? node->out[0]->parameter : NULL;
+	if (is_split(p, parameter, axis) && !same_placement(parameter->place[axis], rule->out[0]))
+		bytes += move_parameter;
+	return bytes;
+}
+
 typedef struct {
-	double bytes;
+	double bytes;           // that a device sends
 	int conversions;
+	double converted;       // bytes of what is converted
 } Price;
+
+static bool is_cheaper(const Price *a, const Price *b)
+{
+	if (a->bytes != b->bytes)
+		return a->bytes < b->bytes;
+	return a->conversions != b->conversions ? a->conversions < b->conversions : a->converted < b->converted;
+}
 
 static bool price_rule(const Placing *p, const Node *node, const Rule *rule, Axis axis, Price *price)
 {
 	Placement to;
 	bool fixed = fixed_result(node, axis, &to);
-	*price = (Price){0};
+	*price = (Price){.bytes = moved_parameters(p, node, rule, axis)};
 	for (int i = 0; i < node->ins; i++) {
 		double cost = conversion_cost(p, node->in[i], axis, rule->in[i]);
 		bool converts = !same_placement(node->in[i]->place[axis], rule->in[i]);
@@ -155,6 +184,7 @@ static bool price_rule(const Placing *p, const Node *node, const Rule *rule, Axi
 			return false;
 		price->bytes += cost;
 		price->conversions += converts;
+		price->converted += converts ? whole_bytes(p, node->in[i], axis) : 0;
 	}
 	if (!divides(p, node, rule, axis))
 		return false;
@@ -165,7 +195,9 @@ static bool price_rule(const Placing *p, const Node *node, const Rule *rule, Axi
 		if (cost == DBL_MAX)
 			return false;
 		price->bytes += cost;
-		price->conversions += !same_placement(rule->out[0], to);
+		bool converts = !same_placement(rule->out[0], to);
+		price->conversions += converts;
+		price->converted += converts ? whole_bytes(p, &result, axis) : 0;
 	}
 	return true;
 }
@@ -185,7 +217,7 @@ static const Rule *choose_rule(const Placing *p, const Node *node, const Rules *
 	for (int i = 0; i < rules->count; i++) {
 		if (!is_for(&rules->at[i], axis) || !dims_are_free(node, &rules->at[i], axis, results) || !price_rule(p, node, &rules->at[i], axis, &price))
 			continue;
-		if (!best || price.bytes < least.bytes || (price.bytes == least.bytes && price.conversions < least.conversions)) {
+		if (!best || is_cheaper(&price, &least)) {
 			best = &rules->at[i];
 			least = price;
 		}
@@ -206,6 +238,13 @@ static bool can_read(const Node *node, const Node *consumer)
 }
 
 // The conversion's result, when the same was done before where this consumer can read it.
+// Of sequences that tp splits, each device keeps its part for the backward pass and gathers the others again.
+static bool is_gathered_again(const Node *node, const Node *consumer)
+{
+	return (node->op == OP_ALL_GATHER || node->op == OP_UNPACK) && node->attributes.axis == AXIS_TP && node->attributes.dim == 0
+	    && node->phase == PHASE_FORWARD && consumer->phase == PHASE_BACKWARD;
+}
+
 static Tensor *converted_before(const Placing *p, const Tensor *t, Axis axis, Placement to, const Node *consumer)
 {
 	Tensor *origin = t->producer->attributes.converts; // t is itself a conversion of what is wanted
@@ -214,7 +253,8 @@ static Tensor *converted_before(const Placing *p, const Tensor *t, Axis axis, Pl
 	for (int i = 0; i < p->conversions.count; i++) {
 		Node *node = p->conversions.at[i];
 		Tensor *result = node->out[0];
-		if (node->attributes.converts == t && node->attributes.axis == axis && same_placement(result->place[axis], to) && can_read(node, consumer)) {
+		if (node->attributes.converts == t && node->attributes.axis == axis && same_placement(result->place[axis], to) && can_read(node, consumer)
+		    && !is_gathered_again(node, consumer)) {
 			node->evaluation &= consumer->evaluation;
 			return result;
 		}
@@ -275,7 +315,8 @@ static Tensor *accumulated(Placing *p, Tensor *t)
 	for (int i = 0; i < p->conversions.count; i++)
 		if (p->conversions.at[i]->op == OP_ACCUMULATE && p->conversions.at[i]->in[0] == t)
 			return p->conversions.at[i]->out[0];
-	bool sums_itself = op_table[producer->op].lowering == LOWER_GEMM || producer->op == OP_CONV2D_WEIGHT_GRAD || producer->op == OP_SUM;
+	bool sums_itself = op_table[producer->op].lowering == LOWER_GEMM || producer->op == OP_CONV2D_WEIGHT_GRAD || producer->op == OP_SUM
+	    || producer->op == OP_EMBEDDING_GRAD;
 	if (sums_itself && !uses(p, t)) {
 		producer->accumulate = true;
 		t->place[AXIS_MICRO] = (Placement){REPLICATE, 0};
@@ -298,6 +339,7 @@ static bool keeps_zero(const Node *node, int dim)
 {
 	switch (node->op) {
 	case OP_DIV: case OP_EXPAND: case OP_CONSTANT: case OP_SOFTMAX: case OP_CROSS_ENTROPY: case OP_CORRECT:
+	case OP_CROSS_ENTROPY_OF_SUMS: case OP_CORRECT_OF_BEST:
 	case OP_SIGMOID: case OP_LAYER_NORM:
 		return false;
 	case OP_ADD: case OP_SUB:
@@ -342,6 +384,9 @@ static void place_node(Placing *p, Node *node)
 			latest = p->latest[latest->id];
 		node->in[i] = node->phase == PHASE_EPILOGUE ? accumulated(p, latest) : latest;
 	}
+	Node *local = split_classes(p, node);
+	if (local)
+		place_node(p, local);
 	Results results = {0};
 	bool has_rules = false;
 	for (int axis = 0; axis < PLACED_AXES; axis++) {

@@ -23,4 +23,8 @@ Tensor *append_conversion(Placing *p, Op op, const char *what, Tensor *t, Axis a
 // t in another placement on one axis, for a consumer. The conversion must exist (conversion_cost). (convert.c)
 Tensor *insert_conversion(Placing *p, Tensor *t, Axis axis, Placement to, const Node *consumer, Phase phase);
 
+// Where tp shares out the classes of a cross-entropy or accuracy: the new node that takes of each device's own classes what
+// `node` now combines; else NULL. (classes.c)
+Node *split_classes(Placing *p, Node *node);
+
 #endif

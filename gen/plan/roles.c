@@ -16,7 +16,7 @@ typedef struct {
 
 static bool is_local_everywhere(const Node *producer)
 {
-	return producer->op == OP_PARAMETER || producer->op == OP_INPUT;
+	return producer->op == OP_PARAMETER || producer->op == OP_INPUT || is_working_copy(producer);
 }
 
 static int transfer_kind(const Node *producer, const Node *consumer)
@@ -97,8 +97,11 @@ static bool has_node(const Role *role, const Node *node)
 	return false;
 }
 
+// A working copy brings its parameter along.
 static void list_once(const Plan *plan, Role *role, Node *leaf, bool *listed)
 {
+	if (is_working_copy(leaf) && !listed[leaf->id])
+		list_once(plan, role, leaf->in[0]->producer, listed);
 	if (!listed[leaf->id])
 		list_add(plan->arena, &role->nodes[PHASE_PROLOGUE], leaf);
 	listed[leaf->id] = true;
@@ -143,7 +146,7 @@ static void send_shared_parameters(Plan *plan)
 {
 	for (int i = 0; i < plan->graph->nodes.count; i++) {
 		const Node *update = plan->graph->nodes.at[i];
-		if (update->op != OP_SGD)
+		if (!is_update(update))
 			continue;
 		Node *parameter = update->in[0]->producer;
 		for (int s = 0; s < plan->stages; s++)

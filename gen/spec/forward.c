@@ -34,7 +34,7 @@ static void push_inputs(lua_State *L)
 		const InputDeclaration *declared = &data->inputs.at[i];
 		long shape[MAX_DIMS] = {session->graph->batch};
 		memcpy(shape + 1, declared->shape, (size_t)declared->dims * sizeof *shape);
-		Type type = declared->real ? session->graph->real : TYPE_I32;
+		Type type = declared->real ? session->graph->master : TYPE_I32;
 		Input *input = add_input(session->graph, declared->name, data->location, type, declared->dims + 1, shape);
 		input->limit = input->vocabulary = declared->next_tokens ? data->vocabulary : 0;
 		push_tensor(L, input->tensor);
@@ -65,7 +65,7 @@ static void refuse_unused(Session *session)
 
 static void check_scalar(Session *session, const char *what, const Tensor *tensor)
 {
-	if (tensor->dims != 0 || tensor->type != session->graph->real)
+	if (tensor->dims != 0 || tensor->type != session->graph->master)
 		fail_at(tensor->producer->location, "%s must be a scalar, not %s %s\nmp.mean or mp.sum make a scalar of it", what,
 		        tensor->name, shape_text(session->arena, tensor));
 }

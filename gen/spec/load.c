@@ -17,6 +17,18 @@ int refuse_unknown_field(lua_State *L)
 	spec_error(L, "there is no %s.%s%s", table, name, did_you_mean(session, name, &names));
 }
 
+// mp.sequence_parallel: whether tp splits the positions of sequences between tensor-parallel layers. Known while forward runs.
+static int mp_field(lua_State *L)
+{
+	Session *session = session_of(L);
+	if (lua_type(L, 2) != LUA_TSTRING || strcmp(lua_tostring(L, 2), "sequence_parallel"))
+		return refuse_unknown_field(L);
+	graph_of(L, "mp.sequence_parallel");
+	session->reads_sequence_parallel = true;
+	lua_pushboolean(L, session->spec->sequence_parallel);
+	return 1;
+}
+
 static int refuse_extension(lua_State *L)
 {
 	spec_error(L, "mp cannot be extended: keep your functions in a table of your own");
@@ -29,6 +41,7 @@ static void open_mp(lua_State *L)
 	lua_newtable(L);
 	open_options(L);
 	open_program(L);
+	open_optimizers(L);
 	open_operations(L);
 	open_images(L);
 	open_norms(L);
@@ -36,7 +49,7 @@ static void open_mp(lua_State *L)
 	open_blocks(L);
 	lua_newtable(L);
 	lua_pushliteral(L, "mp");
-	lua_pushcclosure(L, refuse_unknown_field, 1);
+	lua_pushcclosure(L, mp_field, 1);
 	lua_setfield(L, -2, "__index");
 	lua_pushcfunction(L, refuse_extension);
 	lua_setfield(L, -2, "__newindex");
@@ -84,6 +97,7 @@ static void join_options(Session *session)
 	if (options->mesh)
 		parse_mesh(options->mesh, spec->mesh);
 	spec->mesh[AXIS_MICRO] = options->microbatches ? options->microbatches : program->microbatches;
+	spec->sequence_parallel = options->sequence_parallel && spec->mesh[AXIS_TP] > 1;
 	if (options->training && !program->optimizer)
 		fail_at(program->location, "training needs an optimizer: optimizer = mp.sgd { lr = 0.01 }");
 }
@@ -119,6 +133,8 @@ Spec *load_spec(Arena *arena, const SpecOptions *options)
 	call_spec(L, 0, 0);
 	refuse_common_file_names(session);
 	deadline_stop();
+	if (session->spec->sequence_parallel && !session->reads_sequence_parallel)
+		fail(EXIT_USAGE, "--sequence-parallel: the layers of %s do not split sequences\nthose that do ask mp.sequence_parallel", options->file);
 	check_defines(session);
 	lua_close(L);
 	return session->spec;

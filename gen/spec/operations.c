@@ -253,6 +253,28 @@ static int flatten(lua_State *L)
 	return 1;
 }
 
+// mp.transpose(x, a, b): the dims a and b exchanged.
+static int transpose(lua_State *L)
+{
+	static const char what[] = "mp.transpose";
+	Tensor *x = take_operand(L, 1, what);
+	int a = take_dim(L, 2, what, x), b = take_dim(L, 3, what, x);
+	Attributes dims = {.from = a < b ? a : b, .to = a < b ? b : a};
+	if (a == b)
+		push_tensor(L, x);
+	else
+		make_operation(L, OP_TRANSPOSE, "transpose", &x, 1, &dims);
+	return 1;
+}
+
+// mp.embedding(ids, table): ids i32 [..], table [rows, columns] -> [.., columns]; ids from 0 on, zeros for others.
+static int embedding(lua_State *L)
+{
+	Tensor *in[2] = {take_operand(L, 1, "mp.embedding"), take_operand(L, 2, "mp.embedding")};
+	make_operation(L, OP_EMBEDDING, "embedding", in, 2, NULL);
+	return 1;
+}
+
 // mp.sum(x[, dim | {first, last}]) and mp.mean: dims from 1, or from the end below 0.
 static int reduce(lua_State *L, const char *name, bool mean)
 {
@@ -304,14 +326,22 @@ static int expand(lua_State *L)
 	return 1;
 }
 
-// A mean over valid labels: several nodes. The graph checks the operands.
-static int labelled(lua_State *L, const char *name, Tensor *(*make)(Graph *, const char *, const Location *, Tensor *, Tensor *, Tensor **))
+// A mean over valid labels: several nodes. The graph checks the operands. Options: { classes = n }: columns from n on are padding.
+static int labelled(lua_State *L, const char *name,
+                    Tensor *(*make)(Graph *, const char *, const Location *, Tensor *, Tensor *, long, Tensor **))
 {
+	static const char *const known[] = {"classes", NULL};
 	Session *session = session_of(L);
 	const char *what = arena_printf(session->arena, "mp.%s", name);
 	Tensor *logits = take_operand(L, 1, what), *label = take_operand(L, 2, what), *count = NULL;
+	long classes = 0;
+	lua_settop(L, 3);
+	if (!lua_isnil(L, 3)) {
+		check_fields(L, 3, what, known);
+		classes = field_integer(L, 3, what, "classes", 1, 0);
+	}
 	begin_node(L);
-	Tensor *result = make(session->graph, scoped(session, name), here(L), logits, label, &count);
+	Tensor *result = make(session->graph, scoped(session, name), here(L), logits, label, classes, &count);
 	end_node(session, result->producer);
 	TensorInfo *info = tensor_info(session, result);
 	info->scope = session->scope;
@@ -341,7 +371,7 @@ void open_operations(lua_State *L)
 {
 	static const luaL_Reg functions[] = {{"matmul", matmul}, {"linear", linear}, {"add", add}, {"sub", sub}, {"mul", mul},
 		{"div", divide}, {"scale", scale}, {"relu", relu}, {"gelu", gelu}, {"silu", silu}, {"tanh", tanh_of},
-		{"sigmoid", sigmoid}, {"softmax", softmax}, {"attention", attention}, {"reshape", reshape},
+		{"sigmoid", sigmoid}, {"softmax", softmax}, {"transpose", transpose}, {"embedding", embedding}, {"attention", attention}, {"reshape", reshape},
 		{"flatten", flatten}, {"sum", sum}, {"mean", mean}, {"expand", expand}, {"cross_entropy", cross_entropy}, {"accuracy", accuracy},
 		{NULL, NULL}};
 	luaL_setfuncs(L, functions, 0);

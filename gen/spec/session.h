@@ -81,6 +81,7 @@ typedef struct {
 	LIST(Option) declared;  // options, in order of declaration
 	Program *program;
 
+	bool reads_sequence_parallel; // the spec asked whether sequences are split
 	const char *scope;      // path of the open scopes: "h3.attn"; "" outside
 	int open_blocks;        // mp.block calls around the running code
 	bool block_used;        // the last block of the graph has nodes that do work
@@ -145,6 +146,7 @@ void open_handles(lua_State *L);
 
 void open_options(lua_State *L);
 void open_program(lua_State *L);
+void open_optimizers(lua_State *L);      // mp.sgd, mp.adamw
 void open_operations(lua_State *L);
 void open_images(lua_State *L);
 void open_norms(lua_State *L);

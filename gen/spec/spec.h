@@ -13,6 +13,7 @@ typedef struct {
 	long batch;                     // 0: the spec's
 	int microbatches;               // 0: the spec's
 	const char *mesh;               // NULL: the spec's
+	bool sequence_parallel;
 } SpecOptions;
 
 typedef enum { DATA_IDX, DATA_TENSORS, DATA_TOKENS } DataKind;
@@ -27,6 +28,7 @@ typedef struct {
 	DataKind data;
 	long vocabulary;                // DATA_TOKENS: ids are below it
 	int steps;                      // 0: an epoch
+	bool sequence_parallel;         // asked for, and tp > 1
 	const char *prefix;             // that names in files may have or lack; NULL: none
 	LIST(const char *) ignored;     // patterns of names in files that are no part of the model
 	const char *config;             // text of config.json; NULL: none

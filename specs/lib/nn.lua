@@ -9,8 +9,11 @@ return {
   linear = require "nn.linear",
   conv2d = require "nn.conv2d",
   batch_norm2d = require "nn.batch_norm2d",
+  embedding = require "nn.embedding",
   layer_norm = require "nn.layer_norm",
+  self_attention = require "nn.self_attention",
   rms_norm = require "nn.rms_norm",
+  residual = require "nn.residual",
   mse = require "nn.mse",
 
   xavier_uniform = inits.xavier_uniform,

@@ -1,1 +1,1 @@
-mpgen specs/mlp.lua -o out --dtype bf16
+mpgen specs/convnet.lua -o out --dtype bf16

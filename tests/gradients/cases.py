@@ -21,7 +21,8 @@ ELEMENTS = 4                    # of each parameter, moved one at a time
 MESHES = ["1", "dp=2", "pp=2", "pp=3"]
 BUFFERS = (".running_mean", ".running_var", ".num_batches_tracked")         # a step changes them, not by a gradient
 SHORT = {"penalty": ["dp=2"], "cross_entropy": ["dp=2"], "shared": ["pp=2"], "fan_out": ["pp=3"],
-         "batch_norm2d": ["dp=2"], "dropout": ["dp=2"], "layer_norm": ["dp=2"], "rope": ["dp=2"]}   # beside mesh 1
+         "batch_norm2d": ["dp=2"], "dropout": ["dp=2"], "layer_norm": ["dp=2"], "rope": ["dp=2"],
+         "embedding": ["dp=2", "pp=2"]}   # beside mesh 1
 
 
 def dump(spec):
@@ -108,7 +109,8 @@ def every_op():
     rows = re.findall(r'^(?:IMAGE_)?OP\(\w+,\s*"(\w+)",\s*\w+,\s*(\w+),', table, re.M)
     check(len(rows) == len(re.findall(r"^(?:IMAGE_)?OP\(", table, re.M)) > 20, "ops.def was not understood")
     nodes = [node for spec in SPECS for node in dump(spec).values()]
-    missing = {op for op, rule in rows if rule != "none"} - {op for _, _, op, _ in nodes}
+    of_bf16 = {"cast"}                  # between types of which one is not exact: tests/bf16
+    missing = {op for op, rule in rows if rule != "none"} - {op for _, _, op, _ in nodes} - of_bf16
     check(not missing, f"no spec in tests/gradients has {', '.join(sorted(missing))}")
     forms = {attributes.strip() for _, _, op, attributes in nodes if op == "matmul"}
     check(forms == {"nn", "nt"}, f"matmul as {sorted(forms)} only, not nn and nt")

@@ -7,12 +7,12 @@ BATCH = 64
 class Spec:
     """blocks: the most stages; tp: whether it has annotated layers; data: of training; inputs: of inference.
 
-    groups: of heads, which tp must divide. statistics: None; "replica" where batch norm is that of each replica's micro-batch, so that dp replicas with m
+    ids: inputs are whole numbers below it. words: options of mpgen. groups: of heads, which tp must divide. statistics: None; "replica" where batch norm is that of each replica's micro-batch, so that dp replicas with m
     micro-batches compute what one device does with dp * m; or "all". steep: rounding errors of f32 grow while it trains."""
 
-    def __init__(self, name, path, blocks, tp, data, inputs, *define, statistics=None, steep=False, groups=None):
+    def __init__(self, name, path, blocks, tp, data, inputs, *define, statistics=None, steep=False, groups=None, ids=None, words=()):
         self.name, self.path, self.blocks, self.tp, self.data, self.inputs = name, ROOT / path, blocks, tp, data, inputs
-        self.statistics, self.steep, self.groups = statistics, steep, groups
+        self.statistics, self.steep, self.groups, self.ids, self.words = statistics, steep, groups, ids, words
         self.define = [word for pair in define for word in ("-D", pair)]
 
     def __str__(self):
@@ -49,8 +49,12 @@ SPECS = [
     Spec("side_output", "tests/equality/side_output.lua", 3, True, "synthetic", {"x": [6]}),
     Spec("heads", "tests/equality/heads.lua", 3, True, "synthetic", {"x": [3, 16]}),
     Spec("attends", "tests/equality/attends.lua", 3, True, "synthetic", {"x": [12]}, groups=4),
+    Spec("rows", "tests/equality/rows.lua", 3, True, "synthetic", {"x": [12]}),
+    Spec("vocabulary", "tests/equality/vocabulary.lua", 5, True, "synthetic", {"x": [8]}, ids=45),
+    Spec("sequences", "tests/equality/vocabulary.lua", 5, True, "synthetic", {"x": [8]}, ids=45, words=["--sequence-parallel"]),
     Spec("momentum", "specs/mlp.lua", 4, True, FASHION, IMAGE, "momentum=0.9", "weight_decay=0.001", "schedule=linear",
          "width=101"),
+    Spec("adamw", "tests/equality/adamw.lua", 7, True, FASHION, IMAGE),
     Spec("convnet", "specs/convnet.lua", 5, True, "synthetic", {"image": [3, 12, 12]}, "image=12", "width=6", "lr=0.02",
          "momentum=0.9", "weight_decay=0.001", statistics="replica"),
     Spec("resnet", "specs/resnet.lua", 8, True, "synthetic", {"image": [3, 16, 16]}, "image=16", "width=4", "classes=10",
@@ -80,4 +84,4 @@ def batch_of(dp, microbatches):
 def program(spec, mesh, microbatches, dtype, *more, batch=None):
     """The program of a plan; batch is the same for what it is compared with."""
     return Program(spec.path, *spec.define, "--mesh", mesh_text(mesh), "--batch", batch or batch_of(mesh[0], microbatches),
-                   "--microbatches", microbatches, "--dtype", dtype, *more)
+                   "--microbatches", microbatches, "--dtype", dtype, *spec.words, *more)

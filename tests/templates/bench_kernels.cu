@@ -114,11 +114,11 @@ static void bench_copies(long n, Buffer<float> &x, Buffer<float> &y)
 		report(name, 2 * f * (double)(batch * rows * columns), [&] { tmpl_permute(y.at(), x.at(), batch, rows, columns, 0); });
 	}
 	report("dropout", 2 * f * (double)n,
-	       [&] { tmpl_dropout(y.at(), x.at(), key.at(), 1, n, 1, n, 0, 0, 1, 0.5f, false, 0); });
+	       [&] { tmpl_dropout(y.at(), x.at(), key.at(), 1, 1, n, 0, 0, 0, 1, 0.5f, false, 0); });
 	report("dropout, half of 64 channels", 2 * f * (double)n,
-	       [&] { tmpl_dropout(y.at(), x.at(), key.at(), n / 32, 32, 1, 64, 0, 32, 1, 0.5f, false, 0); });
+	       [&] { tmpl_dropout(y.at(), x.at(), key.at(), 1, n / 32, 32, 32, 0, 64, 1, 0.5f, false, 0); });
 	report("dropout, 1001 of 3003 columns", 2 * f * (double)(n / 1001 * 1001),
-	       [&] { tmpl_dropout(y.at(), x.at(), key.at(), n / 1001, 1001, 1, 3003, 0, 1001, 1, 0.5f, false, 0); });
+	       [&] { tmpl_dropout(y.at(), x.at(), key.at(), 1, n / 1001, 1001, 1001, 0, 3003, 1, 0.5f, false, 0); });
 }
 
 int main()
@@ -139,7 +139,7 @@ int main()
 	report("elementwise relu(a + b)", 3 * f * (double)n, [&] { tmpl_elementwise(y.at(), x.at(), z.at(), n, 0); });
 	report("accumulate", 3 * f * (double)n, [&] { tmpl_accumulate(y.at(), x.at(), n, false, 0); });
 	report("sgd with momentum", 5 * f * (double)n,
-	       [&] { tmpl_sgd(z.at(), y.at(), x.at(), rate.at(), n, 0.9f, 0.0f, 0); });
+	       [&] { tmpl_sgd(z.at(), y.at(), x.at(), rate.at(), NULL, n, 0.9f, 0.0f, 0); });
 	for (long columns : {10, 768, 1000, 50304}) {
 		long rows = n / columns;
 		double moved = f * (double)(rows * columns);
@@ -158,10 +158,10 @@ int main()
 		report(named(5, "softmax gradient"), 3 * moved,
 		       [&] { tmpl_softmax_grad(z.at(), y.at(), x.at(), rows, columns, 0); });
 		report(named(6, "cross entropy"), moved,
-		       [&] { tmpl_cross_entropy(y.at(), z.at(), x.at(), label.at(), rows, columns, 0); });
+		       [&] { tmpl_cross_entropy(y.at(), z.at(), x.at(), label.at(), rows, columns, columns, 0); });
 		report(named(7, "cross entropy gradient"), 2 * moved,
-		       [&] { tmpl_cross_entropy_grad(y.at(), x.at(), label.at(), x.at(), x.at(), rows, columns, 0); });
-		report(named(8, "correct"), moved, [&] { tmpl_correct(y.at(), x.at(), label.at(), rows, columns, 0); });
+		       [&] { tmpl_cross_entropy_grad(y.at(), x.at(), label.at(), x.at(), x.at(), rows, columns, 0, columns, 0); });
+		report(named(8, "correct"), moved, [&] { tmpl_correct(y.at(), x.at(), label.at(), rows, columns, columns, 0); });
 	}
 	report("bias gradient [8192,768]", f * 8192 * 768, [&] { tmpl_sum(y.at(), x.at(), 1, 8192, 768, 1, false, 0); });
 	report("bias gradient [64,1000]", f * 64000, [&] { tmpl_sum(y.at(), x.at(), 1, 64, 1000, 1, false, 0); });

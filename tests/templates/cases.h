@@ -2,13 +2,15 @@
 #include "cases_rows.h"
 #include "cases_copies.h"
 #include "cases_images.h"
+#include "cases_optimizer.h"
 #include "cases_statistics.h"
 #include "cases_dropout.h"
+#include "cases_tokens.h"
 #include "cases_blocks.h"
 
 static void test_type(const char *type)
 {
-	static char names[20][40];
+	static char names[40][40];
 	int count = 0;
 	auto start = [&](const char *what) {
 		snprintf(names[count], sizeof names[count], "%s %s", type, what);
@@ -28,6 +30,10 @@ static void test_type(const char *type)
 	test_flat();
 	start("sgd");
 	test_sgd();
+	start("adamw");
+	test_adamw();
+	start("norms of gradients");
+	test_norms();
 	start("elementwise");
 	test_elementwise();
 	start("pools");
@@ -48,6 +54,10 @@ static void test_type(const char *type)
 	test_normalize_sums();
 	start("dropout");
 	test_dropout();
+	start("transpose");
+	test_transpose();
+	start("embedding");
+	test_embedding();
 #ifdef __CUDACC__
 	start("block sizes");
 	test_block_sizes();

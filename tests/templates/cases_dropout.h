@@ -27,6 +27,14 @@ static void set_key(Buffer<int> &key, int seed, int step)
 	key.upload();
 }
 
+// y: real[outer, extent, inner], of a tensor whose second dim is whole_extent and whose shard begins at first_outer, first.
+static void dropout_of(real *y, const real *x, const int *key, long outer, long extent, long inner, long whole_extent, long first_outer,
+                       long first, unsigned layer, real rate, bool evaluating, cudaStream_t stream)
+{
+	tmpl_dropout(y, x, key, 1, outer, extent * inner, (first_outer * whole_extent + first) * inner, 0, whole_extent * inner, layer, rate,
+	             evaluating, stream);
+}
+
 // Random123's kat_vectors: key and counter 0. The rate that equals a number keeps its element, the next one drops it.
 static void test_dropout_vector()
 {
@@ -41,7 +49,7 @@ static void test_dropout_vector()
 				key[0] = (int)layer;
 				key.upload();
 				fill_random(x, 1);
-				tmpl_dropout(y.at(), x.at(), key.at(), 1, 4, 1, 4, 0, 0, layer, rate, false, 0);
+				dropout_of(y.at(), x.at(), key.at(), 1, 4, 1, 4, 0, 0, layer, rate, false, 0);
 				std::vector<double> want(4);
 				for (int i = 0; i < 4; i++)
 					want[i] = (words[i] >> 8) >= (words[k] >> 8) + above ? x[i] / (1 - (double)rate) : 0;
@@ -83,7 +91,7 @@ static void dropout_case(const DropoutCase &shape, bool evaluating)
 		const bool kept = uniform_number((unsigned long long)number, key, 5) >= (double)(real)shape.rate;
 		want[i] = evaluating ? x[i] : kept ? x[i] / (1 - (double)(real)shape.rate) : 0;
 	}
-	tmpl_dropout(y.at(), x.at(), key.at(), shape.outer, shape.extent, shape.inner, shape.whole_extent, shape.first_outer,
+	dropout_of(y.at(), x.at(), key.at(), shape.outer, shape.extent, shape.inner, shape.whole_extent, shape.first_outer,
 	             shape.first, 5, (real)shape.rate, evaluating, 0);
 	expect(y, want, evaluating ? 0 : 4, 0, shape_text(shape.outer, shape.extent, shape.inner, shape.first));
 }
@@ -96,7 +104,7 @@ static void test_shards()
 	Buffer<real> x(outer * extent * inner), y(x.count);
 	fill_random(x, 1);
 	set_key(key, 3, 4);
-	tmpl_dropout(y.at(), x.at(), key.at(), outer, extent, inner, extent, 0, 0, 2, (real)0.4, false, 0);
+	dropout_of(y.at(), x.at(), key.at(), outer, extent, inner, extent, 0, 0, 2, (real)0.4, false, 0);
 	y.download();
 	for (long samples : {1, 3, 4, 12})
 		for (long shards : {1, 2, 3, 5, 30})
@@ -111,10 +119,39 @@ static void test_shards()
 						want[i] = y[from];
 					}
 					part.upload();
-					tmpl_dropout(result.at(), part.at(), key.at(), samples, piece, inner, extent, s * samples, first, 2,
+					dropout_of(result.at(), part.at(), key.at(), samples, piece, inner, extent, s * samples, first, 2,
 					             (real)0.4, false, 0);
 					expect(result, want, 0, 0, shape_text(samples, shards, s, shard));
 				}
+}
+
+// Two dims cut, with one between: [2,a,3,b,5] in pieces along a and b.
+static void test_two_cuts()
+{
+	const long a = 6, b = 4, inner = 5, n = 2 * a * 3 * b * inner;
+	Buffer<int> key(4);
+	Buffer<real> x(n), y(n);
+	fill_random(x, 1);
+	set_key(key, 5, 6);
+	tmpl_dropout(y.at(), x.at(), key.at(), 1, 1, n, 0, 0, 0, 2, (real)0.4, false, 0);
+	y.download();
+	for (long pa : {1, 2, 3, 6})
+		for (long pb : {1, 2, 4})
+			for (long piece = 0; piece < a / pa * (b / pb); piece++) {
+				const long fa = piece % (a / pa) * pa, fb = piece / (a / pa) * pb;
+				Buffer<real> part(2 * pa * 3 * pb * inner), result(part.count);
+				std::vector<double> want(part.count);
+				for (long i = 0; i < part.count; i++) {
+					const long in = i % inner, ib = i / inner % pb, m = i / inner / pb % 3, ia = i / inner / pb / 3 % pa, o = i / inner / pb / 3 / pa;
+					const long from = (((o * a + fa + ia) * 3 + m) * b + fb + ib) * inner + in;
+					part[i] = x[from];
+					want[i] = y[from];
+				}
+				part.upload();
+				tmpl_dropout(result.at(), part.at(), key.at(), 2, pa * 3, pb * inner, fa * 3 * b * inner + fb * inner, a * 3 * b * inner,
+				             b * inner, 2, (real)0.4, false, 0);
+				expect(result, want, 0, 0, shape_text(pa, pb, piece));
+			}
 }
 
 // The share of kept elements is 1 - rate, and of those that two layers, two steps or two seeds keep its square; both
@@ -131,8 +168,8 @@ static void test_rate()
 			Buffer<int> key(4), other_key(4);
 			set_key(key, 8, 1);
 			set_key(other_key, other == 0 ? 9 : 8, other == 1 ? 2 : 1);
-			tmpl_dropout(y.at(), x.at(), key.at(), 1, n, 1, n, 0, 0, 1, (real)rate, false, 0);
-			tmpl_dropout(z.at(), x.at(), other_key.at(), 1, n, 1, n, 0, 0, other == 2 ? 2 : 1, (real)rate, false, 0);
+			dropout_of(y.at(), x.at(), key.at(), 1, n, 1, n, 0, 0, 1, (real)rate, false, 0);
+			dropout_of(z.at(), x.at(), other_key.at(), 1, n, 1, n, 0, 0, other == 2 ? 2 : 1, (real)rate, false, 0);
 			y.download();
 			z.download();
 			double kept = 0, both = 0;
@@ -157,5 +194,6 @@ static void test_dropout()
 		dropout_case(shape, true);
 	}
 	test_shards();
+	test_two_cuts();
 	test_rate();
 }

@@ -73,32 +73,71 @@ static void test_softmax()
 		}
 }
 
-static void cross_entropy_case(long rows, long cols, bool in_place)
+// Classes shared out over so many devices, the last of which may have none: combined they are what the whole is.
+static void split_case(Buffer<real> &logits, Buffer<int> &label, Buffer<real> &dnll, Buffer<real> &lse, long rows, long cols, long classes,
+                       long parts, const std::vector<double> &nll, const std::vector<double> &grad)
+{
+	const long piece = (cols + parts - 1) / parts;
+	const char *shape = shape_text(rows, cols, classes, parts);
+	Buffer<real> sums(parts * 3 * rows), best(parts * 2 * rows), got_nll(rows), got_lse(rows), hit(rows), whole_hit(rows);
+	std::vector<double> want_lse(rows), want_hit(rows);
+	lse.download();
+	for (long part = 0; part < parts; part++) {
+		const long first = part * piece, left = classes - first, valid = left < 0 ? 0 : left < piece ? left : piece;
+		Buffer<real> shard(rows * piece), dshard(rows * piece);
+		std::vector<double> want(rows * piece);
+		for (long i = 0; i < rows * piece; i++) {
+			const long row = i / piece, c = first + i % piece;
+			shard[i] = c < cols ? logits[row * cols + c] : 1000; // padding holds anything
+			want[i] = c < classes ? grad[row * cols + c] : 0;
+		}
+		shard.upload();
+		tmpl_class_sums(sums.at() + part * 3 * rows, shard.at(), label.at(), rows, piece, first, valid, 0);
+		tmpl_class_best(best.at() + part * 2 * rows, shard.at(), label.at(), rows, piece, first, valid, 0);
+		tmpl_cross_entropy_grad(dshard.at(), shard.at(), label.at(), lse.at(), dnll.at(), rows, piece, first, valid, 0);
+		expect(dshard, want, 60, 0.5, shape);
+	}
+	tmpl_cross_entropy_of_sums(got_nll.at(), got_lse.at(), sums.at(), label.at(), parts, rows, 0);
+	tmpl_correct_of_best(hit.at(), best.at(), label.at(), parts, rows, 0);
+	tmpl_correct(whole_hit.at(), logits.at(), label.at(), rows, cols, classes, 0);
+	whole_hit.download();
+	for (long row = 0; row < rows; row++) {
+		want_lse[row] = lse[row];
+		want_hit[row] = whole_hit[row];
+	}
+	expect(got_lse, want_lse, 8, 2, shape);
+	expect(got_nll, nll, 8, 20, shape);
+	expect(hit, want_hit, 0, 0, shape);
+}
+
+static void cross_entropy_case(long rows, long cols, long classes, bool in_place)
 {
 	Buffer<real> logits(rows * cols), nll(rows), lse(rows), dnll(rows), dlogits(rows * cols);
 	Buffer<int> label(rows);
 	fill_random(logits, 20);
 	fill_random(dnll, 1);
-	fill_labels(label, cols);
+	fill_labels(label, classes);
 	std::vector<double> want_nll(rows), want_lse(rows), want(rows * cols);
 	for (long row = 0; row < rows; row++) {
 		double largest = -INFINITY;
 		long double sum = 0;
-		for (long c = 0; c < cols; c++)
+		for (long c = 0; c < classes; c++)
 			largest = fmax(largest, logits[row * cols + c]);
-		for (long c = 0; c < cols; c++)
+		for (long c = 0; c < classes; c++)
 			sum += exp(logits[row * cols + c] - largest);
 		want_lse[row] = (double)(largest + logl(sum));
 		want_nll[row] = label[row] < 0 ? 0 : want_lse[row] - logits[row * cols + label[row]];
 		for (long c = 0; c < cols; c++)
-			want[row * cols + c] = label[row] < 0 ? 0
+			want[row * cols + c] = label[row] < 0 || c >= classes ? 0
 				: (exp(logits[row * cols + c] - want_lse[row]) - (c == label[row])) * dnll[row];
 	}
-	tmpl_cross_entropy(nll.at(), lse.at(), logits.at(), label.at(), rows, cols, 0);
+	tmpl_cross_entropy(nll.at(), lse.at(), logits.at(), label.at(), rows, cols, classes, 0);
 	expect(lse, want_lse, 4, 1, shape_text(rows, cols));
 	expect(nll, want_nll, 4, 20, shape_text(rows, cols));
+	for (long parts : {2, 3, 8})
+		split_case(logits, label, dnll, lse, rows, cols, classes, parts, want_nll, want);
 	Buffer<real> &to = in_place ? logits : dlogits;
-	tmpl_cross_entropy_grad(to.at(), logits.at(), label.at(), lse.at(), dnll.at(), rows, cols, 0);
+	tmpl_cross_entropy_grad(to.at(), logits.at(), label.at(), lse.at(), dnll.at(), rows, cols, 0, classes, 0);
 	expect(to, want, 60, 0.5, shape_text(rows, cols));
 }
 
@@ -128,15 +167,16 @@ static void correct_case(long rows, long cols)
 			label[row] = 0;
 	}
 	label.upload();
-	tmpl_correct(hit.at(), logits.at(), label.at(), rows, cols, 0);
+	tmpl_correct(hit.at(), logits.at(), label.at(), rows, cols, cols, 0);
 	expect(hit, want, 0, 0, shape_text(rows, cols));
 }
 
 static void test_losses()
 {
 	for (auto &shape : row_shapes) {
-		cross_entropy_case(shape[0], shape[1], false);
-		cross_entropy_case(shape[0], shape[1], true);
+		cross_entropy_case(shape[0], shape[1], shape[1], false);
+		cross_entropy_case(shape[0], shape[1], shape[1], true);
+		cross_entropy_case(shape[0], shape[1], (shape[1] + 1) / 2, false);
 		correct_case(shape[0], shape[1]);
 	}
 	for (long n : {0, 1, 31, 64, 1000, 100000}) {

@@ -116,10 +116,11 @@ static bool settle(Arena *arena, const char *file, const Text *got, bool write)
 static bool run_case(Arena *arena, const Case *c, bool write)
 {
 	const char *text = read_template(arena, arena_printf(arena, "%s.cu", c->template_name));
-	Binding type = {"real", c->type};
+	Binding types[] = {{"real", c->type}, {"full", c->type}};
+	int count = strstr(text, " full; //@ param") ? 2 : 1;
 	Text kernel = {.arena = arena}, declaration = {.arena = arena};
-	expand_template(&kernel, c->template_name, text, c->name, &type, 1, c->slots, slot_count(c));
-	template_declaration(&declaration, c->template_name, text, c->name, &type, 1, c->slots, slot_count(c));
+	expand_template(&kernel, c->template_name, text, c->name, types, count, c->slots, slot_count(c));
+	template_declaration(&declaration, c->template_name, text, c->name, types, count, c->slots, slot_count(c));
 	bool kernel_ok = settle(arena, arena_printf(arena, "%s.cu", c->name), &kernel, write);
 	return settle(arena, arena_printf(arena, "%s.h", c->name), &declaration, write) && kernel_ok;
 }

@@ -77,10 +77,10 @@ static __global__ void cross_entropy_kernel(float *__restrict__ nll, float *__re
 {
 	for (long row = blockIdx.x; row < rows; row += gridDim.x) {
 		const float *from = logits + row * cols;
-		float largest, sum = mp_sum_exp_over<float>(cols, [=](long c) { return from[c]; }, &largest);
+		float largest, sum = mp_sum_exp_over<float>(cols, [=](long c) { return (float)from[c]; }, &largest);
 		if (threadIdx.x == 0) {
 			lse[row] = largest + mp_log(sum);
-			nll[row] = label[row] < 0 ? 0 : lse[row] - from[label[row]];
+			nll[row] = label[row] < 0 ? 0 : lse[row] - (float)from[label[row]];
 		}
 	}
 }
@@ -116,7 +116,7 @@ template <int tile> MP_DEVICE void sum_tiles(float *__restrict__ y, const float 
 		long o = block / tiles, first = block % tiles * tile;
 		int width = inner - first < tile ? (int)(inner - first) : tile;
 		float *to = y + o * inner + first;
-		mp_column_sums<tile>(x + o * n * inner + first, n, inner, width, [=](int column, float sum) {
+		mp_column_sums<tile, float>(x + o * n * inner + first, n, inner, width, [=](int column, float sum) {
 			float value = sum * scale;
 			to[column] = accumulate ? to[column] + value : value;
 		});
@@ -177,7 +177,7 @@ static __global__ void correct_kernel(float *__restrict__ hit, const float *__re
 {
 	for (long row = blockIdx.x; row < rows; row += gridDim.x) {
 		const float *from = logits + row * cols;
-		long best = mp_argmax_over<float>(cols, [=](long c) { return from[c]; });
+		long best = mp_argmax_over<float>(cols, [=](long c) { return (float)from[c]; });
 		if (threadIdx.x == 0)
 			hit[row] = best == label[row] ? 1 : 0;
 	}
@@ -251,8 +251,8 @@ static __global__ void cross_entropy_grad_kernel(float *dlogits, const float *lo
 		float row_lse = lse[row], scale = dnll[row];
 		for (long c = mp_column_first(lanes); c < cols; c += mp_column_stride(lanes)) {
 			float onehot = c == target ? 1 : 0;
-			float value = (mp_exp(from[c] - row_lse) - onehot) * scale;
-			to[c] = target < 0 ? 0 : value;
+			float value = (mp_exp((float)from[c] - row_lse) - onehot) * scale;
+			to[c] = target < 0 ? (float)0 : value;
 		}
 	}
 }
@@ -294,25 +294,25 @@ void gelu_erf_grad_scale(
 // ---- sgd: from templates/sgd.cu
 
 static __global__ void sgd_kernel(float *__restrict__ w, float *__restrict__ velocity,
-		const float *__restrict__ gradient, const float *__restrict__ rate, long n,
+		const float *__restrict__ gradient, const float *__restrict__ rate, const float *__restrict__ scale, long n,
 		float momentum, float decay)
 {
-	const float step = *rate;
+	const float step = *rate, factor = scale ? *scale : 1;
 	MP_UNROLL
 	for (long i = mp_first(); i < n; i += mp_stride()) {
-		float change = gradient[i] + decay * w[i];
+		float change = factor * gradient[i] + decay * w[i];
 		if (velocity)
 			velocity[i] = change = momentum * velocity[i] + change;
 		w[i] -= step * change;
 	}
 }
 
-// w: float[n] -= *rate * v, where v = momentum * velocity + (gradient + decay * w) becomes the new velocity: float[n];
-// velocity is NULL without momentum; rate: float[1]
-void sgd(float *w, float *velocity, const float *gradient, const float *rate, long n, float momentum, float decay,
-		cudaStream_t stream)
+// w: float[n] -= *rate * v, where v = momentum * velocity + (*scale * gradient + decay * w) becomes the new velocity: float[n];
+// velocity is NULL without momentum, scale without clipping; rate: float[1]
+void sgd(float *w, float *velocity, const float *gradient, const float *rate, const float *scale, long n,
+		float momentum, float decay, cudaStream_t stream)
 {
-	MP_LAUNCH(sgd_kernel, mp_blocks(n), MP_THREADS, stream, w, velocity, gradient, rate, n, momentum, decay);
+	MP_LAUNCH(sgd_kernel, mp_blocks(n), MP_THREADS, stream, w, velocity, gradient, rate, scale, n, momentum, decay);
 }
 
 // Loads every kernel now. At its first launch it would wait for the device, and with it for communication.

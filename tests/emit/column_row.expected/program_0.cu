@@ -145,13 +145,13 @@ static void results(struct mp_rank *r, int, int)
 static void update(struct mp_rank *r, int, int)
 {
 	// up.weight.update: sgd f32[3,5]
-	sgd(up_weight(r), up_weight_momentum(r), up_weight_grad(r), learning_rate(r), 15, 0.9f, 0.01f, r->compute);
+	sgd(up_weight(r), up_weight_momentum(r), up_weight_grad(r), learning_rate(r), NULL, 15, 0.9f, 0.01f, r->compute);
 	// up.bias.update: sgd f32[3]
-	sgd(up_bias(r), up_bias_momentum(r), up_bias_grad(r), learning_rate(r), 3, 0.9f, 0.01f, r->compute);
+	sgd(up_bias(r), up_bias_momentum(r), up_bias_grad(r), learning_rate(r), NULL, 3, 0.9f, 0.01f, r->compute);
 	// down.weight.update: sgd f32[3,3]
-	sgd(down_weight(r), down_weight_momentum(r), down_weight_grad(r), learning_rate(r), 9, 0.9f, 0.01f, r->compute);
+	sgd(down_weight(r), down_weight_momentum(r), down_weight_grad(r), learning_rate(r), NULL, 9, 0.9f, 0.01f, r->compute);
 	// down.bias.update: sgd f32[3]
-	sgd(down_bias(r), down_bias_momentum(r), down_bias_grad(r), learning_rate(r), 3, 0.9f, 0.01f, r->compute);
+	sgd(down_bias(r), down_bias_momentum(r), down_bias_grad(r), learning_rate(r), NULL, 3, 0.9f, 0.01f, r->compute);
 }
 
 static void end_step(struct mp_rank *r, int, int)

@@ -58,9 +58,9 @@ static void backward(struct mp_rank *r, int mb, int)
 static void update(struct mp_rank *r, int, int)
 {
 	// first.weight.update: sgd f32[4,3]
-	sgd(first_weight(r), NULL, first_weight_grad(r), learning_rate(r), 12, 0.0f, 0.0f, r->compute);
+	sgd(first_weight(r), NULL, first_weight_grad(r), learning_rate(r), NULL, 12, 0.0f, 0.0f, r->compute);
 	// first.bias.update: sgd f32[4]
-	sgd(first_bias(r), NULL, first_bias_grad(r), learning_rate(r), 4, 0.0f, 0.0f, r->compute);
+	sgd(first_bias(r), NULL, first_bias_grad(r), learning_rate(r), NULL, 4, 0.0f, 0.0f, r->compute);
 }
 
 static void end_step(struct mp_rank *r, int, int)

@@ -73,9 +73,9 @@ static void results(struct mp_rank *r, int, int)
 static void update(struct mp_rank *r, int, int)
 {
 	// second.weight.update: sgd f32[2,4]
-	sgd(second_weight(r), NULL, second_weight_grad(r), learning_rate(r), 8, 0.0f, 0.0f, r->compute);
+	sgd(second_weight(r), NULL, second_weight_grad(r), learning_rate(r), NULL, 8, 0.0f, 0.0f, r->compute);
 	// second.bias.update: sgd f32[2]
-	sgd(second_bias(r), NULL, second_bias_grad(r), learning_rate(r), 2, 0.0f, 0.0f, r->compute);
+	sgd(second_bias(r), NULL, second_bias_grad(r), learning_rate(r), NULL, 2, 0.0f, 0.0f, r->compute);
 }
 
 static void end_step(struct mp_rank *r, int, int)

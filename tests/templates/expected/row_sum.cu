@@ -20,7 +20,7 @@ template <int tile> MP_DEVICE void row_sum_tiles(float *__restrict__ y, const fl
 		long o = block / tiles, first = block % tiles * tile;
 		int width = inner - first < tile ? (int)(inner - first) : tile;
 		float *to = y + o * inner + first;
-		mp_column_sums<tile>(x + o * n * inner + first, n, inner, width, [=](int column, float sum) {
+		mp_column_sums<tile, float>(x + o * n * inner + first, n, inner, width, [=](int column, float sum) {
 			float value = sum * scale;
 			to[column] = accumulate ? to[column] + value : value;
 		});

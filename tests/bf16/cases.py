@@ -1,0 +1,54 @@
+"""Programs in bf16: near those in f32, and the same bits however stages are cut.
+
+The weights of both start with the same f32 values. What bf16 may differ by is a few of its roundings, 2^-9 each, in every
+layer; a wrong type anywhere shows as much more.
+"""
+import numpy
+
+from lib import safetensors, specs
+from lib.harness import Case, check
+
+STEPS, TOLERANCE, OF_WEIGHTS = 20, 0.02, 0.1
+NAMES = ("mlp", "pair", "shared_weight", "two_losses", "chains", "reuse")
+MESHES = [(1, 1, 1), (2, 1, 1), (1, 2, 1), (1, 1, 2), (2, 2, 2)]
+
+
+def train(spec, mesh, dtype, case):
+    return specs.program(spec, mesh, 2, dtype).train(f"bf16-{case}", STEPS, "--data", spec.data, "--seed", 3)
+
+
+def near(spec, mesh):
+    case = f"near-{specs.mesh_text(mesh)}"
+    full, half = train(spec, (1, 1, 1), "f32", case), train(spec, mesh, "bf16", case)
+    for step, (a, b) in enumerate(zip(full.losses, half.losses), 1):
+        check(abs(a - b) <= TOLERANCE * max(1, abs(a)), f"step {step}: the loss is {b} in bf16 and {a} in f32")
+    check(full.losses != half.losses, "the losses are those of f32")
+    for name, w in half.weights.items():
+        check(w.dtype == numpy.float32, f"{name} is saved as {w.dtype}")
+        distance = numpy.linalg.norm(w - full.weights[name]) / max(1e-3, numpy.linalg.norm(full.weights[name]))
+        check(distance < OF_WEIGHTS, f"{name}: {distance} from the weights of f32")
+
+
+def bitwise(spec, stages):
+    one, several = train(spec, (1, 1, 1), "bf16", "bitwise"), train(spec, (1, 1, stages), "bf16", "bitwise")
+    check(one.losses == several.losses, f"losses {one.losses} and {several.losses}")
+    for name, w in one.weights.items():
+        check(numpy.array_equal(w, several.weights[name]), f"{name} differs")
+
+
+def outputs(spec):
+    """Inference writes f32."""
+    program = specs.program(spec, (1, 1, 1), 1, "bf16", "--mode", "infer")
+    path = program.folder / "output.safetensors"
+    program.run("--data", "synthetic", "--output", path)
+    for name, y in safetensors.read(path).items():
+        check(y.dtype == numpy.float32 and numpy.isfinite(y).all(), f"{name} is {y.dtype}")
+
+
+def cases(long):
+    found = [spec for spec in specs.SPECS if spec.name in NAMES]
+    meshes = MESHES if long else MESHES[:1] + MESHES[-1:]
+    rows = [(spec, mesh) for spec in found for mesh in meshes if spec.takes(mesh)]
+    return [Case(f"near-{spec}-{specs.mesh_text(mesh)}", near, spec, mesh) for spec, mesh in rows] \
+        + [Case(f"bitwise-{spec}-pp=2", bitwise, spec, 2) for spec in found if spec.blocks > 1] \
+        + [Case("outputs", outputs, found[0])]
