@@ -62,6 +62,9 @@ Tensor *add_output(Graph *graph, Node *node, Type type, int dims, const long *sh
 // Of a matrix product: how many dims of the first operand are rows (in TN: of both). (shapes.c)
 int matmul_rows(const Node *node);
 
+// The parameter that t is, or is the working copy of; NULL: neither. (shapes.c)
+Parameter *parameter_of(const Tensor *t);
+
 // Whether an update writes operand i where it is stored.
 bool writes_operand(const Node *node, int i);
 
