@@ -18,6 +18,7 @@ static const struct {
 	{"differentiate", pass_differentiate, dump_plan_graph},
 	{"place", place_tensors, dump_plan_graph},
 	{"stages", cut_stages, dump_plan_graph},
+	{"norm", measure_gradients, dump_plan_graph},
 	{"roles", make_roles, dump_plan},
 	{"fuse", fuse_steps, dump_plan},
 	{"schedule", make_schedules, dump_plan},

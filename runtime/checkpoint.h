@@ -1,8 +1,10 @@
 // checkpoint.h: what the readers and writers of model state share: the pieces of a tensor that a rank stores, the
 // tensors of the whole model, and the folder of a checkpoint.
 //
-//     DIR/step_N/model.safetensors            parameters and buffers (MP_PARAMETER, MP_BUFFER)
+//     DIR/step_N/model.safetensors            parameters and buffers (MP_PARAMETER, MP_BUFFER), or, where that is too large,
+//                model-0000K-of-0000N.safetensors and model.safetensors.index.json
 //                optimizer.safetensors        optimizer state (MP_OPTIMIZER), when there is any
+//                config.json                  when the spec says one: what other programs know the model by
 //                state.json                   step, seed, sizes and checksums of the files; written last
 #ifndef MP_CHECKPOINT_H
 #define MP_CHECKPOINT_H
@@ -11,37 +13,25 @@
 #include "safetensors.h"
 
 // ---------------------------------------------------------------------------------------------------------
-// Pieces (checkpoint_shard.c)
+// Between files and devices (checkpoint_shard.c)
 
-// The part of a logical tensor that one rank stores, as runs of elements that lie together in both. Dims have the order
-// of files, also where the device has another (channels_last).
-struct mp_shard {
-	int dims;
-	long shape[MP_DIMS];            // logical
-	long local[MP_DIMS];            // stored, padding included
-	long start[MP_DIMS];            // first logical element
-	long valid[MP_DIMS];            // elements that are no padding
-	long elements;                  // stored
-	long runs, run;                 // how many runs, and the elements of each
-	int outer;                      // dims outside of a run
-};
+// The pieces of a state in files: those of its table, or, where it has none, the whole under its own name, in *own.
+const struct mp_piece *mp_pieces_of(const struct mp_state *s, struct mp_piece *own, int *count);
 
-struct mp_shard mp_shard_of(const struct mp_rank *r, const struct mp_state *s);
-
-// Where run i begins in the logical and in the stored tensor, in elements.
-void mp_shard_at(const struct mp_shard *shard, long i, long *logical, long *stored);
-
-// Whether this rank writes its piece to files: of ranks that store the same piece, the one with coordinate 0.
+// Whether this rank writes its part to files: of ranks that store the same part, the one with coordinate 0.
 bool mp_shard_writes(const struct mp_rank *r, const struct mp_state *s);
 
-// Handles `count` elements that begin at logical element `first`; `bytes` is host memory in the state's type.
-typedef void mp_shard_visit(void *context, const struct mp_state *s, void *bytes, long first, long count);
+// Handles `count` elements of a piece that begin at its element `first`, both as in files; `bytes` is host memory in the
+// state's type.
+typedef void mp_shard_visit(void *context, const struct mp_state *s, const struct mp_piece *piece, void *bytes, long first,
+                            long count);
 
-// Fills the state in the arena: calls visit for every run, in pieces of a few megabytes (or one filter), then copies to
-// the device. Padding becomes zero. Returns when the device holds it.
-void mp_shard_fill(struct mp_rank *r, const struct mp_state *s, mp_shard_visit *visit, void *context);
+// Fills the state in the arena: calls visit for every run of elements that the rank stores, a few megabytes at a time,
+// and copies to the device. Padding becomes zero; with `keep`, what visit leaves alone keeps the device's value. Returns
+// when the device holds it.
+void mp_shard_fill(struct mp_rank *r, const struct mp_state *s, bool keep, mp_shard_visit *visit, void *context);
 
-// Copies the state from the arena, in pieces, and calls visit for every run.
+// Copies the state from the arena, in parts, and calls visit for every run.
 void mp_shard_read(struct mp_rank *r, const struct mp_state *s, mp_shard_visit *visit, void *context);
 
 // ---------------------------------------------------------------------------------------------------------
@@ -49,16 +39,28 @@ void mp_shard_read(struct mp_rank *r, const struct mp_state *s, mp_shard_visit *
 
 enum { MP_MODEL_FILE, MP_OPTIMIZER_FILE, MP_CHECKPOINT_FILES };
 extern const char *const mp_checkpoint_file[MP_CHECKPOINT_FILES];       // "model.safetensors", …
+extern const char mp_checkpoint_index[];                                // "model.safetensors.index.json"
 
 // Which of the files holds a state, and its type there: integers of the model are I64, as PyTorch's are.
 int mp_checkpoint_file_of(const struct mp_state *s);
 enum mp_file_type mp_checkpoint_type(const struct mp_state *s);
 
+struct mp_checkpoint_entry {
+	char *name;
+	uint64_t bytes, sum;
+};
+
+// Its entries and their names are the caller's to free: mp_checkpoint_state_free.
 struct mp_checkpoint_state {
 	uint64_t step, seed;
 	uint64_t batch;                 // samples of a step: with seed and step the place in the data; 0: not known
-	uint64_t bytes[MP_CHECKPOINT_FILES], sum[MP_CHECKPOINT_FILES];  // bytes 0: no such file
+	struct mp_checkpoint_entry *entries;
+	int count;
 };
+
+void mp_checkpoint_add_entry(struct mp_checkpoint_state *state, const char *name, uint64_t bytes, uint64_t sum);
+void mp_checkpoint_state_free(struct mp_checkpoint_state *state);
+bool mp_checkpoint_lists(const struct mp_checkpoint_state *state, const char *name);
 
 // Checksum of bytes at a place in a file. Sums over disjoint parts add up (modulo 2^64) to that of the whole, so every
 // rank sums what it writes. Offset and n are multiples of 4.
@@ -69,5 +71,17 @@ bool mp_checkpoint_state_read(const char *folder, struct mp_checkpoint_state *st
 // Whether the files are those that state describes, every byte of them.
 bool mp_checkpoint_verify(const char *folder, const struct mp_checkpoint_state *state, char **why);
 void mp_checkpoint_state_write(const char *folder, const struct mp_checkpoint_state *state);
+
+// ---------------------------------------------------------------------------------------------------------
+// What files hold and the model wants (checkpoint_check.c)
+
+// The tensor of a file that is this piece: of its name or its tied one, with or without the model's prefix, and of its
+// shape and a type that converts. NULL: there is none.
+const struct mp_tensor *mp_checkpoint_tensor(const struct mp_model *m, const struct mp_tensors *set, const struct mp_state *s,
+                                             const struct mp_piece *piece);
+
+// Compares the tensors of a file with the states of all roles; ends the program with every name that is wrong and not
+// allowed (enum mp_allow), and says what is. set is NULL where there is no file: the message then names `path`.
+void mp_checkpoint_check(const struct mp_model *m, struct mp_tensors *set, int file, const char *path, unsigned allow);
 
 #endif

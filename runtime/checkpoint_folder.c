@@ -17,7 +17,9 @@ const char *const mp_checkpoint_file[MP_CHECKPOINT_FILES] = {
 	[MP_MODEL_FILE] = "model.safetensors", [MP_OPTIMIZER_FILE] = "optimizer.safetensors",
 };
 
-enum { STATE_BYTES = 1 << 16, VERIFY_BYTES = 1 << 20 };
+const char mp_checkpoint_index[] = "model.safetensors.index.json";
+
+enum { STATE_BYTES = 1 << 20, VERIFY_BYTES = 1 << 20 };
 
 int mp_checkpoint_file_of(const struct mp_state *s)
 {
@@ -44,23 +46,54 @@ uint64_t mp_checksum(const void *bytes, size_t n, uint64_t offset)
 	return sum;
 }
 
+void mp_checkpoint_add_entry(struct mp_checkpoint_state *state, const char *name, uint64_t bytes, uint64_t sum)
+{
+	state->entries = realloc(state->entries, (size_t)(state->count + 1) * sizeof *state->entries);
+	if (!state->entries)
+		mp_fail(MP_IO_FAILED, "no memory for the files of a checkpoint");
+	state->entries[state->count++] = (struct mp_checkpoint_entry){mp_text("%s", name), bytes, sum};
+}
+
+void mp_checkpoint_state_free(struct mp_checkpoint_state *state)
+{
+	for (int i = 0; i < state->count; i++)
+		free(state->entries[i].name);
+	free(state->entries);
+	*state = (struct mp_checkpoint_state){0};
+}
+
+bool mp_checkpoint_lists(const struct mp_checkpoint_state *state, const char *name)
+{
+	for (int i = 0; i < state->count; i++)
+		if (!strcmp(state->entries[i].name, name))
+			return true;
+	return false;
+}
+
+// Whether a name is one that mp_checkpoint_save gives, so that no other file of the machine is looked at.
+static bool is_file_name(const char *name)
+{
+	return (!strncmp(name, "model", 5) || !strcmp(name, mp_checkpoint_file[MP_OPTIMIZER_FILE])) && !strchr(name, '/');
+}
+
 // An object {"bytes":…,"checksum":…} for each file.
 static void read_files(struct mp_json *j, struct mp_checkpoint_state *state)
 {
 	mp_json_object(j);
 	for (char *name; (name = mp_json_key(j)); ) {
-		int file = !strcmp(name, mp_checkpoint_file[MP_MODEL_FILE]) ? MP_MODEL_FILE : MP_OPTIMIZER_FILE;
-		if (strcmp(name, mp_checkpoint_file[file]))
+		uint64_t bytes = 0, sum = 0;
+		if (!is_file_name(name))
 			mp_json_refuse(j, "an unknown file is listed");
 		mp_json_object(j);
 		for (char *key; (key = mp_json_key(j)); ) {
 			if (!strcmp(key, "bytes"))
-				state->bytes[file] = mp_json_integer(j);
+				bytes = mp_json_integer(j);
 			else if (!strcmp(key, "checksum"))
-				state->sum[file] = mp_json_integer(j);
+				sum = mp_json_integer(j);
 			else
 				mp_json_skip(j);
 		}
+		mp_checkpoint_add_entry(state, name, bytes, sum);
 	}
 }
 
@@ -82,13 +115,14 @@ static void parse_state(struct mp_json *j, struct mp_checkpoint_state *state)
 			mp_json_skip(j);
 		}
 	}
-	if (!j->error && (!step || state->step > INT64_MAX || state->bytes[MP_MODEL_FILE] == 0))
+	bool model = mp_checkpoint_lists(state, mp_checkpoint_file[MP_MODEL_FILE]) || mp_checkpoint_lists(state, mp_checkpoint_index);
+	if (!j->error && (!step || state->step > INT64_MAX || !model))
 		mp_json_refuse(j, "the step or the size of model.safetensors is missing");
 }
 
 bool mp_checkpoint_state_read(const char *folder, struct mp_checkpoint_state *state, char **why)
 {
-	char *path = mp_text("%s/state.json", folder), text[STATE_BYTES];
+	char *path = mp_text("%s/state.json", folder), *text = mp_allocate(STATE_BYTES);
 	bool good = false;
 	FILE *f = fopen(path, "rb");
 	*state = (struct mp_checkpoint_state){0};
@@ -96,7 +130,7 @@ bool mp_checkpoint_state_read(const char *folder, struct mp_checkpoint_state *st
 		*why = mp_text("%s cannot be opened", path);
 	} else {
 		struct mp_json j;
-		size_t n = fread(text, 1, sizeof text, f);
+		size_t n = fread(text, 1, STATE_BYTES, f);
 		mp_json_start(&j, text, n);
 		parse_state(&j, state);
 		good = mp_json_end(&j);
@@ -104,6 +138,7 @@ bool mp_checkpoint_state_read(const char *folder, struct mp_checkpoint_state *st
 			*why = mp_text("%s: %s at byte %ld", path, j.error, mp_json_at(&j));
 		fclose(f);
 	}
+	free(text);
 	free(path);
 	return good;
 }
@@ -136,10 +171,10 @@ static bool verify_file(const char *path, uint64_t bytes, uint64_t sum, char **w
 bool mp_checkpoint_verify(const char *folder, const struct mp_checkpoint_state *state, char **why)
 {
 	bool good = true;
-	for (int file = 0; good && file < MP_CHECKPOINT_FILES; file++) {
-		char *path = mp_text("%s/%s", folder, mp_checkpoint_file[file]);
-		if (state->bytes[file])
-			good = verify_file(path, state->bytes[file], state->sum[file], why);
+	for (int i = 0; good && i < state->count; i++) {
+		const struct mp_checkpoint_entry *entry = &state->entries[i];
+		char *path = mp_text("%s/%s", folder, entry->name);
+		good = verify_file(path, entry->bytes, entry->sum, why);
 		free(path);
 	}
 	return good;
@@ -150,12 +185,11 @@ void mp_checkpoint_state_write(const char *folder, const struct mp_checkpoint_st
 	char *path = mp_text("%s/state.json", folder);
 	char *text = mp_text("{\"step\":%llu,\"seed\":%llu,\"batch\":%llu,\"files\":{", (unsigned long long)state->step,
 	                     (unsigned long long)state->seed, (unsigned long long)state->batch);
-	for (int file = 0; file < MP_CHECKPOINT_FILES; file++) {
-		if (!state->bytes[file])
-			continue;
+	for (int i = 0; i < state->count; i++) {
+		const struct mp_checkpoint_entry *entry = &state->entries[i];
 		char *before = text;
-		text = mp_text("%s%s\"%s\":{\"bytes\":%llu,\"checksum\":%llu}", before, file ? "," : "", mp_checkpoint_file[file],
-		               (unsigned long long)state->bytes[file], (unsigned long long)state->sum[file]);
+		text = mp_text("%s%s\"%s\":{\"bytes\":%llu,\"checksum\":%llu}", before, i ? "," : "", entry->name,
+		               (unsigned long long)entry->bytes, (unsigned long long)entry->sum);
 		free(before);
 	}
 	char *whole = mp_text("%s}}\n", text);

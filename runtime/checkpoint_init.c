@@ -1,21 +1,27 @@
 // checkpoint_init.c: the state that training starts from.
 //
-// Every rank computes the elements that it stores and no others, straight from seed, name and logical index: no
-// messages, no broadcast from one rank, and the same bits whatever the mesh.
+// Every rank computes the elements that it stores and no others, straight from seed, name and index: no messages, no
+// broadcast from one rank, and the same bits whatever the mesh. Name and index are those of the tensor in files, so that
+// they do not depend on how the model joins and pads such tensors either.
 #include "checkpoint.h"
 #include "random.h"
 
-static void draw(void *context, const struct mp_state *s, void *bytes, long first, long count)
+struct drawing {
+	uint64_t seed, key;
+	const struct mp_piece *piece;   // that key is of
+};
+
+static void draw(void *context, const struct mp_state *s, const struct mp_piece *piece, void *bytes, long first, long count)
 {
-	const uint64_t *key = context;
-	mp_random_fill(&s->init, *key, s->type, first, count, bytes);
+	struct drawing *drawing = context;
+	if (drawing->piece != piece)
+		drawing->key = mp_random_key(drawing->seed, piece->name);
+	drawing->piece = piece;
+	mp_random_fill(&s->init, drawing->key, s->type, first, count, bytes);
 }
 
 void mp_state_init(struct mp_rank *r, uint64_t seed)
 {
-	for (int i = 0; i < r->program->state_count; i++) {
-		const struct mp_state *s = &r->program->states[i];
-		uint64_t key = mp_random_key(seed, s->name);
-		mp_shard_fill(r, s, draw, &key);
-	}
+	for (int i = 0; i < r->program->state_count; i++)
+		mp_shard_fill(r, &r->program->states[i], false, draw, &(struct drawing){.seed = seed});
 }

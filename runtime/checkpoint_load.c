@@ -33,15 +33,20 @@ static void set_path(char out[PATH_BYTES], const char *folder, const char *name)
 static bool take_checkpoint(struct source *source, const char *folder, char **why)
 {
 	struct mp_checkpoint_state state;
-	if (!mp_checkpoint_state_read(folder, &state, why) || !mp_checkpoint_verify(folder, &state, why))
+	if (!mp_checkpoint_state_read(folder, &state, why) || !mp_checkpoint_verify(folder, &state, why)) {
+		mp_checkpoint_state_free(&state);
 		return false;
+	}
 	for (int file = 0; file < MP_CHECKPOINT_FILES; file++)
-		if (state.bytes[file])
+		if (mp_checkpoint_lists(&state, mp_checkpoint_file[file]))
 			set_path(source->path[file], folder, mp_checkpoint_file[file]);
+	if (mp_checkpoint_lists(&state, mp_checkpoint_index))
+		set_path(source->path[MP_MODEL_FILE], folder, mp_checkpoint_index);
 	source->checkpoint = true;
 	source->step = state.step;
 	source->seed = state.seed;
 	source->batch = state.batch;
+	mp_checkpoint_state_free(&state);
 	return true;
 }
 
@@ -105,7 +110,6 @@ static bool has_file(const char *folder, const char *name)
 
 static void find_source(struct source *source, const char *path)
 {
-	static const char index[] = "model.safetensors.index.json";
 	char *why = NULL;
 	if (!mp_is_folder(path)) {
 		set_path(source->path[MP_MODEL_FILE], path, "");
@@ -114,8 +118,8 @@ static void find_source(struct source *source, const char *path)
 			mp_fail(MP_BAD_INPUT, "%s is not a complete checkpoint: %s", path, why);
 	} else if (has_file(path, mp_checkpoint_file[MP_OPTIMIZER_FILE])) {
 		mp_fail(MP_BAD_INPUT, "%s is not a complete checkpoint: it has optimizer state but no state.json", path);
-	} else if (has_file(path, index)) {
-		set_path(source->path[MP_MODEL_FILE], path, index);
+	} else if (has_file(path, mp_checkpoint_index)) {
+		set_path(source->path[MP_MODEL_FILE], path, mp_checkpoint_index);
 	} else if (has_file(path, mp_checkpoint_file[MP_MODEL_FILE])) {
 		set_path(source->path[MP_MODEL_FILE], path, mp_checkpoint_file[MP_MODEL_FILE]);
 	} else {
@@ -126,70 +130,6 @@ static void find_source(struct source *source, const char *path)
 // ---------------------------------------------------------------------------------------------------------
 // Checking that they fit the model (rank 0)
 
-static bool same_shape(const struct mp_state *s, const struct mp_tensor *t)
-{
-	bool same = s->dims == t->dims;
-	for (int d = 0; same && d < s->dims; d++)
-		same = s->shape[d] == t->shape[d];
-	return same;
-}
-
-static void check_tensor(const struct mp_tensors *set, const struct mp_state *s, const struct mp_tensor *t)
-{
-	char have[MP_SHAPE_TEXT], want[MP_SHAPE_TEXT];
-	if (!same_shape(s, t) || !mp_file_type_fits(t->type, s->type))
-		mp_fail(MP_BAD_INPUT, "%s: tensor %s is %s, but the model's is %s", set->path, t->name,
-		        mp_shape_text(have, mp_file_type_name(t->type), t->dims, t->shape),
-		        mp_shape_text(want, mp_file_type_name(mp_checkpoint_type(s)), s->dims, s->shape));
-}
-
-// PyTorch's batch_norm counts its updates in a tensor that nothing computes with: a model may do without it.
-static bool is_ignored(const char *name)
-{
-	static const char counter[] = ".num_batches_tracked";
-	size_t n = strlen(name), m = sizeof counter - 1;
-	return n >= m && !strcmp(name + n - m, counter);
-}
-
-static void report_names(struct mp_names *names, const char *path, const char *what, bool allow)
-{
-	if (names->count == 0)
-		return;
-	mp_names_end(names);
-	if (!allow)
-		mp_fail(MP_BAD_INPUT, "%s %s: %s (--allow-missing accepts that)", path, what, names->text);
-	fprintf(stderr, "%s %s: %s\n", path, what, names->text);
-	free(names->text);
-}
-
-// Compares the tensors of a file with the states of all roles. set is NULL where there is no file.
-static void check_file(const struct mp_model *m, const struct mp_tensors *set, int file, const char *path, bool allow)
-{
-	struct mp_names missing = {0}, unused = {0};
-	bool *used = mp_allocate(set && set->count ? (size_t)set->count : 1);
-	for (int stage = 0; stage < m->axis[MP_PP]; stage++) {
-		const struct mp_program *p = m->program(stage);
-		for (int i = 0; i < p->state_count; i++) {
-			const struct mp_state *s = &p->states[i];
-			if (mp_checkpoint_file_of(s) != file)
-				continue;
-			const struct mp_tensor *t = set ? mp_tensors_find(set, s->name) : NULL;
-			if (t) {
-				check_tensor(set, s, t);
-				used[t - set->tensors] = true;
-			} else if (s->owned) {
-				mp_names_add(&missing, "%s", s->name);
-			}
-		}
-	}
-	for (long i = 0; set && i < set->count; i++)
-		if (!used[i] && !is_ignored(set->tensors[i].name))
-			mp_names_add(&unused, "%s", set->tensors[i].name);
-	report_names(&missing, path, "lacks tensors of the model", allow);
-	report_names(&unused, path, "holds tensors that the model does not use", allow);
-	free(used);
-}
-
 static bool reads_file(const struct mp_program *p, int file)
 {
 	for (int i = 0; i < p->state_count; i++)
@@ -198,14 +138,14 @@ static bool reads_file(const struct mp_program *p, int file)
 	return false;
 }
 
-static void check_source(const struct mp_model *m, const struct source *source, const char *path, bool allow)
+static void check_source(const struct mp_model *m, const struct source *source, const char *path, unsigned allow)
 {
 	for (int file = 0; file < MP_CHECKPOINT_FILES; file++) {
 		// A file of weights has no optimizer state, and inference needs none.
 		if (file == MP_OPTIMIZER_FILE && (!source->checkpoint || !m->training))
 			continue;
 		struct mp_tensors *set = source->path[file][0] ? mp_tensors_open(source->path[file]) : NULL;
-		check_file(m, set, file, set ? set->path : path, allow);
+		mp_checkpoint_check(m, set, file, path, allow);
 		if (set)
 			mp_tensors_close(set);
 	}
@@ -215,24 +155,36 @@ static void check_source(const struct mp_model *m, const struct source *source, 
 // Reading
 
 struct reading {
+	const struct mp_model *model;
 	const struct mp_tensors *set;
-	const struct mp_tensor *tensor;
+	const struct mp_piece *piece;           // that tensor is
+	const struct mp_tensor *tensor;         // NULL: there is none
+	char *raw;                              // values of another type
+	size_t raw_bytes;
 };
 
-static void read_run(void *context, const struct mp_state *s, void *bytes, long first, long count)
+static void read_run(void *context, const struct mp_state *s, const struct mp_piece *piece, void *bytes, long first, long count)
 {
-	const struct reading *in = context;
+	struct reading *in = context;
+	if (in->piece != piece)
+		in->tensor = mp_checkpoint_tensor(in->model, in->set, s, piece);
+	in->piece = piece;
+	if (!in->tensor)
+		return;
 	if (in->tensor->type == mp_file_type_of(s->type)) {
 		mp_tensors_read(in->set, in->tensor, first, count, bytes);
 		return;
 	}
-	char *raw = mp_allocate((size_t)count * mp_file_type_bytes(in->tensor->type));
-	mp_tensors_read(in->set, in->tensor, first, count, raw);
-	long bad = mp_file_convert(in->tensor->type, raw, count, s->type, bytes);
+	size_t size = (size_t)count * mp_file_type_bytes(in->tensor->type);
+	if (size > in->raw_bytes) {
+		free(in->raw);
+		in->raw = mp_allocate(in->raw_bytes = size);
+	}
+	mp_tensors_read(in->set, in->tensor, first, count, in->raw);
+	long bad = mp_file_convert(in->tensor->type, in->raw, count, s->type, bytes);
 	if (bad >= 0)
 		mp_fail(MP_BAD_INPUT, "%s: element %ld of tensor %s does not fit into 32 bits", in->set->path, first + bad,
-		        s->name);
-	free(raw);
+		        in->tensor->name);
 }
 
 static void read_states(struct mp_rank *r, const char *path, int file)
@@ -240,9 +192,15 @@ static void read_states(struct mp_rank *r, const char *path, int file)
 	struct mp_tensors *set = mp_tensors_open(path);
 	for (int i = 0; i < r->program->state_count; i++) {
 		const struct mp_state *s = &r->program->states[i];
-		struct reading in = {set, mp_tensors_find(set, s->name)};
-		if (mp_checkpoint_file_of(s) == file && in.tensor)
-			mp_shard_fill(r, s, read_run, &in);
+		struct reading in = {.model = r->model, .set = set};
+		struct mp_piece own;
+		int pieces, found = 0;
+		const struct mp_piece *piece = mp_pieces_of(s, &own, &pieces);
+		for (int k = 0; k < pieces; k++)
+			found += mp_checkpoint_tensor(r->model, set, s, &piece[k]) != NULL;
+		if (mp_checkpoint_file_of(s) == file && found)
+			mp_shard_fill(r, s, found < pieces, read_run, &in);
+		free(in.raw);
 	}
 	mp_tensors_close(set);
 }
@@ -260,12 +218,12 @@ static void tell_other_order(const struct mp_rank *r, const struct source *sourc
 		        "place of the data\n", (unsigned long long)source->batch, r->model->batch, (unsigned long long)source->step);
 }
 
-void mp_checkpoint_load(struct mp_rank *r, const char *path, bool allow_missing)
+void mp_checkpoint_load(struct mp_rank *r, const char *path, unsigned allow)
 {
 	struct source *source = mp_allocate(sizeof *source);
 	if (r->rank == 0) {
 		find_source(source, path);
-		check_source(r->model, source, path, allow_missing);
+		check_source(r->model, source, path, allow);
 		tell_other_order(r, source);
 	}
 	mp_broadcast(r, source, sizeof *source, 0);

@@ -1,58 +1,57 @@
-// checkpoint_shard.c: the part of a logical tensor that a rank stores.
+// checkpoint_shard.c: the part of a logical tensor that a rank stores, and where each of its elements lies in files.
 //
-// Files and random numbers know logical tensors, arenas know local ones: pieces of sharded dims, padded with zeros to
-// equal extents. Initialising, loading and saving all need the same walk between the two, so it is written once: a
-// piece is a list of runs, each contiguous in both. Dims that are whole join the run of the dim outside them, so that a
-// row-sharded matrix is one run and a column-sharded one has a run for each row.
-//
-// All of this is in the order of files. Filters that the device keeps channels-last pass through a second buffer on
-// their way, where each is transposed; nothing else knows of that order.
+// Files and random numbers know tensors as PyTorch's models have them; arenas know local parts of tensors whose dims
+// may be ordered otherwise (filters are channels-last), that may join several tensors of files (q, k and v; gate and up)
+// and are padded with zeros: to equal parts, or to a size that suits the device. Initialising, loading and saving all
+// need the same walk between the two, so it is written once. The local tensor passes through a buffer of the host in
+// slabs: boxes of it that are contiguous on the device. The elements that a slab shares with a piece of the state are a
+// box of both; the walk goes over it in the order of the file, in runs that are contiguous there. A run that is
+// contiguous in the slab too is handled in place; others pass through a second buffer.
 #include "checkpoint.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { STAGING_BYTES = 4 << 20 };
+enum { SLAB_BYTES = 4 << 20, BOUNCE_BYTES = 1 << 20, LONG_RUN = 4096 };
+
+struct walk {
+	struct mp_rank *r;
+	const struct mp_state *s;
+	mp_shard_visit *visit;
+	void *context;
+	bool fill, keep;
+	size_t size;                            // bytes of an element
+	long local[MP_DIMS], start[MP_DIMS];    // extents stored, padding included; first logical index
+	long from[MP_DIMS], extent[MP_DIMS];    // the slab, in local indices
+	long stride[MP_DIMS];                   // of the local tensor, and so of the slab
+	char *slab, *bounce;
+};
+
+// Elements that a slab and a piece share, with dims in the order of the file: the box `at`, `extent` of the `whole`.
+struct overlap {
+	int dims;
+	long whole[MP_DIMS], at[MP_DIMS], extent[MP_DIMS];
+	long stride[MP_DIMS];                   // in the slab
+	long base;                              // in the slab
+};
 
 static int coordinate(const struct mp_rank *r, int axis)
 {
 	return axis == MP_DP ? r->dp : axis == MP_TP ? r->tp : axis == MP_PP ? r->pp : 0;
 }
 
-struct mp_shard mp_shard_of(const struct mp_rank *r, const struct mp_state *s)
+const struct mp_piece *mp_pieces_of(const struct mp_state *s, struct mp_piece *own, int *count)
 {
-	struct mp_shard shard = {.dims = s->dims, .elements = 1, .runs = 1, .run = 1};
+	*count = s->piece_count;
+	if (s->piece_count > 0)
+		return s->pieces;
+	*own = (struct mp_piece){.name = s->name, .dims = s->dims};
 	for (int d = 0; d < s->dims; d++) {
-		int size = s->axis[d] == MP_WHOLE ? 1 : r->model->axis[s->axis[d]], c = coordinate(r, s->axis[d]);
-		shard.shape[d] = s->shape[d];
-		shard.local[d] = mp_shard_extent(s->shape[d], size);
-		shard.start[d] = c * shard.local[d];
-		shard.valid[d] = mp_shard_valid(s->shape[d], size, c);
-		shard.elements *= shard.local[d];
+		own->extent[d] = own->shape[d] = s->shape[d];
+		own->order[d] = d;
 	}
-	int d = s->dims;
-	while (d > 0 && shard.valid[d - 1] == shard.shape[d - 1] && shard.local[d - 1] == shard.shape[d - 1])
-		shard.run *= shard.shape[--d];
-	if (d > 0)
-		shard.run *= shard.valid[--d];
-	shard.outer = d;
-	while (d > 0)
-		shard.runs *= shard.valid[--d];
-	if (shard.run == 0)
-		shard.runs = 0;
-	return shard;
-}
-
-void mp_shard_at(const struct mp_shard *shard, long i, long *logical, long *stored)
-{
-	long index[MP_DIMS] = {0};
-	for (int d = shard->outer; d-- > 0; i /= shard->valid[d])
-		index[d] = i % shard->valid[d];
-	*logical = *stored = 0;
-	for (int d = 0; d < shard->dims; d++) {
-		*logical = *logical * shard->shape[d] + shard->start[d] + index[d];
-		*stored = *stored * shard->local[d] + index[d];
-	}
+	*count = 1;
+	return own;
 }
 
 bool mp_shard_writes(const struct mp_rank *r, const struct mp_state *s)
@@ -64,100 +63,200 @@ bool mp_shard_writes(const struct mp_rank *r, const struct mp_state *s)
 	return s->owned && (sharded[MP_DP] || r->dp == 0) && (sharded[MP_TP] || r->tp == 0);
 }
 
-// Calls visit for the parts of runs that lie in stored elements begin .. end - 1, which `bytes` holds. *next is the
-// first run that may have such a part.
-static void visit_piece(const struct mp_state *s, const struct mp_shard *shard, long *next, long begin, long end,
-                        char *bytes, mp_shard_visit *visit, void *context)
+// ---------------------------------------------------------------------------------------------------------
+// A slab and a piece
+
+static void add_dim(struct overlap *o, long whole, long at, long extent, long stride)
 {
-	size_t size = mp_type_bytes(s->type);
-	for (; *next < shard->runs; ++*next) {
-		long logical, stored;
-		mp_shard_at(shard, *next, &logical, &stored);
-		long from = stored > begin ? stored : begin, to = stored + shard->run < end ? stored + shard->run : end;
-		if (from < to)
-			visit(context, s, bytes + (size_t)(from - begin) * size, logical + from - stored, to - from);
-		if (stored + shard->run > end)
-			break;
+	int last = o->dims - 1;
+	if (whole == 1)
+		return;
+	if (last >= 0 && extent == whole && o->stride[last] == stride * extent) {       // continues the dim before it
+		o->whole[last] *= whole;
+		o->at[last] *= whole;
+		o->extent[last] *= whole;
+		o->stride[last] = stride;
+		return;
+	}
+	o->whole[o->dims] = whole;
+	o->at[o->dims] = at;
+	o->extent[o->dims] = extent;
+	o->stride[o->dims++] = stride;
+}
+
+// False when they share nothing.
+static bool find_overlap(const struct walk *w, const struct mp_piece *piece, struct overlap *o)
+{
+	*o = (struct overlap){0};
+	for (int k = 0; k < w->s->dims; k++) {
+		int d = piece->order[k];
+		long first = w->start[d] + w->from[d], low = first, high = first + w->extent[d];
+		if (low < piece->from[d])
+			low = piece->from[d];
+		if (high > piece->from[d] + piece->extent[d])
+			high = piece->from[d] + piece->extent[d];
+		if (low >= high)
+			return false;
+		o->base += (low - first) * w->stride[d];
+		add_dim(o, piece->extent[d], low - piece->from[d], high - low, w->stride[d]);
+	}
+	return true;
+}
+
+static void move(char *to, long to_stride, const char *from, long from_stride, long n, size_t size)
+{
+	for (long i = 0; i < n; i++) {
+		char *target = to + (size_t)(i * to_stride) * size;
+		const char *source = from + (size_t)(i * from_stride) * size;
+		if (size == 4)
+			memcpy(target, source, 4);      // a size that the compiler knows is one move
+		else if (size == 8)
+			memcpy(target, source, 8);
+		else
+			memcpy(target, source, size);
 	}
 }
 
-// to[f][column][row] = from[f][row][column] for so many filters.
-static void transpose(char *to, const char *from, long filters, long rows, long columns, size_t size)
+// Copies elements begin .. begin + count - 1 of a run over dims `dim` and following, which begins at `base` of the slab,
+// into the slab from the second buffer, or back.
+static void exchange(const struct walk *w, const struct overlap *o, bool into_slab, int dim, long base, long begin, long count)
 {
-	long area = rows * columns;
-	for (long f = 0; f < filters; f++, to += (size_t)area * size, from += (size_t)area * size)
-		for (long row = 0; row < rows; row++)
-			for (long column = 0; column < columns; column++) {
-				char *target = to + (size_t)(column * rows + row) * size;
-				const char *source = from + (size_t)(row * columns + column) * size;
-				if (size == 4)
-					memcpy(target, source, 4);      // a size that the compiler knows is one move
-				else
-					memcpy(target, source, 8);
-			}
-}
-
-// What a state's elements pass through between visit and the device.
-struct staging {
-	long step;                      // elements at a time: whole filters where they are transposed
-	long channels, pixels;          // of a filter
-	char *device, *file;            // in the order of each; one buffer where these are the same
-};
-
-static struct staging make_staging(const struct mp_state *s, const struct mp_shard *shard)
-{
-	struct staging g = {.channels = 1, .pixels = 1};
-	size_t size = mp_type_bytes(s->type);
-	if (s->channels_last) {
-		g.channels = shard->local[1];
-		g.pixels = shard->local[2] * shard->local[3];
+	int last = o->dims - 1;
+	for (long done = 0, n; done < count; done += n) {
+		long rest = begin + done, place = base, left = o->extent[last] - rest % o->extent[last];
+		for (int d = last; d >= dim; rest /= o->extent[d--])
+			place += rest % o->extent[d] * o->stride[d];
+		n = left < count - done ? left : count - done;
+		char *slab = w->slab + (size_t)place * w->size, *bounce = w->bounce + (size_t)done * w->size;
+		if (into_slab)
+			move(slab, o->stride[last], bounce, 1, n, w->size);
+		else
+			move(bounce, 1, slab, o->stride[last], n, w->size);
 	}
-	long filter = g.channels * g.pixels, filters = (long)(STAGING_BYTES / size) / filter;
-	g.step = (filters ? filters : 1) * filter;
-	if (g.step > shard->elements)
-		g.step = shard->elements;
-	CUDA(cudaMallocHost((void **)&g.device, (size_t)g.step * size));
-	g.file = s->channels_last ? mp_allocate((size_t)g.step * size) : g.device;
-	return g;
 }
 
-static void walk(struct mp_rank *r, const struct mp_state *s, bool fill, mp_shard_visit *visit, void *context)
+static void visit_run(const struct walk *w, const struct mp_piece *piece, const struct overlap *o, int dim, bool direct,
+                      long base, long first)
 {
-	struct mp_shard shard = mp_shard_of(r, s);
-	struct staging g = make_staging(s, &shard);
-	size_t size = mp_type_bytes(s->type);
-	long next = 0;
-	for (long begin = 0; begin < shard.elements; begin += g.step) {
-		long end = begin + g.step < shard.elements ? begin + g.step : shard.elements;
-		long filters = (end - begin) / (g.channels * g.pixels);
-		size_t bytes = (size_t)(end - begin) * size;
-		char *arena = r->arena + s->offset + (size_t)begin * size;
-		if (fill) {
-			memset(g.file, 0, bytes);
-			visit_piece(s, &shard, &next, begin, end, g.file, visit, context);
-			if (g.file != g.device)
-				transpose(g.device, g.file, filters, g.channels, g.pixels, size);
-			CUDA(cudaMemcpyAsync(arena, g.device, bytes, cudaMemcpyHostToDevice, r->compute));
-			CUDA(cudaStreamSynchronize(r->compute));
-		} else {
-			CUDA(cudaMemcpyAsync(g.device, arena, bytes, cudaMemcpyDeviceToHost, r->compute));
-			CUDA(cudaStreamSynchronize(r->compute));
-			if (g.file != g.device)
-				transpose(g.file, g.device, filters, g.pixels, g.channels, size);
-			visit_piece(s, &shard, &next, begin, end, g.file, visit, context);
+	long run = 1, most = (long)(BOUNCE_BYTES / w->size);
+	for (int d = dim; d < o->dims; d++)
+		run *= o->extent[d];
+	if (direct) {
+		w->visit(w->context, w->s, piece, w->slab + (size_t)base * w->size, first, run);
+		return;
+	}
+	for (long begin = 0; begin < run; begin += most) {
+		long n = run - begin < most ? run - begin : most;
+		if (!w->fill || w->keep)
+			exchange(w, o, false, dim, base, begin, n);
+		w->visit(w->context, w->s, piece, w->bounce, first + begin, n);
+		if (w->fill)
+			exchange(w, o, true, dim, base, begin, n);
+	}
+}
+
+static void visit_piece(const struct walk *w, const struct mp_piece *piece)
+{
+	struct overlap o;
+	if (!find_overlap(w, piece, &o))
+		return;
+	if (o.dims == 0)
+		o = (struct overlap){1, {1}, {0}, {1}, {1}, o.base};
+	int dim = o.dims - 1;
+	while (dim > 0 && o.extent[dim] == o.whole[dim])
+		dim--;
+	bool direct = o.stride[o.dims - 1] == 1 && (dim == o.dims - 1 || o.extent[o.dims - 1] >= LONG_RUN);
+	if (direct)
+		dim = o.dims - 1;
+	long runs = 1;
+	for (int d = 0; d < dim; d++)
+		runs *= o.extent[d];
+	for (long i = 0; i < runs; i++) {
+		long index[MP_DIMS] = {0}, rest = i, first = 0, base = o.base;
+		for (int d = dim; d-- > 0; rest /= o.extent[d])
+			index[d] = rest % o.extent[d];
+		for (int d = 0; d < o.dims; d++) {
+			first = first * o.whole[d] + o.at[d] + index[d];
+			base += index[d] * o.stride[d];
+		}
+		visit_run(w, piece, &o, dim, direct, base, first);
+	}
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// Slabs
+
+static void measure(struct walk *w)
+{
+	long stride = 1;
+	for (int d = w->s->dims; d-- > 0; stride *= w->local[d]) {
+		int axis = w->s->axis[d], size = axis == MP_WHOLE ? 1 : w->r->model->axis[axis];
+		w->local[d] = mp_shard_extent(w->s->shape[d], size);
+		w->start[d] = coordinate(w->r, axis) * w->local[d];
+		w->stride[d] = stride;
+		w->extent[d] = w->local[d];
+	}
+}
+
+// One slab, of `elements` from element `begin` of the local tensor on.
+static void pass(struct walk *w, long begin, long elements)
+{
+	struct mp_piece own;
+	int pieces;
+	const struct mp_piece *piece = mp_pieces_of(w->s, &own, &pieces);
+	char *arena = w->r->arena + w->s->offset + (size_t)begin * w->size;
+	size_t bytes = (size_t)elements * w->size;
+	if (!w->fill || w->keep) {
+		CUDA(cudaMemcpyAsync(w->slab, arena, bytes, cudaMemcpyDeviceToHost, w->r->compute));
+		CUDA(cudaStreamSynchronize(w->r->compute));
+	} else {
+		memset(w->slab, 0, bytes);
+	}
+	for (int i = 0; i < pieces; i++)
+		visit_piece(w, &piece[i]);
+	if (w->fill) {
+		CUDA(cudaMemcpyAsync(arena, w->slab, bytes, cudaMemcpyHostToDevice, w->r->compute));
+		CUDA(cudaStreamSynchronize(w->r->compute));
+	}
+}
+
+// Slabs are ranges of the first dim whose rows are small enough; the dims outside of it are single indices.
+static void walk(struct walk *w)
+{
+	int dims = w->s->dims, dim = 0;
+	long most = (long)(SLAB_BYTES / w->size), outer = 1;
+	measure(w);
+	while (dim < dims - 1 && w->stride[dim] > most)
+		outer *= w->local[dim++];
+	long extent = dims ? w->local[dim] : 1, row = dims ? w->stride[dim] : 1, rows = most / row ? most / row : 1;
+	if (rows > extent)
+		rows = extent;
+	CUDA(cudaMallocHost((void **)&w->slab, (size_t)(rows * row) * w->size));
+	w->bounce = mp_allocate(BOUNCE_BYTES);
+	for (long i = 0; i < outer; i++) {
+		long rest = i;
+		for (int d = dim; d-- > 0; rest /= w->local[d]) {
+			w->from[d] = rest % w->local[d];
+			w->extent[d] = 1;
+		}
+		for (long at = 0; at < extent; at += rows) {
+			long n = rows < extent - at ? rows : extent - at;
+			w->from[dim] = at;
+			w->extent[dim] = n;
+			pass(w, (i * extent + at) * row, n * row);
 		}
 	}
-	if (g.file != g.device)
-		free(g.file);
-	CUDA(cudaFreeHost(g.device));
+	free(w->bounce);
+	CUDA(cudaFreeHost(w->slab));
 }
 
-void mp_shard_fill(struct mp_rank *r, const struct mp_state *s, mp_shard_visit *visit, void *context)
+void mp_shard_fill(struct mp_rank *r, const struct mp_state *s, bool keep, mp_shard_visit *visit, void *context)
 {
-	walk(r, s, true, visit, context);
+	walk(&(struct walk){.r = r, .s = s, .visit = visit, .context = context, .fill = true, .keep = keep,
+	                    .size = mp_type_bytes(s->type)});
 }
 
 void mp_shard_read(struct mp_rank *r, const struct mp_state *s, mp_shard_visit *visit, void *context)
 {
-	walk(r, s, false, visit, context);
+	walk(&(struct walk){.r = r, .s = s, .visit = visit, .context = context, .size = mp_type_bytes(s->type)});
 }

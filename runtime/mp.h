@@ -56,19 +56,31 @@ struct mp_init {
 	double a, b;            // CONSTANT: a; UNIFORM: [a, b); NORMAL: mean a, standard deviation b
 };
 
+// How a part of a state lies in files: as a tensor of its own name, with the part's dims in another order, and several
+// of them written as one. What no piece of a state covers is padding: it is zero and in no file.
+struct mp_piece {
+	const char *name;               // in files: "h.0.attn.c_attn.weight"
+	const char *tied;               // another name of the same tensor, which a file may have as well or instead; or NULL
+	long from[MP_DIMS];             // the part: first index and extent in each dim of the state
+	long extent[MP_DIMS];
+	int order[MP_DIMS];             // dims of the state from the outermost in files to the innermost
+	int dims;                       // of the tensor in files, whose elements are those of the part in that order
+	long shape[MP_DIMS];
+};
+
 // One logical tensor of the model's state, and the part of it that a rank of this role stores.
 // A dim that axis shards is split into equal pieces of ceil(shape / size) elements; the last pieces may be
 // partly or wholly padding, which is zero and never leaves the device.
 struct mp_state {
-	const char *name;               // as in files: "fc1.weight"; optimizer state "fc1.weight.momentum"
+	const char *name;               // "fc1.weight"; optimizer state "fc1.weight.momentum"
 	// A BUFFER is part of the model but not trained: "bn1.running_mean". An integer one (i32 here) is I64 in files.
 	enum { MP_PARAMETER, MP_OPTIMIZER, MP_BUFFER } kind;
 	enum mp_type type;
 	int dims;
-	long shape[MP_DIMS];            // logical, as in files
+	long shape[MP_DIMS];            // logical, in the order of the device
 	int axis[MP_DIMS];              // enum mp_axis that shards the dim, or MP_WHOLE
 	size_t offset;                  // bytes from the arena's start; local row-major, padded extents
-	bool channels_last;             // 4 dims [o,i,h,w] that lie as [o,h,w,i] on the device
+	const struct mp_piece *pieces;  int piece_count;     // in files; none: the whole, under its name
 	struct mp_init init;
 	bool owned;                     // this role writes it to checkpoints (a shared parameter has one owner)
 };
@@ -179,18 +191,29 @@ struct mp_program {
 	int event_count;
 	void (*load_kernels)(void);     // makes the device hold every kernel of kernels.cu
 	struct mp_schedule train, evaluate, infer;          // those the mode has; others have count 0
+	const void *constant;                               // data that kernels read, copied into the arena at start; NULL: none
+	size_t constant_offset, constant_bytes;
 };
 
-// Learning rate of step s (from 0) of n: base * factor(s/n); warm-up steps rise linearly to base.
+// Learning rate of step s (from 0) of n: warm-up steps rise linearly to base, then it stays there, or falls from base to
+// `least`, which step n would have: linearly or along half a cosine.
 struct mp_learning_rate {
 	double base;
-	enum { MP_LR_CONSTANT, MP_LR_LINEAR } kind;         // LINEAR falls to 0 at the last step
+	enum { MP_LR_CONSTANT, MP_LR_LINEAR, MP_LR_COSINE } kind;
 	int warmup;
+	double least;
 };
 
 // What the spec declared; --data may name a safetensors file for any of them. Token data have the inputs "tokens" and
 // "labels", i32 with the context as their only dim; labels are the next tokens.
 enum mp_data { MP_DATA_IDX, MP_DATA_TENSORS, MP_DATA_TOKENS };
+
+// What the spec says of files of weights beside the pieces of each state.
+struct mp_files {
+	const char *prefix;             // that every name in files may have or lack: "transformer."; NULL: none
+	const char *const *ignored;     int ignored_count;   // patterns of names that are no part of the model: "*.attn.bias"
+	const char *config;             // text of config.json beside saved weights; NULL: none
+};
 
 struct mp_model {
 	const char *name;               // of the program: bin/NAME
@@ -205,6 +228,7 @@ struct mp_model {
 	struct mp_learning_rate learning_rate;
 	const struct mp_input *inputs;   int input_count;   // every input of the spec, whichever role reads it
 	const struct mp_program *(*program)(int stage);     // role of a pp coordinate
+	const struct mp_files *files;                       // NULL: nothing is said
 };
 
 // Where a buffer lies in the arena: micro-batch mb uses offset + mb % slots * stride.
@@ -225,7 +249,8 @@ struct mp_rank {
 	cudaEvent_t *event;                                 // program->event_count of them, timing disabled
 	bool evaluating;        // and in inference: nothing is drawn at random, running statistics normalise
 	void **input;           // pinned, one for each program input: this step's samples, all micro-batches
-	void *learning_rate;    // pinned scalar of the model's type: this step's learning rate
+	void *learning_rate;    // pinned scalar, f64 in a model of f64, else f32: this step's learning rate
+	int32_t *step_number;   // pinned scalar: this step, from 1, of which Adam's bias correction is a function
 	int32_t *random_key;    // pinned: low and high word of --seed, this step (from 0), 0: what dropout draws from
 	void **output;          // pinned, one for each program output
 	void *metrics;          // pinned, metric_count scalars of the model's type

@@ -65,14 +65,19 @@ void mp_loader_free(struct mp_loader *l);
 // element index); padding becomes zero. Returns when the device holds them.
 void mp_state_init(struct mp_rank *r, uint64_t seed);
 
-// Fills the states of r->program from `path`: a safetensors file, a checkpoint folder, or a folder with step_N folders
-// in it (the newest complete one). Sets r->step when there is a state.json, to the number of steps already done.
-// allow_missing: states that the file lacks keep their initial values (call mp_state_init first).
-void mp_checkpoint_load(struct mp_rank *r, const char *path, bool allow_missing);
+// What a load may accept: states that the files lack, or have in another shape or type, keep their initial values (call
+// mp_state_init first); tensors that the model does not use are left alone.
+enum mp_allow { MP_ALLOW_MISSING = 1, MP_ALLOW_UNUSED = 2, MP_ALLOW_MISMATCHED = 4 };
 
-// Writes dir/step_N/ with N = step, the number of steps done; every rank writes the slices that it owns. Returns when
-// the checkpoint is complete on all ranks. The streams of r must be idle.
-void mp_checkpoint_save(struct mp_rank *r, const char *dir, long step, uint64_t seed);
+// Fills the states of r->program from `path`: a safetensors file, a folder with one or with an index of several, a
+// checkpoint folder, or a folder with step_N folders in it (the newest complete one). Sets r->step when there is a
+// state.json, to the number of steps already done.
+void mp_checkpoint_load(struct mp_rank *r, const char *path, unsigned allow);
+
+// Writes dir/step_N/ with N = step, the number of steps done; every rank writes the slices that it owns. Weights whose
+// data has more than `most` bytes (0: any number) become several files with an index. Returns when the checkpoint is
+// complete on all ranks. The streams of r must be idle.
+void mp_checkpoint_save(struct mp_rank *r, const char *dir, long step, uint64_t seed, uint64_t most);
 
 // ---------------------------------------------------------------------------------------------------------
 // Output of inference: one safetensors file with the program's named outputs, `samples` outermost. Every rank calls

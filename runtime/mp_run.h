@@ -23,7 +23,8 @@ struct mp_options {
 	long log_every;                 // 1 unless given
 	long steps;                     // steps in all, those of a loaded checkpoint included; -1: not given
 	uint64_t seed;                  // --seed; 0 unless given
-	bool allow_missing;             // --allow-missing
+	unsigned allow;                 // --allow-missing, --allow-unused, --allow-mismatched: enum mp_allow
+	uint64_t max_shard_size;        // --max-shard-size in bytes; 0: weights are one file
 	enum mp_order order;            // --order; MP_RANDOM unless given, which is MP_SHUFFLED for all but tokens
 	const char *prompt;             // --prompt of inference; NULL: it runs on data
 	long tokens, samples, top_k;    // --tokens to generate, --samples, --top-k (0: all)

@@ -11,7 +11,8 @@
 #include <string.h>
 
 enum option_id {
-	DATA = 256, SPLIT, EVAL, EVAL_EVERY, EVAL_BATCHES, PROMPT, TOKENS, SAMPLES, TEMPERATURE, TOP_K, STEPS, SEED, LOAD, ALLOW_MISSING, SAVE, SAVE_EVERY, ORDER, OUTPUT, LOG, LOG_EVERY,
+	DATA = 256, SPLIT, EVAL, EVAL_EVERY, EVAL_BATCHES, PROMPT, TOKENS, SAMPLES, TEMPERATURE, TOP_K, STEPS, SEED, LOAD, ALLOW_MISSING,
+	ALLOW_UNUSED, ALLOW_MISMATCHED, SAVE, SAVE_EVERY, MAX_SHARD_SIZE, ORDER, OUTPUT, LOG, LOG_EVERY,
 	TRACE, TUNE, ONE_GPU, TIMEOUT, HELP
 };
 
@@ -35,10 +36,13 @@ static const struct row {
 	{"top-k", "K", TOP_K, INFERENCE | TEXT, "only the K likeliest tokens"},
 	{"steps", "N", STEPS, BOTH, "steps in all, those of a loaded checkpoint included"},
 	{"seed", "N", SEED, BOTH, "of initial values, sample order, dropout and synthetic data (default 0)"},
-	{"load", "PATH", LOAD, BOTH, "start from a checkpoint folder or a safetensors file"},
+	{"load", "PATH", LOAD, BOTH, "start from a checkpoint folder, a safetensors file or a folder of them"},
 	{"allow-missing", NULL, ALLOW_MISSING, BOTH, "tensors that --load lacks keep their initial values"},
+	{"allow-unused", NULL, ALLOW_UNUSED, BOTH, "tensors of --load that the model has not are left alone"},
+	{"allow-mismatched", NULL, ALLOW_MISMATCHED, BOTH, "tensors that --load has in another shape keep their initial values"},
 	{"save", "DIR", SAVE, TRAINING, "write a checkpoint DIR/step_N after the last step"},
 	{"save-every", "N", SAVE_EVERY, TRAINING, "write one every N steps as well"},
+	{"max-shard-size", "SIZE", MAX_SHARD_SIZE, TRAINING, "split saved weights into files of at most SIZE: 500MB, 5GB, bytes"},
 	{"order", "ORDER", ORDER, TRAINING, "of samples: shuffled (default) or file"},
 	{"output", "FILE", OUTPUT, INFERENCE, "write the outputs to this safetensors file"},
 	{"log", "FILE", LOG, TRAINING, "append a JSON object per step and evaluation (the file starts empty)"},
@@ -142,6 +146,21 @@ static uint64_t seed_number(const char *text)
 	return value;
 }
 
+// Bytes, or thousands, millions or thousands of millions of them: "5GB", as Hugging Face's save_pretrained takes it.
+static uint64_t byte_size(const char *option, const char *text)
+{
+	static const struct { const char *name; uint64_t bytes; } units[] = {
+		{"", 1}, {"B", 1}, {"KB", 1000}, {"MB", 1000 * 1000}, {"GB", 1000 * 1000 * 1000},
+	};
+	char *end;
+	errno = 0;
+	long value = strtol(text, &end, 10);
+	for (size_t i = 0; i < sizeof units / sizeof *units && !errno && end != text && value > 0; i++)
+		if (!strcmp(end, units[i].name) && (uint64_t)value <= UINT64_MAX / units[i].bytes)
+			return (uint64_t)value * units[i].bytes;
+	mp_fail(MP_USAGE, "--%s needs a size such as 500MB or 5GB, not \"%s\"", option, text);
+}
+
 static double real_number(const char *option, const char *text, double low, double high)
 {
 	char *end;
@@ -192,9 +211,12 @@ static void take_option(struct mp_options *o, const struct row *row, const char 
 	case STEPS: o->steps = number(row->name, argument, 0, LONG_MAX); break;
 	case SEED: o->seed = seed_number(argument); break;
 	case LOAD: o->load = argument; break;
-	case ALLOW_MISSING: o->allow_missing = true; break;
+	case ALLOW_MISSING: o->allow |= MP_ALLOW_MISSING; break;
+	case ALLOW_UNUSED: o->allow |= MP_ALLOW_UNUSED; break;
+	case ALLOW_MISMATCHED: o->allow |= MP_ALLOW_MISMATCHED; break;
 	case SAVE: o->save = argument; break;
 	case SAVE_EVERY: o->save_every = number(row->name, argument, 1, LONG_MAX); break;
+	case MAX_SHARD_SIZE: o->max_shard_size = byte_size(row->name, argument); break;
 	case ORDER: o->order = order_of(argument, model); break;
 	case OUTPUT: o->output = argument; break;
 	case LOG: o->log = argument; break;
@@ -257,8 +279,11 @@ static void check_together(struct mp_options *o, const struct mp_model *model)
 		mp_fail(MP_USAGE, "--eval-batches needs --eval PATH, the data to evaluate on");
 	if (o->save_every && !o->save)
 		mp_fail(MP_USAGE, "--save-every needs --save DIR, where to write");
-	if (o->allow_missing && !o->load)
-		mp_fail(MP_USAGE, "--allow-missing needs --load PATH");
+	if (o->allow && !o->load)
+		mp_fail(MP_USAGE, "--allow-%s needs --load PATH", o->allow & MP_ALLOW_MISSING ? "missing" :
+		        o->allow & MP_ALLOW_UNUSED ? "unused" : "mismatched");
+	if (o->max_shard_size && !o->save)
+		mp_fail(MP_USAGE, "--max-shard-size needs --save DIR, where to write");
 }
 
 void mp_options_parse(struct mp_options *options, const struct mp_model *model, int argc, char **argv)

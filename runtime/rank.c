@@ -74,6 +74,8 @@ static void make_arena(struct mp_rank *r)
 	CUDA(cudaMemsetAsync(r->arena, 0, p->workspace_bytes ? p->workspace_offset : p->arena_bytes, r->compute));
 	if (p->workspace_bytes)
 		CUDA(cudaMemsetAsync(r->arena + after, 0, p->arena_bytes - after, r->compute));
+	if (p->constant)
+		CUDA(cudaMemcpyAsync(r->arena + p->constant_offset, p->constant, p->constant_bytes, cudaMemcpyHostToDevice, r->compute));
 	CUDA(cudaStreamSynchronize(r->compute));
 }
 
@@ -102,7 +104,8 @@ static void make_host_buffers(struct mp_rank *r)
 	r->output = mp_allocate((size_t)p->output_count * sizeof *r->output);
 	for (int i = 0; i < p->output_count; i++)
 		r->output[i] = pinned(output_bytes(r, &p->outputs[i]));
-	r->learning_rate = pinned(mp_type_bytes(r->model->type));
+	r->learning_rate = pinned(sizeof(double));
+	r->step_number = pinned(sizeof *r->step_number);
 	r->random_key = pinned(4 * sizeof *r->random_key);
 	r->metrics = pinned((size_t)p->metric_count * mp_type_bytes(r->model->type));
 }
@@ -140,11 +143,11 @@ static void make_communicators(struct mp_rank *r)
 // busy with communication that waits for this very rank.
 static void connect_and_load(struct mp_rank *r)
 {
-	const ncclComm_t reduced[] = {r->dp_comm, r->tp_comm};
+	const ncclComm_t reduced[] = {r->dp_comm, r->tp_comm, r->pp_comm};
 
 	if (r->program->load_kernels)
 		r->program->load_kernels();
-	for (int i = 0; i < 2; i++)
+	for (int i = 0; i < MP_AXES; i++)
 		if (reduced[i])
 			NCCL(ncclAllReduce(r->arena, r->arena, 1, ncclInt32, ncclSum, reduced[i], r->compute));
 	if (r->pp_comm) {
@@ -258,6 +261,7 @@ void mp_rank_close(struct mp_rank *r)
 	for (int i = 0; i < r->program->output_count; i++)
 		CUDA(cudaFreeHost(r->output[i]));
 	CUDA(cudaFreeHost(r->learning_rate));
+	CUDA(cudaFreeHost(r->step_number));
 	CUDA(cudaFreeHost(r->random_key));
 	CUDA(cudaFreeHost(r->metrics));
 	free(r->input);

@@ -7,6 +7,8 @@
 
 #include "mp.h"
 
+#include <stdio.h>
+
 enum mp_file_type {
 	MP_FILE_F64, MP_FILE_F32, MP_FILE_F16, MP_FILE_BF16, MP_FILE_I64, MP_FILE_I32, MP_FILE_I16, MP_FILE_I8,
 	MP_FILE_U64, MP_FILE_U32, MP_FILE_U16, MP_FILE_U8, MP_FILE_BOOL, MP_FILE_F8_E4M3, MP_FILE_F8_E5M2, MP_FILE_TYPES
@@ -95,5 +97,8 @@ void mp_layout_finish(struct mp_layout *l);
 
 const struct mp_layout_tensor *mp_layout_find(const struct mp_layout *l, const char *name);
 void mp_layout_free(struct mp_layout *l);
+
+// Prints a JSON string.
+void mp_print_string(FILE *f, const char *text);
 
 #endif

@@ -33,16 +33,16 @@ static int compare_tensors(const void *a, const void *b)
 	return p != q ? (p < q) - (p > q) : strcmp(x->name, y->name);
 }
 
-static void print_name(FILE *f, const char *name)
+void mp_print_string(FILE *f, const char *text)
 {
 	fputc('"', f);
-	for (; *name; name++) {
-		if (*name == '"' || *name == '\\')
-			fprintf(f, "\\%c", *name);
-		else if ((unsigned char)*name < 0x20)
-			fprintf(f, "\\u%04x", *name);
+	for (; *text; text++) {
+		if (*text == '"' || *text == '\\')
+			fprintf(f, "\\%c", *text);
+		else if ((unsigned char)*text < 0x20)
+			fprintf(f, "\\u%04x", *text);
 		else
-			fputc(*name, f);
+			fputc(*text, f);
 	}
 	fputc('"', f);
 }
@@ -52,7 +52,7 @@ static uint64_t print_tensor(FILE *f, const struct mp_layout_tensor *t, uint64_t
 {
 	uint64_t bytes = mp_file_type_bytes(t->type);
 	fputc(',', f);
-	print_name(f, t->name);
+	mp_print_string(f, t->name);
 	fprintf(f, ":{\"dtype\":\"%s\",\"shape\":[", mp_file_type_name(t->type));
 	for (int d = 0; d < t->dims; d++) {
 		fprintf(f, "%s%ld", d ? "," : "", t->shape[d]);

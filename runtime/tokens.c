@@ -50,10 +50,9 @@ static int32_t id_at(const struct mp_dataset *d, long place)
 static void count_windows(struct mp_dataset *d)
 {
 	const struct mp_tokens *t = d->tokens;
-	long least = t->keep_tail ? 2 : d->stride + 1;
-	if (t->count < least)
-		mp_fail(MP_BAD_INPUT, "%s holds %ld token%s%s, but %s takes %ld", t->path, t->count, t->count == 1 ? "" : "s",
-		        t->part, t->keep_tail ? "a prediction" : "a sample, with its labels,", least);
+	if (!t->keep_tail && t->count <= d->stride)
+		mp_fail(MP_BAD_INPUT, "%s holds %ld token%s%s, but a sample, with its labels, takes %ld", t->path, t->count,
+		        t->count == 1 ? "" : "s", t->part, d->stride + 1);
 	d->samples = (t->count - 1 + (t->keep_tail ? d->stride - 1 : 0)) / d->stride;
 }
 
@@ -102,6 +101,8 @@ void mp_tokens_gather(const struct mp_dataset *d, const struct mp_input *in, con
 
 long mp_dataset_ids(const struct mp_dataset *d, int32_t *ids)
 {
+	if (!d->tokens)
+		mp_fail(MP_BAD_INPUT, "%s holds samples, not a text", d->path);
 	for (long i = 0; ids && i < d->tokens->count; i++)
 		ids[i] = id_at(d, i);
 	return d->tokens->count;

@@ -8,6 +8,7 @@
 #include "mp_run.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -19,9 +20,12 @@ double mp_learning_rate_at(const struct mp_learning_rate *rate, long step, long 
 {
 	if (step < rate->warmup)
 		return rate->base * (double)(step + 1) / rate->warmup;
-	if (rate->kind == MP_LR_LINEAR && steps > rate->warmup)
-		return rate->base * (double)(steps - step) / (double)(steps - rate->warmup);
-	return rate->base;
+	if (rate->kind == MP_LR_CONSTANT || steps <= rate->warmup)
+		return rate->base;
+	double left = (double)(steps - step) / (double)(steps - rate->warmup);
+	if (rate->kind == MP_LR_COSINE)
+		left = 0.5 - 0.5 * cos(acos(-1) * left);
+	return rate->least + (rate->base - rate->least) * left;
 }
 
 static long steps_to_run(const struct mp_rank *r)
@@ -98,7 +102,7 @@ void mp_load(struct mp_rank *r)
 	check_writable(r);
 	mp_state_init(r, o->seed);
 	if (o->load)
-		mp_checkpoint_load(r, o->load, o->allow_missing);
+		mp_checkpoint_load(r, o->load, o->allow);
 	r->evaluating = !r->model->training;
 	if (!r->model->training)
 		r->step = 0; // batches, not the steps that the weights were trained for
@@ -126,6 +130,7 @@ static void set_learning_rate(struct mp_rank *r)
 		*(double *)r->learning_rate = rate;
 	else
 		*(float *)r->learning_rate = (float)rate;
+	*r->step_number = (int32_t)r->step + 1;
 }
 
 void mp_next_batch(struct mp_rank *r)
@@ -184,7 +189,7 @@ void mp_save(struct mp_rank *r)
 {
 	if (!r->options->save || r->loop->saved == r->step)
 		return;
-	mp_checkpoint_save(r, r->options->save, r->step, r->options->seed);
+	mp_checkpoint_save(r, r->options->save, r->step, r->options->seed, r->options->max_shard_size);
 	r->loop->saved = r->step;
 	if (r->report)
 		mp_report_note(r->report, "saved %s/step_%ld", r->options->save, r->step);

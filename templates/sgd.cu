@@ -6,23 +6,23 @@
 typedef float real; //@ param
 
 static __global__ void tmpl_sgd_kernel(real *__restrict__ w, real *__restrict__ velocity,
-		const real *__restrict__ gradient, const real *__restrict__ rate, long n,
+		const real *__restrict__ gradient, const real *__restrict__ rate, const real *__restrict__ scale, long n,
 		real momentum, real decay)
 {
-	const real step = *rate;
+	const real step = *rate, factor = scale ? *scale : 1;
 	MP_UNROLL
 	for (long i = mp_first(); i < n; i += mp_stride()) {
-		real change = gradient[i] + decay * w[i];
+		real change = factor * gradient[i] + decay * w[i];
 		if (velocity)
 			velocity[i] = change = momentum * velocity[i] + change;
 		w[i] -= step * change;
 	}
 }
 
-// w: real[n] -= *rate * v, where v = momentum * velocity + (gradient + decay * w) becomes the new velocity: real[n];
-// velocity is NULL without momentum; rate: real[1]
-void tmpl_sgd(real *w, real *velocity, const real *gradient, const real *rate, long n, real momentum, real decay,
-		cudaStream_t stream)
+// w: real[n] -= *rate * v, where v = momentum * velocity + (*scale * gradient + decay * w) becomes the new velocity: real[n];
+// velocity is NULL without momentum, scale without clipping; rate: real[1]
+void tmpl_sgd(real *w, real *velocity, const real *gradient, const real *rate, const real *scale, long n,
+		real momentum, real decay, cudaStream_t stream)
 {
-	MP_LAUNCH(tmpl_sgd_kernel, mp_blocks(n), MP_THREADS, stream, w, velocity, gradient, rate, n, momentum, decay);
+	MP_LAUNCH(tmpl_sgd_kernel, mp_blocks(n), MP_THREADS, stream, w, velocity, gradient, rate, scale, n, momentum, decay);
 }

@@ -79,17 +79,6 @@ static void add_extents(Text *call, const Emit *emit, const Role *role, const No
 	}
 }
 
-static const char *sgd_call(const Emit *emit, const Role *role, const Node *node, const char *slot)
-{
-	const char *at[4] = {0};
-	for (int i = 0; i < node->ins; i++)
-		at[i] = place_of(emit, role, node->in[i], slot);
-	Type real = node->in[0]->type;
-	return arena_printf(emit->arena, "sgd(%s, %s, %s, %s, %ld, %s, %s", at[0], at[3] ? at[3] : "NULL", at[1], at[2],
-	                    local_elements(emit->plan, node->in[0]), c_number(emit->arena, real, node->attributes.momentum),
-	                    c_number(emit->arena, real, node->attributes.decay));
-}
-
 // The type that a template calls real: that of what the op reads, where it makes statistics, losses or sums of it.
 static Type element_type(const Emit *emit, const Node *node)
 {
@@ -107,11 +96,13 @@ const char *kernel_call(Kernels *kernels, const Role *role, const Function *func
 	const Node *node = step->nodes.at[0];
 	Type type = element_type(emit, node);
 	const char *name = op_table[node->op].expression;
-	Kernel kernel = {.name = type == emit->plan->graph->real || node->op == OP_SGD || node->op == OP_COUNT_VALID ? name : arena_printf(emit->arena, "%s_%s", name, type_name(type)),
+	Kernel kernel = {.name = type == emit->plan->graph->real || is_update(node) || node->op == OP_COUNT_VALID ? name : arena_printf(emit->arena, "%s_%s", name, type_name(type)),
 	                 .template_name = name, .type = type};
 	const char *launcher = use_kernel(kernels, &kernel);
-	if (node->op == OP_SGD)
-		return sgd_call(emit, role, node, slot);
+	if (is_update(node))
+		return update_call(emit, role, node, launcher);
+	if (node->op == OP_SQUARED_NORMS || node->op == OP_GRADIENT_NORM)
+		return norm_call(emit, role, node, launcher);
 	Text call = {.arena = emit->arena};
 	text_add(&call, "%s(", launcher);
 	for (int i = 0; i < node->outs; i++)

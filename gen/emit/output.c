@@ -58,6 +58,7 @@ static bool is_left_out(const Emit *emit, const char *path)
 		{"runtime/cuda/conv.c", convolves}, {"runtime/cuda/no_conv.c", !convolves},
 		{"runtime/cuda/attention.c", attends && bf16}, {"runtime/cuda/attention_f32.cu", attends && !bf16},
 		{"runtime/cuda/no_attention.c", !attends},
+		{"runtime/cuda/dnn.c", convolves || (attends && bf16)}, {"runtime/cuda/dnn.h", convolves || (attends && bf16)},
 	};
 	for (size_t i = 0; i < sizeof choices / sizeof *choices; i++)
 		if (!strcmp(path, choices[i].path))

@@ -45,6 +45,12 @@ bool add_row_extents(Text *call, const Emit *emit, const Node *node, const char 
 const char *first_index(const Emit *emit, const Tensor *x, int dim, long each, const char *slot);
 const char *kernel_call(Kernels *kernels, const Role *role, const Function *function, const Step *step, const char *slot);
 
+// The calls of the optimizer's kernels but for the stream; the table of gradients that the norm reads: the tensor's name
+// in emitted code, or NULL where the role computes none. (optimizer_calls.c)
+const char *update_call(const Emit *emit, const Role *role, const Node *node, const char *launcher);
+const char *norm_call(const Emit *emit, const Role *role, const Node *node, const char *launcher);
+const Tensor *emit_gradients(Text *out, const Emit *emit, const Role *role);
+
 // Makes sure that a template with these functions is instantiated; returns the launcher's name.
 const char *use_kernel(Kernels *kernels, const Kernel *kernel);
 
@@ -57,6 +63,9 @@ void emit_library_tables(Text *out, const Emit *emit, const Role *role);
 void emit_steps(Text *out, Kernels *kernels, Role *role, const Function *function);      // steps.c
 void emit_program_file(Text *out, Kernels *kernels, const Role *role);                         // program.c
 void emit_tables(Text *out, const Emit *emit, const Role *role);                               // tables.c
+void emit_pieces(Text *out, const Emit *emit, const Role *role);        // the table "pieces" (pieces.c)
+int count_pieces(const Emit *emit, const Node *node);   // rows of a PARAMETER or STATE node in it
+bool emit_file_rules(Text *out, const Emit *emit);      // struct mp_files "files"; false: the spec says nothing
 int emit_inputs(Text *out, const Emit *emit, const Role *role);   // the table "inputs" of a role; NULL: of the whole model; returns its rows
 void emit_memory_header(Text *out, const Emit *emit);                                          // memory_header.c
 void emit_kernels(Text *source, Text *header, const Kernels *kernels);                         // kernels.c

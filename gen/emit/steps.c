@@ -180,6 +180,8 @@ static void emit_copy(Text *out, const Emit *emit, const Role *role, const Step 
 		host = arena_printf(emit->arena, "r->output[%d]", result_index(role, node));
 	else if (node->attributes.input->kind == INPUT_LEARNING_RATE)
 		host = "r->learning_rate";
+	else if (node->attributes.input->kind == INPUT_STEP)
+		host = "r->step_number";
 	else if (node->attributes.input->kind == INPUT_RANDOM_KEY)
 		host = "r->random_key";
 	else

@@ -9,40 +9,41 @@ static void emit_shape(Text *out, int dims, const long *shape)
 	text_add(out, "%s}", dims ? "" : "0");
 }
 
-static void emit_state(Text *out, const Emit *emit, const Role *role, const Node *node)
+// The row of a state whose pieces begin at row `piece`. Returns how many these are.
+static int emit_state(Text *out, const Emit *emit, const Role *role, const Node *node, int piece)
 {
 	const Tensor *t = node->out[0];
 	const Parameter *parameter = node->op == OP_PARAMETER ? node->attributes.parameter : NULL;
 	Init init = parameter ? parameter->init : (Init){.kind = INIT_CONSTANT};
 	static const char *const inits[] = {"mp_init::MP_CONSTANT", "mp_init::MP_UNIFORM", "mp_init::MP_NORMAL"};
 	text_add(out, "\t{%s, mp_state::%s, %s, ", c_string(emit->arena, t->name), !parameter ? "MP_OPTIMIZER" : parameter->trained ? "MP_PARAMETER" : "MP_BUFFER", mp_type(t->type));
-	static const int in_file[MAX_DIMS] = {0, 3, 1, 2}; // the device's dim of each dim in files
-	long shape[MAX_DIMS];
-	for (int i = 0; i < t->dims; i++)
-		shape[i] = t->shape[t->channels_last ? in_file[i] : i];
-	emit_shape(out, t->dims, shape);
+	emit_shape(out, t->dims, t->shape);
 	text_add(out, ", {");
 	for (int i = 0; i < t->dims || i == 0; i++) {
 		int axis = AXIS_MICRO;
 		for (int a = AXIS_DP; a < PLACED_AXES; a++)
-			if (t->place[a].kind == SHARD && t->place[a].dim == (t->channels_last ? in_file[i] : i))
+			if (t->place[a].kind == SHARD && t->place[a].dim == i)
 				axis = a;
 		text_add(out, "%s%s", i ? ", " : "", axis_constant(axis));
 	}
-	text_add(out, "}, %zu, %s, {%s, %s, %s}, %s},\n", role->buffers.at[find_buffer(emit->plan, role, t)].offset, t->channels_last ? "true" : "false", inits[init.kind],
+	int pieces = count_pieces(emit, node);
+	const char *in_files = pieces ? arena_printf(emit->arena, "pieces + %d, %d", piece, pieces) : "NULL, 0";
+	text_add(out, "}, %zu, %s, {%s, %s, %s}, %s},\n", role->buffers.at[find_buffer(emit->plan, role, t)].offset, in_files, inits[init.kind],
 	         c_number(emit->arena, TYPE_F64, init.a), c_number(emit->arena, TYPE_F64, init.b), stage_of(emit->plan, node) == role->stage ? "true" : "false");
+	return pieces;
 }
 
 static int emit_states(Text *out, const Emit *emit, const Role *role)
 {
-	int count = 0;
+	int count = 0, piece = 0;
+	emit_pieces(out, emit, role);
 	for (int i = 0; i < role->nodes[PHASE_PROLOGUE].count; i++) {
 		const Node *node = role->nodes[PHASE_PROLOGUE].at[i];
 		if (node->op != OP_PARAMETER && node->op != OP_STATE)
 			continue;
 		if (!count++)
-			text_add(out, "// name, kind, type, dims, shape, axis of each dim, offset, channels last, initial values, owned\nstatic const struct mp_state states[] = {\n");
-		emit_state(out, emit, role, node);
+			text_add(out, "// name, kind, type, dims, shape, axis of each dim, offset, pieces in files, initial values, owned\nstatic const struct mp_state states[] = {\n");
+		piece += emit_state(out, emit, role, node, piece);
 	}
 	if (count)
 		text_add(out, "};\n\n");
@@ -146,11 +147,16 @@ void emit_tables(Text *out, const Emit *emit, const Role *role)
 {
 	int states = emit_states(out, emit, role), inputs = emit_inputs(out, emit, role);
 	int outputs = emit_outputs(out, emit, role), metrics = emit_metrics(out, emit, role);
+	const Tensor *gradients = emit_gradients(out, emit, role);
 	text_add(out, "extern const struct mp_program program_%d = {\n\t\"program_%d\",\n", role->stage, role->stage);
 	text_add(out, "\t%zu, // bytes of the arena\n\t%zu, %zu, // workspace: offset, bytes\n", role->arena, role->workspace_offset, role->bytes[CLASS_WORKSPACE]);
 	text_add(out, "\t%s,\n\t%s,\n\t%s,\n\t%s,\n\t%s,\n\t%s,\n\t%s,\n\t%d, // events\n\tload_kernels,\n", table(emit, "states", states), table(emit, "inputs", inputs),
 	         table(emit, "outputs", outputs), table(emit, "metrics", metrics), table(emit, "gemms", role->gemms.count), table(emit, "convs", role->convs.count),
 	         table(emit, "attentions", role->attentions.count), role->event_instances);
-	text_add(out, "\t%s,\n\t%s,\n\t%s,\n};\n", schedule(emit, "train", &role->train), schedule(emit, "evaluate", &role->evaluate),
+	text_add(out, "\t%s,\n\t%s,\n\t%s,\n", schedule(emit, "train", &role->train), schedule(emit, "evaluate", &role->evaluate),
 	         schedule(emit, "infer", &role->infer));
+	if (gradients)
+		text_add(out, "\tgradients, %zu, sizeof gradients, // a constant of the arena: its bytes, offset, size\n",
+		         role->buffers.at[find_buffer(emit->plan, role, gradients)].offset);
+	text_add(out, "};\n");
 }

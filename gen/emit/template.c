@@ -316,7 +316,7 @@ void expand_build_file(Text *out, const char *template_text, const char *header,
 	for (int i = 0; i < count; i++) {
 		if (!is_source(paths[i]))
 			continue;
-		cudnn |= !strcmp(paths[i], "runtime/cuda/conv.c") || !strcmp(paths[i], "runtime/cuda/attention.c");
+		cudnn |= !strcmp(paths[i], "runtime/cuda/dnn.c");
 		if (!in_folder(paths[i], "runtime/host/"))
 			add_object(&cuda, "build", "cuda", paths[i], &cuda_objects);
 		if (!in_folder(paths[i], "runtime/cuda/"))

@@ -156,45 +156,6 @@ static Tensor *sum_uses(Differentiation *d, const Parameter *parameter)
 	return sum;
 }
 
-static State *add_state(Graph *graph, Parameter *parameter, const char *what)
-{
-	const Tensor *w = parameter->tensor;
-	const char *name = arena_printf(graph->arena, "%s.%s", parameter->name, what);
-	Node *node = add_node(graph, OP_STATE, name, w->producer->location, PHASE_PROLOGUE, NULL, 0, NULL);
-	node->block = parameter->block;
-	State *state = arena_alloc(graph->arena, sizeof *state);
-	*state = (State){.name = node->name, .parameter = parameter};
-	state->tensor = add_output(graph, node, w->type, w->dims, w->shape);
-	state->tensor->channels_last = w->channels_last;
-	memcpy(state->tensor->place, w->place, sizeof w->place);
-	memcpy(state->tensor->pinned, w->pinned, sizeof w->pinned);
-	node->attributes.state = state;
-	list_add(graph->arena, &graph->states, state);
-	return state;
-}
-
-static void update_parameter(Graph *graph, Parameter *parameter, Tensor *rate)
-{
-	const Optimizer *optimizer = &graph->optimizer;
-	Attributes sgd = {.momentum = optimizer->momentum, .decay = parameter->decay ? optimizer->weight_decay : 0, .parameter = parameter};
-	Tensor *in[4] = {parameter->tensor, parameter->gradient, rate};
-	int ins = 3;
-	if (optimizer->momentum != 0)
-		in[ins++] = add_state(graph, parameter, "momentum")->tensor;
-	Node *node = add_node(graph, OP_SGD, arena_printf(graph->arena, "%s.update", parameter->name), parameter->tensor->producer->location,
-	                      PHASE_EPILOGUE, in, ins, &sgd);
-	node->block = parameter->block;
-}
-
-static Tensor *learning_rate(Graph *graph)
-{
-	Input *input = add_input(graph, "learning_rate", graph->optimizer.location, graph->master, 0, NULL);
-	input->kind = INPUT_LEARNING_RATE;
-	for (int axis = 0; axis < PLACED_AXES; axis++)
-		input->tensor->place[axis] = (Placement){REPLICATE, 0};
-	return input->tensor;
-}
-
 // A parameter belongs to the block that uses it first.
 static void find_owners(Graph *graph)
 {
@@ -301,14 +262,12 @@ void differentiate(Graph *graph)
 		contribute(&d, loss, loss->producer, seed->out[0]);
 		for (int i = forward_nodes - 1; i >= 0; i--)
 			visit(&d, graph->nodes.at[i]);
-		Tensor *rate = learning_rate(graph);
 		for (int i = 0; i < graph->parameters.count; i++) {
 			Parameter *parameter = graph->parameters.at[i];
 			close_group(&d, parameter->tensor);
 			parameter->gradient = sum_uses(&d, parameter);
-			if (parameter->gradient)
-				update_parameter(graph, parameter, rate);
 		}
+		update_parameters(graph);
 		update_running_statistics(graph);
 	}
 	add_sinks(graph);

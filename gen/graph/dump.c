@@ -5,7 +5,7 @@
 #include "ops.h"
 
 static const char *const phase_names[] = {"prologue", "forward", "backward", "epilogue"};
-static const char *const axis_names[] = {"mb", "dp", "tp"};
+static const char *const axis_names[] = {"mb", "dp", "tp", "pp"};
 
 static void dump_placement(Text *out, const Tensor *t)
 {
@@ -33,6 +33,11 @@ static void dump_attributes(Text *out, const Node *node)
 	case OP_LAYER_NORM: case OP_RMS_NORM: text_add(out, " epsilon %.9g", a->epsilon); break;
 	case OP_ROPE: text_add(out, " theta %.9g%s", a->rotary.theta, a->rotary.back ? " back" : ""); break;
 	case OP_SGD: text_add(out, " momentum %.9g decay %.9g", a->momentum, a->decay); break;
+	case OP_ADAMW: text_add(out, " betas %.9g %.9g epsilon %.9g decay %.9g", a->betas[0], a->betas[1], a->epsilon, a->decay); break;
+	case OP_GRADIENT_NORM:
+		if (a->scale > 0)
+			text_add(out, " clip %.9g", a->scale);
+		break;
 	default: break;
 	}
 }

@@ -23,10 +23,15 @@ const OpInfo op_table[OPS] = {
 bool writes_operand(const Node *node, int i)
 {
 	switch (node->op) {
-	case OP_SGD: return i != 1 && i != 2; // parameter and momentum
+	case OP_SGD: case OP_ADAMW: return i == 0 || node->in[i]->producer->op == OP_STATE;
 	case OP_RUNNING_STATISTICS: return i < 3;
 	default: return node->op == OP_CLEAR_PADDING;
 	}
+}
+
+bool is_update(const Node *node)
+{
+	return node->op == OP_SGD || node->op == OP_ADAMW;
 }
 
 static bool same_windows(const Window *a, const Window *b)
@@ -48,6 +53,7 @@ bool same_attributes(const Attributes *a, const Attributes *b)
 	return a->scale == b->scale && a->transpose == b->transpose && a->from == b->from && a->to == b->to && a->axis == b->axis
 	    && a->dim == b->dim && a->dims == b->dims && !memcmp(a->shape, b->shape, sizeof a->shape)
 	    && a->channels_last == b->channels_last && a->momentum == b->momentum && a->decay == b->decay
+	    && !memcmp(a->betas, b->betas, sizeof a->betas)
 	    && same_windows(&a->window, &b->window) && a->groups == b->groups && a->rows == b->rows && a->parts == b->parts
 	    && a->chunks == b->chunks && a->epsilon == b->epsilon && a->synchronised == b->synchronised
 	    && same_rotation(&a->rotary, &b->rotary) && a->classes == b->classes && a->in_place == b->in_place
@@ -189,13 +195,13 @@ static int current_block(const Graph *graph)
 Node *add_node(Graph *graph, Op op, const char *name, const Location *location, Phase phase,
                Tensor *const *in, int ins, const Attributes *attributes)
 {
-	assert(ins <= MAX_INPUTS);
 	Node *node = arena_alloc(graph->arena, sizeof *node);
 	node->op = op;
 	node->name = unique_name(graph, name);
 	node->location = location;
 	node->phase = phase;
 	node->block = current_block(graph);
+	node->in = arena_alloc(graph->arena, (size_t)(ins > MAX_INPUTS ? ins : MAX_INPUTS) * sizeof(Tensor *));
 	for (int i = 0; i < ins; i++)
 		node->in[i] = in[i];
 	node->ins = ins;
@@ -205,6 +211,12 @@ Node *add_node(Graph *graph, Op op, const char *name, const Location *location, 
 	node->id = graph->nodes.count;
 	list_add(graph->arena, &graph->nodes, node);
 	return node;
+}
+
+void add_operand(Node *node, Tensor *t)
+{
+	assert(node->ins < MAX_INPUTS);
+	node->in[node->ins++] = t;
 }
 
 Parameter *add_parameter(Graph *graph, const char *name, const Location *location, int dims, const long *shape, Init init)

@@ -66,6 +66,15 @@ typedef struct {
 	bool counts_padding;    // an average divides by the whole window, padding included
 } Window;
 
+// A part of a parameter as it lies in files: a tensor of its own, its dims in another order and several written as one.
+typedef struct {
+	const char *name, *tied;        // tied: another name that files may have for it; NULL: none
+	long from[MAX_DIMS], extent[MAX_DIMS]; // the part, in the spec's dims
+	int order[MAX_DIMS];            // the spec's dims from the outermost in files on
+	int dims;                       // of the tensor in files
+	long shape[MAX_DIMS];
+} Piece;
+
 // Rotary position embeddings: the base of the frequencies and, with a factor other than 1, how they are stretched for contexts
 // longer than the original one (Llama 3.1).
 typedef struct {
@@ -83,13 +92,14 @@ typedef struct {
 	int block;              // of its first use: the owner
 	Tensor *working;        // its copy in the compute type, which a step makes first; NULL: none is used
 	Tensor *gradient;       // epilogue: the sum over its uses, reduced
+	LIST(Piece) pieces;     // in files; none: the whole, under its name
 } Parameter;
 
-// An input of the spec, or the learning rate. `tensor` is produced by an OP_INPUT node in the prologue.
+// An input of the spec, or what the runtime says of each step. `tensor` is produced by an OP_INPUT node in the prologue.
 typedef struct {
 	const char *name;
 	Tensor *tensor;
-	enum { INPUT_DATA, INPUT_LEARNING_RATE, INPUT_RANDOM_KEY } kind;
+	enum { INPUT_DATA, INPUT_LEARNING_RATE, INPUT_RANDOM_KEY, INPUT_STEP } kind;
 	long limit;             // labels: classes of the tensor they are compared with; 0: not a label
 	long vocabulary;        // labels that are ids of token data: their limit, whatever they are compared with
 } Input;
@@ -108,6 +118,7 @@ typedef struct {
 	Tensor *tensor;
 	Tensor *count;          // metric: number of valid labels that the mean divides by, or NULL
 	bool evaluation;        // needed only while evaluating
+	bool update;            // known only behind the gradients: evaluation has none
 } Result;
 
 // What batch normalisation is given; all tensors but x have an element for each channel, batches_tracked is one i32.
@@ -126,7 +137,7 @@ typedef struct {
 
 typedef struct Attributes {
 	double scale;           // OP_SCALE, OP_SUM (mean: 1/n), OP_CONSTANT: the value; OP_RSTD: epsilon; OP_NORMALIZE_GRAD: 1/rows;
-	                        // OP_DROPOUT: the rate
+	                        // OP_DROPOUT: the rate; OP_GRADIENT_NORM: the norm that gradients are clipped to, 0: none
 	Transpose transpose;    // OP_MATMUL
 	int from, to;           // OP_SUM, OP_EXPAND: dims [from, to) are summed away or inserted
 	Axis axis;              // collectives and slices
@@ -134,7 +145,8 @@ typedef struct Attributes {
 	int dims;               // OP_RESHAPE, shape_told: the new shape; OP_EXPAND: the extents of the inserted dims
 	long shape[MAX_DIMS];
 	bool channels_last;     // OP_PERMUTE: to channels-last, or back
-	double momentum, decay; // OP_SGD; OP_RUNNING_STATISTICS: the momentum
+	double momentum, decay; // OP_SGD; OP_RUNNING_STATISTICS: the momentum; OP_ADAMW: the decay
+	double betas[2];        // OP_ADAMW; its epsilon is below
 	Window window;          // convolutions, pooling; adaptive pooling: kernel is the output's size
 	// Batch normalisation: groups of `rows` pixels that share statistics; `parts` of the batch (a micro-batch of a
 	// replica), each reduced in `chunks`.
@@ -163,7 +175,7 @@ struct Node {
 	Op op;
 	const char *name;       // path of the spec; outputs are named after it
 	const Location *location;
-	Tensor *in[MAX_INPUTS];
+	Tensor **in;            // room for MAX_INPUTS at least; an op that is given() its placement may have more
 	int ins;
 	Tensor *out[MAX_OUTPUTS];
 	int outs;
@@ -184,10 +196,13 @@ typedef struct {
 } Block;
 
 typedef struct {
-	enum { OPTIMIZER_SGD } kind;
+	enum { OPTIMIZER_SGD, OPTIMIZER_ADAMW } kind;
 	double rate, momentum, weight_decay;
-	enum { RATE_CONSTANT, RATE_LINEAR } schedule;
+	double betas[2], epsilon; // AdamW
+	enum { RATE_CONSTANT, RATE_LINEAR, RATE_COSINE } schedule;
 	int warmup;             // steps
+	double least_rate;      // where the schedule ends
+	double clip;            // the largest norm of all gradients together; 0: whatever it is
 	const Location *location;
 } Optimizer;
 
@@ -252,6 +267,12 @@ Tensor *add_dropout(Graph *graph, const char *name, const Location *location, Te
 
 // How many windows fit along one side; less than 1: none. (convolution.c)
 long window_places(const Window *window, int i, long extent);
+
+// Another operand behind those that the node has.
+void add_operand(Node *node, Tensor *t);
+
+// Whether the node is a step of the optimizer: it changes operand 0, a parameter, by operand 1, its gradient.
+bool is_update(const Node *node);
 
 const char *op_name(Op op);
 const char *type_name(Type type);                       // "f32"

@@ -58,6 +58,8 @@ extern const OpInfo op_table[OPS];
 
 // Makes the next output of node.
 Tensor *add_output(Graph *graph, Node *node, Type type, int dims, const long *shape);
+// The same, named NODE.WHAT.
+Tensor *add_named_output(Graph *graph, Node *node, const char *what, Type type, int dims, const long *shape);
 
 // Of a matrix product: how many dims of the first operand are rows (in TN: of both). (shapes.c)
 int matmul_rows(const Node *node);

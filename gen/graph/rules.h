@@ -12,9 +12,6 @@ void want_reals(Graph *graph, Node *node);
 void want_float(Graph *graph, Node *node, int i);
 void want_master(Graph *graph, const Node *node, int i);         // a parameter or statistic, taken as it is stored
 
-// Makes an output named NODE.WHAT. (graph.c)
-Tensor *add_named_output(Graph *graph, Node *node, const char *what, Type type, int dims, const long *shape);
-
 // What t was before dims were exchanged or reshaped. (embedding.c)
 Tensor *origin_of(Tensor *t);
 
@@ -42,6 +39,9 @@ Rule *add_rule(Rules *rules);
 
 // The op is linear in this operand: over micro-batches it passes on a sum that has not ended.
 void add_linear(Rules *rules, int operand);
+
+// The optimizer's step for each parameter that has a gradient. (optimizer.c)
+void update_parameters(Graph *graph);
 
 // The epilogue's updates of running statistics. (batch_norm.c)
 void update_running_statistics(Graph *graph);

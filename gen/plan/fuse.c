@@ -76,7 +76,8 @@ static Stream stream_of(const Node *node)
 {
 	if (op_table[node->op].lowering != LOWER_COLLECTIVE)
 		return STREAM_COMPUTE;
-	return node->attributes.axis == AXIS_DP ? STREAM_DP : STREAM_TP;
+	static const Stream streams[] = {[AXIS_DP] = STREAM_DP, [AXIS_TP] = STREAM_TP, [AXIS_PP] = STREAM_PP};
+	return streams[node->attributes.axis];
 }
 
 static StepKind kind_of(const Node *node)

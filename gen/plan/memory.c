@@ -175,7 +175,7 @@ static void make_buffer(const Plan *plan, Role *role, Tensor *t, const Usage *u)
 	int every = whole ? plan->mesh[AXIS_MICRO] : 1;
 	if (producer->op == OP_PARAMETER || is_working_copy(producer))
 		append_buffer(plan, role, t, CLASS_PARAMETERS, 1);
-	else if (producer->op == OP_STATE)
+	else if (producer->op == OP_STATE || producer->op == OP_TABLE)
 		append_buffer(plan, role, t, CLASS_OPTIMIZER, 1);
 	else if (u->once && u->in_micro)
 		append_buffer(plan, role, t, producer->phase == PHASE_BACKWARD && !whole ? CLASS_GRADIENTS : CLASS_ACTIVATIONS, every)->whole = whole;

@@ -255,6 +255,12 @@ bool is_working_copy(const Node *node); // of a parameter, in the compute type
 int find_buffer(const Plan *plan, const Role *role, const Tensor *t);
 AttentionSlice attention_slice(const Plan *plan, const Node *node); // of OP_ATTENTION or its gradient (attention.c)
 
+// The sum of squares of a gradient is computed in chunks of so many elements, counted from its first. (norm.c)
+// Where gradients lie is a table of i32 with a row for each: offset in the arena, in units of NORM_UNIT bytes; index of the
+// parameter; first chunk; number of chunks; elements of the last chunk; 1 where each device of tp has a part of its own.
+enum { NORM_CHUNK = 65536, NORM_UNIT = 256, NORM_COLUMNS = 6 };
+long norm_chunks(const Plan *plan, const Tensor *gradient);
+
 // ---- passes, in order
 
 // Needs: a differentiated graph, mesh sizes. Gives: a placement for every tensor, conversion nodes where producers and
@@ -263,6 +269,10 @@ void place_tensors(Plan *plan);
 
 // Needs: placements. Gives: stage of each block; refuses a pp that the blocks cannot give. (stages.c)
 void cut_stages(Plan *plan);
+
+// Needs: stages. Gives: where the optimizer asks for the norm of all gradients, the nodes that compute it on every stage,
+// and the updates read how much to scale their gradients. (norm.c)
+void measure_gradients(Plan *plan);
 
 // Needs: stages. Gives: roles with their nodes, transfers between stages. (roles.c)
 void make_roles(Plan *plan);

@@ -29,8 +29,11 @@ typedef struct {
 	int *map;               // by buffer of the first layer: its counterpart in the layer being compared, -1: none yet
 } Repeating;
 
+// The norm of all gradients belongs to no layer.
 static int block_of(const Step *step)
 {
+	if (step->nodes.count && (step->nodes.at[0]->op == OP_SQUARED_NORMS || step->nodes.at[0]->op == OP_GRADIENT_NORM))
+		return -1;
 	return step->nodes.count ? step->nodes.at[0]->block : -1;
 }
 

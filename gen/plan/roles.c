@@ -146,7 +146,7 @@ static void send_shared_parameters(Plan *plan)
 {
 	for (int i = 0; i < plan->graph->nodes.count; i++) {
 		const Node *update = plan->graph->nodes.at[i];
-		if (update->op != OP_SGD)
+		if (!is_update(update))
 			continue;
 		Node *parameter = update->in[0]->producer;
 		for (int s = 0; s < plan->stages; s++)

@@ -37,7 +37,7 @@ static void deliver_operands(Plan *plan, FunctionKind function, const Node *node
 // Updated weights leave as soon as they are there.
 static void deliver_result(Plan *plan, FunctionKind function, const Node *update, bool *delivered)
 {
-	for (int i = 0; update->op == OP_SGD && i < plan->transfers.count; i++) {
+	for (int i = 0; is_update(update) && i < plan->transfers.count; i++) {
 		const Transfer *transfer = plan->transfers.at[i];
 		if (transfer->kind == TRANSFER_EPILOGUE && transfer->tensor == update->in[0] && !delivered[i]) {
 			deliver(plan, function, transfer);
@@ -92,13 +92,18 @@ static void mark_needed(const Node *node, bool *needed)
 		mark_needed(node->in[i]->producer, needed);
 }
 
+static bool is_shown(const Node *node)
+{
+	return node->op == OP_OUTPUT || (node->op == OP_METRIC && !node->attributes.result->update);
+}
+
 // What the user sees comes first, so that an evaluation can stop there.
 void sequence_epilogue(Plan *plan)
 {
 	const Graph *graph = plan->graph;
 	bool *delivered = flags(plan, plan->transfers.count), *shown = flags(plan, graph->nodes.count);
 	for (int i = 0; i < graph->nodes.count; i++)
-		if (graph->nodes.at[i]->op == OP_METRIC || graph->nodes.at[i]->op == OP_OUTPUT)
+		if (is_shown(graph->nodes.at[i]))
 			mark_needed(graph->nodes.at[i], shown);
 	for (int part = 0; part < 2; part++)
 		for (int i = 0; i < graph->nodes.count; i++) {

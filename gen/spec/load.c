@@ -41,6 +41,7 @@ static void open_mp(lua_State *L)
 	lua_newtable(L);
 	open_options(L);
 	open_program(L);
+	open_optimizers(L);
 	open_operations(L);
 	open_images(L);
 	open_norms(L);
@@ -130,6 +131,7 @@ Spec *load_spec(Arena *arena, const SpecOptions *options)
 	session->spec->graph = session->graph = new_graph(session);
 	lua_pushcfunction(L, run_forward);
 	call_spec(L, 0, 0);
+	refuse_common_file_names(session);
 	deadline_stop();
 	if (session->spec->sequence_parallel && !session->reads_sequence_parallel)
 		fail(EXIT_USAGE, "--sequence-parallel: the layers of %s do not split sequences\nthose that do ask mp.sequence_parallel", options->file);

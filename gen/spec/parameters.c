@@ -65,7 +65,7 @@ static void pin(Session *session, Tensor *tensor, Axis axis, Placement placement
 // The options of mp.parameter or mp.buffer, at index 4.
 static void apply_options(lua_State *L, Parameter *parameter)
 {
-	static const char *const of_parameter[] = {"shard", "decay", NULL}, *const of_buffer[] = {"shard", "type", NULL};
+	static const char *const of_parameter[] = {"shard", "decay", "files", NULL}, *const of_buffer[] = {"shard", "type", NULL};
 	Session *session = session_of(L);
 	const char *what = parameter->trained ? "mp.parameter" : "mp.buffer";
 	check_fields(L, 4, what, parameter->trained ? of_parameter : of_buffer);
@@ -78,6 +78,8 @@ static void apply_options(lua_State *L, Parameter *parameter)
 			spec_error(L, "mp.parameter: decay must be true or false, not %s", describe(L, -1));
 		parameter->decay = lua_toboolean(L, -1);
 	}
+	if (parameter->trained && lua_getfield(L, 4, "files") != LUA_TNIL)
+		read_pieces(L, parameter);
 	lua_settop(L, 4);
 }
 
@@ -118,7 +120,7 @@ static void finish_declared(lua_State *L, Parameter *made)
 	push_tensor(L, made->tensor);
 }
 
-// mp.parameter(name, {extents…}, init[, { shard = dim, decay = true }])
+// mp.parameter(name, {extents…}, init[, { shard = dim, decay = true, files = { { name =, … }, … } }])
 static int parameter(lua_State *L)
 {
 	Declared declared = read_declared(L, "mp.parameter");

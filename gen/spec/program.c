@@ -1,4 +1,4 @@
-// program.c: mp.program and what its fields are made of: data declarations and optimizers.
+// program.c: mp.program and the data declarations.
 //
 // Everything is checked where it is written, so that the line of the message is that of the declaration.
 #include <lauxlib.h>
@@ -96,47 +96,6 @@ static int tokens(lua_State *L)
 	return 1;
 }
 
-static double field_at_least_zero(lua_State *L, const char *name, double missing)
-{
-	double value = field_number(L, 1, "mp.sgd", name, missing);
-	if (value < 0)
-		spec_error(L, "mp.sgd: %s must not be negative, not %g", name, value);
-	return value;
-}
-
-// mp.sgd { lr =, momentum =, weight_decay =, schedule = "constant" | "linear", warmup = }
-static int sgd(lua_State *L)
-{
-	static const char *const known[] = {"lr", "momentum", "weight_decay", "schedule", "warmup", NULL};
-	static const char *const schedules[] = {[RATE_CONSTANT] = "constant", [RATE_LINEAR] = "linear"};
-	Session *session = session_of(L);
-	check_fields(L, 1, "mp.sgd", known);
-	Optimizer *optimizer = arena_alloc(session->arena, sizeof *optimizer);
-	optimizer->kind = OPTIMIZER_SGD;
-	optimizer->location = here(L);
-	if (lua_getfield(L, 1, "lr") == LUA_TNIL)
-		spec_error(L, "mp.sgd needs the learning rate: lr = 0.01");
-	optimizer->rate = field_at_least_zero(L, "lr", 0);
-	optimizer->momentum = field_at_least_zero(L, "momentum", 0);
-	if (optimizer->momentum >= 1)
-		spec_error(L, "mp.sgd: momentum must be less than 1, not %g", optimizer->momentum);
-	optimizer->weight_decay = field_at_least_zero(L, "weight_decay", 0);
-	optimizer->warmup = (int)field_integer(L, 1, "mp.sgd", "warmup", 0, 0);
-	if (lua_getfield(L, 1, "schedule") != LUA_TNIL) {
-		const char *name = take_string(L, -1, "mp.sgd: schedule");
-		if (!strcmp(name, schedules[RATE_LINEAR])) {
-			optimizer->schedule = RATE_LINEAR;
-		} else if (strcmp(name, schedules[RATE_CONSTANT])) {
-			Names names = {0};
-			list_add(session->arena, &names, schedules[RATE_CONSTANT]);
-			list_add(session->arena, &names, schedules[RATE_LINEAR]);
-			spec_error(L, "mp.sgd: there is no schedule '%s'%s\nschedules: constant, linear", name, did_you_mean(session, name, &names));
-		}
-	}
-	push_handle(L, HANDLE_OPTIMIZER, optimizer);
-	return 1;
-}
-
 // bin/NAME is made of it.
 static const char *program_name(lua_State *L)
 {
@@ -168,10 +127,10 @@ static const void *handle_field(lua_State *L, const char *name, HandleKind kind,
 	return object;
 }
 
-// mp.program { name =, forward =, data =, batch =, microbatches =, mesh =, optimizer =, steps = }
+// mp.program { name =, forward =, data =, batch =, microbatches =, mesh =, optimizer =, steps =, files =, config = }
 static int program(lua_State *L)
 {
-	static const char *const known[] = {"name", "forward", "data", "batch", "microbatches", "mesh", "optimizer", "steps", NULL};
+	static const char *const known[] = {"name", "forward", "data", "batch", "microbatches", "mesh", "optimizer", "steps", "files", "config", NULL};
 	static const char what[] = "mp.program";
 	Session *session = session_of(L);
 	check_fields(L, 1, what, known);
@@ -187,12 +146,16 @@ static int program(lua_State *L)
 	made->data = handle_field(L, "data", HANDLE_DATA, "mp.idx { … }, mp.tensors { … } or mp.tokens { … }");
 	if (!made->data)
 		spec_error(L, "mp.program needs data: what forward reads, such as mp.idx { image = { \"f32\", 784 } }");
-	made->optimizer = handle_field(L, "optimizer", HANDLE_OPTIMIZER, "mp.sgd { … }");
+	made->optimizer = handle_field(L, "optimizer", HANDLE_OPTIMIZER, "mp.sgd { … } or mp.adamw { … }");
 	made->batch = field_integer(L, 1, what, "batch", 1, session->options->batch);
 	if (!made->batch)
 		spec_error(L, "mp.program needs batch: the samples of a step over all devices");
 	made->microbatches = (int)field_integer(L, 1, what, "microbatches", 1, 1);
 	made->steps = (int)field_integer(L, 1, what, "steps", 1, 0);
+	if (lua_getfield(L, 1, "files") != LUA_TNIL)
+		read_program_files(L, -1, session->spec);
+	if (lua_getfield(L, 1, "config") != LUA_TNIL)
+		session->spec->config = read_config(L);
 	if (lua_getfield(L, 1, "mesh") == LUA_TNIL)
 		lua_newtable(L);
 	read_mesh(L, lua_gettop(L), made->mesh);
@@ -203,6 +166,6 @@ static int program(lua_State *L)
 
 void open_program(lua_State *L)
 {
-	static const luaL_Reg functions[] = {{"program", program}, {"idx", idx}, {"tensors", tensors}, {"tokens", tokens}, {"sgd", sgd}, {NULL, NULL}};
+	static const luaL_Reg functions[] = {{"program", program}, {"idx", idx}, {"tensors", tensors}, {"tokens", tokens}, {NULL, NULL}};
 	luaL_setfuncs(L, functions, 0);
 }

@@ -146,6 +146,7 @@ void open_handles(lua_State *L);
 
 void open_options(lua_State *L);
 void open_program(lua_State *L);
+void open_optimizers(lua_State *L);      // mp.sgd, mp.adamw
 void open_operations(lua_State *L);
 void open_images(lua_State *L);
 void open_norms(lua_State *L);
@@ -168,6 +169,12 @@ Tensor *to_tensor(lua_State *L, int index);     // NULL when it is something els
 Tensor *take_tensor(lua_State *L, int index, const char *what);
 TensorInfo *tensor_info(Session *session, const Tensor *tensor);
 Graph *graph_of(lua_State *L, const char *what); // an error while forward does not run
+
+// How weights lie in files. (files.c)
+void read_pieces(lua_State *L, Parameter *parameter);   // the list on top of the stack
+void refuse_common_file_names(Session *session);        // after forward ran
+void read_program_files(lua_State *L, int table, Spec *spec);
+const char *read_config(lua_State *L);                  // the table on top of the stack as the text of config.json
 
 // Operations. (operations.c)
 Tensor *take_operand(lua_State *L, int index, const char *what);    // a tensor argument

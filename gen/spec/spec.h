@@ -29,6 +29,9 @@ typedef struct {
 	long vocabulary;                // DATA_TOKENS: ids are below it
 	int steps;                      // 0: an epoch
 	bool sequence_parallel;         // asked for, and tp > 1
+	const char *prefix;             // that names in files may have or lack; NULL: none
+	LIST(const char *) ignored;     // patterns of names in files that are no part of the model
+	const char *config;             // text of config.json; NULL: none
 	LIST(const char *) sources;     // files read: the spec and the modules under its folder, for the hash
 	LIST(const char *) options;     // "width=1000": every option with its value, in order of declaration
 } Spec;

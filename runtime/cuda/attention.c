@@ -1,1 +1,469 @@
-// attention.c: attention on GPUs comes with the next commit.
+// mp_attention and mp_attention_grad in bf16 on GPUs: cuDNN's fused attention, described operation by operation: its engines know
+// the patterns below and never store the scores. (The descriptors for whole attentions of cuDNN 9.19 have no causal mask.) Everything
+// that takes time or choice happens once, at start.
+//
+// To cuDNN a pair of a sample and a group is a sample (a unit here) with `queries` heads for queries and one for keys and values:
+// then all strides of the packed tensor are those of one unit, and nothing is permuted or copied. Keys and values that serve as
+// the second factor of a product with the other orientation are described transposed.
+//
+// The gradient goes through the units in slices, because the deterministic algorithm wants a matrix of scores for each head: as
+// many at once as the table says (gen/plan/attention.c), or fewer should this cuDNN need more of the workspace than that counts
+// on. What remains at the end has a plan of its own.
+#include "dnn.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+// Names of tensors within a graph.
+enum id { ID_Q = 1, ID_K, ID_V, ID_O, ID_LSE, ID_D_O, ID_DQ, ID_DK, ID_DV, ID_DELTA, ID_DQ_SUM, ID_SCALE, ID_HIDDEN, ID_ONE, ID_INSIDE = 100 };
+
+// Engines for so many units at once, and for those that remain.
+struct engines {
+	struct mp_dnn_engine whole, rest;
+	int slice;
+	bool atomics;
+	bool borrowed;                          // of an earlier entry of the table, which is the same
+};
+
+struct mp_attention_plan {
+	struct mp_dnn dnn;
+	struct engines *engines;                // one for each of program->attentions
+};
+
+static void describe_attention(char *text, size_t size, const void *call)
+{
+	const struct mp_attention *a = call;
+	snprintf(text, size, "attention %s (%s, %d tokens, batch %d, %d groups of %d query heads, %d elements each, bf16)", a->name,
+	         a->gradient ? "gradient" : "forward", a->tokens, a->batch, a->groups, a->queries, a->size);
+}
+
+static struct mp_dnn_subject subject(const struct mp_attention *a)
+{
+	return (struct mp_dnn_subject){a, describe_attention};
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// Tensors
+
+// The graph under construction, with what every tensor of it needs.
+struct building {
+	struct mp_dnn_graph g;
+	const struct mp_attention *a;
+	int64_t units;                          // of the slice
+	int64_t inside;                         // name of the next virtual tensor
+};
+
+static mp_descriptor tensor(struct building *b, enum mp_dnn_kind kind, cudnnDataType_t type, int64_t id, int64_t heads, int64_t rows,
+                            int64_t columns, const int64_t *strides)
+{
+	const int64_t extents[] = {b->units, heads, rows, columns};
+	return mp_dnn_tensor(&b->g, kind, type, id, 4, extents, strides);
+}
+
+// A virtual tensor, dense.
+static mp_descriptor inside(struct building *b, cudnnDataType_t type, int64_t heads, int64_t rows, int64_t columns)
+{
+	const int64_t strides[] = {heads * rows * columns, rows * columns, columns, 1};
+	return tensor(b, MP_DNN_VIRTUAL, type, b->inside++, heads, rows, columns, strides);
+}
+
+static mp_descriptor scores(struct building *b, cudnnDataType_t type)
+{
+	return inside(b, type, b->a->queries, b->a->tokens, b->a->tokens);
+}
+
+// Scores transposed, in bf16: the first factor of a product over queries.
+static mp_descriptor turned_scores(struct building *b)
+{
+	int64_t t = b->a->tokens, q = b->a->queries;
+	const int64_t strides[] = {q * t * t, t * t, 1, t};
+	return tensor(b, MP_DNN_VIRTUAL, CUDNN_DATA_BFLOAT16, b->inside++, q, t, t, strides);
+}
+
+static int64_t token_stride(const struct mp_attention *a, int64_t heads)
+{
+	return (int64_t)a->batch * a->groups * heads * a->size;
+}
+
+// Heads of a tensor whose groups have `packed` of them.
+static mp_descriptor heads_of(struct building *b, enum id id, int64_t heads, int64_t packed)
+{
+	const int64_t strides[] = {packed * b->a->size, b->a->size, token_stride(b->a, packed), 1};
+	return tensor(b, MP_DNN_REAL, CUDNN_DATA_BFLOAT16, id, heads, b->a->tokens, b->a->size, strides);
+}
+
+static mp_descriptor packed_heads(struct building *b, enum id id)
+{
+	return heads_of(b, id, id == ID_Q || id == ID_DQ ? b->a->queries : 1, b->a->queries + 2);
+}
+
+// The key or value head, [size, tokens].
+static mp_descriptor turned_head(struct building *b, enum id id)
+{
+	int64_t packed = b->a->queries + 2;
+	const int64_t strides[] = {packed * b->a->size, b->a->size, 1, token_stride(b->a, packed)};
+	return tensor(b, MP_DNN_REAL, CUDNN_DATA_BFLOAT16, id, 1, b->a->size, b->a->tokens, strides);
+}
+
+// A value in f32 for each query. Where a unit has an odd number of them, a slice does not begin at a multiple of 16 bytes.
+static mp_descriptor of_rows(struct building *b, enum id id)
+{
+	int64_t t = b->a->tokens, q = b->a->queries;
+	const int64_t strides[] = {q * t, t, 1, 1};
+	if (q * t % 4)
+		b->g.alignment = sizeof(float);
+	mp_descriptor d = tensor(b, MP_DNN_REAL, CUDNN_DATA_FLOAT, id, q, t, 1, strides);
+	b->g.alignment = b->a->alignment;
+	return d;
+}
+
+static mp_descriptor scalar(struct building *b, enum id id)
+{
+	const int64_t ones[] = {1, 1, 1, 1};
+	return mp_dnn_tensor(&b->g, MP_DNN_BY_VALUE, CUDNN_DATA_FLOAT, id, 4, ones, ones);
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// Operations
+
+static void multiply(struct building *b, mp_descriptor left, mp_descriptor right, mp_descriptor product)
+{
+	cudnnDataType_t type = CUDNN_DATA_FLOAT;
+	mp_descriptor how = mp_dnn_create(&b->g, CUDNN_BACKEND_MATMUL_DESCRIPTOR);
+	mp_dnn_set(&b->g, how, CUDNN_ATTR_MATMUL_COMP_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &type);
+	mp_dnn_finish(&b->g, how);
+	mp_descriptor d = mp_dnn_create(&b->g, CUDNN_BACKEND_OPERATION_MATMUL_DESCRIPTOR);
+	mp_dnn_set_part(&b->g, d, CUDNN_ATTR_OPERATION_MATMUL_ADESC, left);
+	mp_dnn_set_part(&b->g, d, CUDNN_ATTR_OPERATION_MATMUL_BDESC, right);
+	mp_dnn_set_part(&b->g, d, CUDNN_ATTR_OPERATION_MATMUL_CDESC, product);
+	mp_dnn_set_part(&b->g, d, CUDNN_ATTR_OPERATION_MATMUL_DESC, how);
+	mp_dnn_finish_operation(&b->g, d);
+}
+
+// Over the dims in which `to` has an extent of 1.
+static void reduce(struct building *b, cudnnReduceTensorOp_t operation, mp_descriptor from, mp_descriptor to)
+{
+	cudnnDataType_t type = CUDNN_DATA_FLOAT;
+	mp_descriptor how = mp_dnn_create(&b->g, CUDNN_BACKEND_REDUCTION_DESCRIPTOR);
+	mp_dnn_set(&b->g, how, CUDNN_ATTR_REDUCTION_OPERATOR, CUDNN_TYPE_REDUCTION_OPERATOR_TYPE, 1, &operation);
+	mp_dnn_set(&b->g, how, CUDNN_ATTR_REDUCTION_COMP_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &type);
+	mp_dnn_finish(&b->g, how);
+	mp_descriptor d = mp_dnn_create(&b->g, CUDNN_BACKEND_OPERATION_REDUCTION_DESCRIPTOR);
+	mp_dnn_set_part(&b->g, d, CUDNN_ATTR_OPERATION_REDUCTION_DESC, how);
+	mp_dnn_set_part(&b->g, d, CUDNN_ATTR_OPERATION_REDUCTION_XDESC, from);
+	mp_dnn_set_part(&b->g, d, CUDNN_ATTR_OPERATION_REDUCTION_YDESC, to);
+	mp_dnn_finish_operation(&b->g, d);
+}
+
+static void reshape(struct building *b, mp_descriptor from, mp_descriptor to)
+{
+	mp_descriptor d = mp_dnn_create(&b->g, CUDNN_BACKEND_OPERATION_RESHAPE_DESCRIPTOR);
+	mp_dnn_set_part(&b->g, d, CUDNN_ATTR_OPERATION_RESHAPE_XDESC, from);
+	mp_dnn_set_part(&b->g, d, CUDNN_ATTR_OPERATION_RESHAPE_YDESC, to);
+	mp_dnn_finish_operation(&b->g, d);
+}
+
+// y = mode(left, right) in f32; right may be NULL.
+static mp_descriptor compute_to(struct building *b, cudnnPointwiseMode_t mode, mp_descriptor left, mp_descriptor right, mp_descriptor y)
+{
+	mp_dnn_pointwise(&b->g, mode, CUDNN_DATA_FLOAT, left, right, NULL, y, -1);
+	return y;
+}
+
+static mp_descriptor compute(struct building *b, cudnnPointwiseMode_t mode, mp_descriptor left, mp_descriptor right)
+{
+	return compute_to(b, mode, left, right, scores(b, CUDNN_DATA_FLOAT));
+}
+
+// Scores where the key is not behind the query, minus infinity elsewhere.
+static mp_descriptor mask(struct building *b, mp_descriptor s)
+{
+	mp_descriptor query = scores(b, CUDNN_DATA_INT32), key = scores(b, CUDNN_DATA_INT32), seen = scores(b, CUDNN_DATA_BOOLEAN);
+	mp_descriptor masked = scores(b, CUDNN_DATA_FLOAT);
+	mp_dnn_pointwise(&b->g, CUDNN_POINTWISE_GEN_INDEX, CUDNN_DATA_FLOAT, s, NULL, NULL, query, 2);
+	mp_dnn_pointwise(&b->g, CUDNN_POINTWISE_GEN_INDEX, CUDNN_DATA_FLOAT, s, NULL, NULL, key, 3);
+	mp_dnn_pointwise(&b->g, CUDNN_POINTWISE_CMP_GE, CUDNN_DATA_BOOLEAN, query, key, NULL, seen, -1);
+	mp_dnn_pointwise(&b->g, CUDNN_POINTWISE_BINARY_SELECT, CUDNN_DATA_FLOAT, s, scalar(b, ID_HIDDEN), seen, masked, -1);
+	return masked;
+}
+
+static void forward(struct building *b)
+{
+	const struct mp_attention *a = b->a;
+	mp_descriptor s = scores(b, CUDNN_DATA_FLOAT), most = inside(b, CUDNN_DATA_FLOAT, a->queries, a->tokens, 1);
+	mp_descriptor sum = inside(b, CUDNN_DATA_FLOAT, a->queries, a->tokens, 1), log = inside(b, CUDNN_DATA_FLOAT, a->queries, a->tokens, 1);
+
+	multiply(b, packed_heads(b, ID_Q), turned_head(b, ID_K), s);
+	s = mask(b, compute(b, CUDNN_POINTWISE_MUL, s, scalar(b, ID_SCALE)));
+	reduce(b, CUDNN_REDUCE_TENSOR_MAX, s, most);
+	s = compute(b, CUDNN_POINTWISE_EXP, compute(b, CUDNN_POINTWISE_SUB, s, most), NULL);
+	reduce(b, CUDNN_REDUCE_TENSOR_ADD, s, sum);
+	compute_to(b, CUDNN_POINTWISE_LOG, sum, NULL, log);
+	compute_to(b, CUDNN_POINTWISE_ADD, most, log, of_rows(b, ID_LSE));
+	mp_descriptor p = compute_to(b, CUDNN_POINTWISE_DIV, s, sum, scores(b, CUDNN_DATA_BFLOAT16));
+	multiply(b, p, packed_heads(b, ID_V), heads_of(b, ID_O, a->queries, a->queries));
+}
+
+// delta = the sums of d_o o over the elements of a head.
+static mp_descriptor row_products(struct building *b, mp_descriptor d_o, mp_descriptor o)
+{
+	const struct mp_attention *a = b->a;
+	int64_t t = a->tokens, q = a->queries, size = a->size;
+	const int64_t strides[] = {q * t * size, t * size, q * size, 1};
+	mp_descriptor products = tensor(b, MP_DNN_VIRTUAL, CUDNN_DATA_FLOAT, b->inside++, q, t, size, strides);
+	mp_descriptor sums = inside(b, CUDNN_DATA_FLOAT, q, t, 1);
+	compute_to(b, CUDNN_POINTWISE_MUL, d_o, o, products);
+	reduce(b, CUDNN_REDUCE_TENSOR_ADD, products, sums);
+	return compute_to(b, CUDNN_POINTWISE_MUL, sums, scalar(b, ID_ONE), of_rows(b, ID_DELTA));
+}
+
+// The gradient of the key or value head: scores^T rows, summed over the query heads of the group.
+static void gradient_of_head(struct building *b, mp_descriptor s, mp_descriptor rows, enum id id)
+{
+	mp_descriptor turned = turned_scores(b), result = packed_heads(b, id);
+	reshape(b, s, turned);
+	if (b->a->queries == 1) {
+		multiply(b, turned, rows, result);
+		return;
+	}
+	mp_descriptor of_each = inside(b, CUDNN_DATA_BFLOAT16, b->a->queries, b->a->tokens, b->a->size);
+	multiply(b, turned, rows, of_each);
+	reduce(b, CUDNN_REDUCE_TENSOR_ADD, of_each, result);
+}
+
+// dq = ds k.
+static void gradient_of_queries(struct building *b, mp_descriptor ds, mp_descriptor turned_k, bool atomics)
+{
+	const struct mp_attention *a = b->a;
+	int64_t packed = a->queries + 2;
+	const int64_t strides[] = {packed * a->size, a->size, token_stride(a, packed), 1};
+	mp_descriptor k = tensor(b, MP_DNN_VIRTUAL, CUDNN_DATA_FLOAT, b->inside++, 1, a->tokens, a->size, strides);
+	mp_descriptor dq = packed_heads(b, ID_DQ);
+	reshape(b, turned_k, k);
+	if (!atomics) {
+		multiply(b, ds, k, dq);
+		return;
+	}
+	const int64_t dense[] = {(int64_t)a->queries * a->tokens * a->size, (int64_t)a->tokens * a->size, a->size, 1};
+	mp_descriptor sum = tensor(b, MP_DNN_REAL, CUDNN_DATA_FLOAT, ID_DQ_SUM, a->queries, a->tokens, a->size, dense);
+	multiply(b, ds, k, sum);
+	compute_to(b, CUDNN_POINTWISE_IDENTITY, sum, NULL, dq);
+}
+
+static void gradient(struct building *b, bool atomics)
+{
+	const struct mp_attention *a = b->a;
+	mp_descriptor q = packed_heads(b, ID_Q), k = turned_head(b, ID_K), v = turned_head(b, ID_V), lse = of_rows(b, ID_LSE);
+	mp_descriptor o = heads_of(b, ID_O, a->queries, a->queries), d_o = heads_of(b, ID_D_O, a->queries, a->queries);
+	mp_descriptor scale = scalar(b, ID_SCALE), delta = row_products(b, d_o, o);
+	mp_descriptor s = scores(b, CUDNN_DATA_FLOAT), ds = scores(b, CUDNN_DATA_FLOAT);
+
+	multiply(b, q, k, s);
+	s = compute(b, CUDNN_POINTWISE_SUB, compute(b, CUDNN_POINTWISE_MUL, s, scale), lse);
+	mp_descriptor p = compute(b, CUDNN_POINTWISE_EXP, mask(b, s), NULL);
+	gradient_of_head(b, p, d_o, ID_DV);
+	multiply(b, d_o, v, ds);
+	ds = compute(b, CUDNN_POINTWISE_MUL, compute(b, CUDNN_POINTWISE_SUB, ds, delta), p);
+	ds = compute(b, CUDNN_POINTWISE_MUL, ds, scale);
+	gradient_of_head(b, ds, q, ID_DK);
+	gradient_of_queries(b, ds, k, atomics);
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// Plans
+
+static size_t aligned(size_t bytes)
+{
+	return (bytes + MP_ALIGN - 1) / MP_ALIGN * MP_ALIGN;
+}
+
+// The gradient's own buffers, at the start of the workspace.
+static size_t delta_bytes(const struct mp_attention *a, int units)
+{
+	return aligned((size_t)units * (size_t)a->queries * (size_t)a->tokens * sizeof(float));
+}
+
+static size_t own_bytes(const struct mp_attention *a, int units, bool atomics)
+{
+	size_t sums = (size_t)units * (size_t)a->queries * (size_t)a->tokens * (size_t)a->size * sizeof(float);
+	return a->gradient ? delta_bytes(a, units) + (atomics ? aligned(sums) : 0) : 0;
+}
+
+// An engine for so many units. The deterministic pattern is preferred with an engine that says so of itself.
+static struct mp_dnn_engine plan_units(struct mp_rank *r, const struct mp_attention *a, int units, bool atomics, char *why)
+{
+	struct mp_dnn_engine e = {0};
+	size_t own = own_bytes(a, units, atomics), all = r->program->workspace_bytes;
+	if (own > all)
+		return e;
+	for (int any_order = atomics; any_order < 2 && !e.plan; any_order++) {
+		struct building *b = mp_allocate(sizeof *b);
+		*b = (struct building){.a = a, .units = units, .inside = ID_INSIDE};
+		b->g.of = subject(a);
+		b->g.alignment = a->alignment;
+		b->g.tensor_cores = true;
+		b->g.any_order = any_order;
+		if (a->gradient)
+			gradient(b, atomics);
+		else
+			forward(b);
+		e = mp_dnn_plan(&r->attention_plans->dnn, &b->g, all - own, why);
+		mp_dnn_destroy(&b->g);
+		free(b);
+	}
+	return e;
+}
+
+// Engines for slices of so many units; false: there are none.
+static bool plan_slices(struct mp_rank *r, const struct mp_attention *a, int slice, bool atomics, struct engines *e, char *why)
+{
+	struct mp_dnn_subject of = subject(a);
+	int rest = a->batch * a->groups % slice;
+	*e = (struct engines){.slice = slice, .atomics = atomics};
+	e->whole = plan_units(r, a, slice, atomics, why);
+	if (e->whole.plan && rest)
+		e->rest = plan_units(r, a, rest, atomics, why);
+	if (e->whole.plan && (!rest || e->rest.plan))
+		return true;
+	mp_dnn_forget(&of, &e->whole);
+	return false;
+}
+
+static void choose(struct mp_rank *r, const struct mp_attention *a, struct engines *e)
+{
+	char which[MP_DNN_TEXT], why[MP_DNN_TEXT] = "it proposes none";
+
+	if (a->type != MP_BF16)
+		mp_fail(MP_BUG, "attention %s: not in bf16", a->name);
+	for (int atomics = a->atomics; atomics <= a->gradient; atomics++)
+		for (int slice = a->slice; slice > 0; slice /= 2)
+			if (plan_slices(r, a, slice, atomics, e, why))
+				return;
+	describe_attention(which, sizeof which, a);
+	mp_fail(MP_DEVICE_FAILED, "cuDNN %zu has no engine for %s within a workspace of %zu bytes: %s", cudnnGetVersion(), which,
+	        r->program->workspace_bytes, why);
+}
+
+// ---------------------------------------------------------------------------------------------------------
+
+// Runs it once on the zeros of the fresh arena, beside the workspace: its kernels are loaded then. Loaded later, they would
+// wait for whatever the device does, which may be communication that waits for this rank. What it wrote is zeros again.
+static void run_once(struct mp_rank *r, const struct mp_attention *a)
+{
+	const struct mp_program *p = r->program;
+	size_t bytes = (size_t)a->tokens * (size_t)a->batch * (size_t)a->groups * (size_t)(a->queries + 2) * (size_t)a->size * 2;
+	char *zeros = bytes <= p->workspace_offset ? r->arena : r->arena + p->workspace_offset + p->workspace_bytes;
+
+	if (a->gradient)
+		mp_attention_grad(r, a, zeros, zeros, zeros, zeros, zeros, r->compute);
+	else
+		mp_attention(r, a, zeros, zeros, zeros, r->compute);
+	CUDA(cudaMemsetAsync(zeros, 0, bytes, r->compute));
+}
+
+// An earlier entry of the table that is the same but for its name; -1: none.
+static int find_same(const struct mp_program *p, int i)
+{
+	const struct mp_attention *a = &p->attentions[i];
+	for (int k = 0; k < i; k++) {
+		const struct mp_attention *b = &p->attentions[k];
+		if (a->gradient == b->gradient && a->tokens == b->tokens && a->batch == b->batch && a->groups == b->groups && a->queries == b->queries
+		    && a->size == b->size && a->slice == b->slice && a->atomics == b->atomics && a->alignment == b->alignment)
+			return k;
+	}
+	return -1;
+}
+
+void mp_attention_prepare(struct mp_rank *r)
+{
+	const struct mp_program *p = r->program;
+
+	r->attention_plans = mp_allocate(sizeof *r->attention_plans);
+	if (p->attention_count == 0)
+		return;
+	struct mp_dnn_subject first = subject(p->attentions);
+	mp_dnn_open(&r->attention_plans->dnn, &first, r->compute);
+	r->attention_plans->engines = mp_allocate((size_t)p->attention_count * sizeof *r->attention_plans->engines);
+	for (int i = 0; i < p->attention_count; i++) {
+		struct engines *e = &r->attention_plans->engines[i];
+		int same = find_same(p, i);
+		if (same >= 0) {
+			*e = r->attention_plans->engines[same];
+			e->borrowed = true;
+			continue;
+		}
+		choose(r, &p->attentions[i], e);
+		run_once(r, &p->attentions[i]);
+	}
+}
+
+void mp_attention_release(struct mp_rank *r)
+{
+	struct mp_attention_plan *plan = r->attention_plans;
+	const struct mp_attention *table = r->program->attentions;
+
+	for (int i = 0; i < r->program->attention_count; i++) {
+		struct mp_dnn_subject of = subject(&table[i]);
+		if (plan->engines[i].borrowed)
+			continue;
+		mp_dnn_forget(&of, &plan->engines[i].whole);
+		mp_dnn_forget(&of, &plan->engines[i].rest);
+	}
+	if (plan->dnn.library) {
+		struct mp_dnn_subject first = subject(table);
+		mp_dnn_close(&plan->dnn, &first);
+	}
+	free(plan->engines);
+	free(plan);
+}
+
+// Where the tensors of a call lie; gradients are NULL in the forward pass.
+struct places {
+	const char *qkv, *o, *lse, *d_o, *dqkv;
+};
+
+static void run_slice(struct mp_rank *r, const struct mp_attention *a, const struct engines *e, int first, int units,
+                      const struct places *at, cudaStream_t stream)
+{
+	static const int64_t ids[] = {ID_Q, ID_K, ID_V, ID_O, ID_LSE, ID_SCALE, ID_HIDDEN, ID_D_O, ID_DQ, ID_DK, ID_DV, ID_DELTA, ID_ONE, ID_DQ_SUM};
+	const float scale = (float)(1 / sqrt((double)a->size)), hidden = -INFINITY, one = 1;
+	size_t head = (size_t)a->size * 2, queries = (size_t)a->queries * head, packed = (size_t)first * (queries + 2 * head);
+	size_t rows = (size_t)first * (size_t)a->queries;
+	const char *q = at->qkv + packed, *o = at->o + rows * head, *lse = at->lse + rows * (size_t)a->tokens * sizeof(float);
+	const char *d_o = a->gradient ? at->d_o + rows * head : NULL, *dq = a->gradient ? at->dqkv + packed : NULL;
+	char *workspace = r->arena + r->program->workspace_offset, *sum = workspace + delta_bytes(a, units);
+	const void *addresses[] = {q, q + queries, q + queries + head, o, lse, &scale, &hidden, d_o, dq, dq + queries, dq + queries + head,
+	                           workspace, &one, sum};
+	struct mp_dnn_subject of = subject(a);
+
+	mp_dnn_execute(&r->attention_plans->dnn, &of, units == e->slice ? &e->whole : &e->rest, !a->gradient ? 7 : e->atomics ? 14 : 13, ids,
+	               addresses, workspace + own_bytes(a, units, e->atomics), stream);
+}
+
+static void run_slices(struct mp_rank *r, const struct mp_attention *a, const struct places *at, cudaStream_t stream)
+{
+	const struct engines *e = &r->attention_plans->engines[a - r->program->attentions];
+	int all = a->batch * a->groups;
+
+	if (((uintptr_t)at->qkv | (uintptr_t)at->o | (uintptr_t)at->lse | (uintptr_t)at->d_o | (uintptr_t)at->dqkv) % (uintptr_t)a->alignment)
+		mp_fail(MP_BUG, "attention %s: an operand is not aligned to %d bytes", a->name, a->alignment);
+	if (stream != r->compute && (a->gradient || e->whole.workspace))
+		mp_fail(MP_BUG, "attention %s: the workspace belongs to the compute stream", a->name);
+	for (int first = 0; first < all; first += e->slice)
+		run_slice(r, a, e, first, all - first < e->slice ? all - first : e->slice, at, stream);
+}
+
+void mp_attention(struct mp_rank *r, const struct mp_attention *attention, const void *qkv, void *o, void *lse, cudaStream_t stream)
+{
+	struct places at = {.qkv = qkv, .o = o, .lse = lse};
+	run_slices(r, attention, &at, stream);
+}
+
+void mp_attention_grad(struct mp_rank *r, const struct mp_attention *attention, const void *d_o, const void *qkv, const void *o,
+                       const void *lse, void *dqkv, cudaStream_t stream)
+{
+	struct places at = {.qkv = qkv, .o = o, .lse = lse, .d_o = d_o, .dqkv = dqkv};
+	run_slices(r, attention, &at, stream);
+}

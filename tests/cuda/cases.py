@@ -1,13 +1,15 @@
-"""The CUDA build: the default target of what is emitted compiles and links with nvcc. No GPU is needed."""
+"""The CUDA build: the default target of what is emitted compiles and links with nvcc. No GPU is needed. And the kernels of
+runtime/cuda that no host build runs, emulated on the CPU."""
 import os
 import pathlib
 import shutil
 
-from lib.harness import ROOT, Case, Program, Skip, check, command, fold, mpgen
+from lib.harness import ROOT, WORK, Case, Program, Skip, check, command, fold, mpgen
 
 PLANS = [("specs/mlp.lua", ["-D", "momentum=0.9"]), ("specs/sharded_linear.lua", ["-D", "layer=pair"]),
          ("specs/sharded_linear.lua", ["-D", "layer=column"]), ("specs/sharded_linear.lua", ["-D", "layer=row"])]
-MORE = [("tests/equality/chains.lua", ["--mesh", "tp=2,pp=2"]), ("tests/equality/skip_many.lua", ["--mesh", "dp=2,tp=2,pp=2"]),
+MORE = [("tests/equality/chains.lua", ["--mesh", "tp=2,pp=2"]), ("tests/equality/adamw.lua", ["--mesh", "dp=2,tp=2,pp=2"]),
+        ("tests/equality/skip_many.lua", ["--mesh", "dp=2,tp=2,pp=2"]),
         ("specs/mlp.lua", ["--mesh", "tp=4,pp=2", "--mode", "infer"]), ("specs/mlp.lua", ["--dtype", "tf32", "--mesh", "pp=4"])]
 
 
@@ -39,10 +41,21 @@ def compiles(spec, options):
     check(("libcudnn" in libraries) == convolves, f"it should link cuDNN exactly if it convolves; it links {libraries}")
 
 
+def emulated(source):
+    """A C++ test that runs CUDA kernels thread by thread, see emulate.h."""
+    binary = WORK / "cuda" / source.stem
+    binary.parent.mkdir(parents=True, exist_ok=True)
+    folders = [f"-I{ROOT}/{folder}" for folder in ("runtime/host", "runtime", "tests/host", "tests/cuda")]
+    command("c++", "-std=c++17", "-O1", "-g", "-Wall", "-Wextra", "-Werror", *folders, source, "-o", binary)
+    result = command(binary, status=None)
+    check(result.status == 0, (result.stderr.strip() or f"exit {result.status}").splitlines()[-1])
+
+
 def cases(long):
     plans = [(spec, [*options, "--mesh", mesh]) for spec, options in PLANS for mesh in ("1", "dp=2,tp=2,pp=2")
              if mesh == "1" or "sharded" not in spec or "layer=pair" in options]
     plans += [("specs/sharded_linear.lua", ["-D", f"layer={l}", "--mesh", "dp=2,tp=2"]) for l in ("column", "row")]
-    plans += [("specs/convnet.lua", ["--mesh", "1"])]
-    return [Case(fold(f"{pathlib.Path(spec).stem}-{'-'.join(options)}"), compiles, spec, options)
-            for spec, options in plans + (MORE if long else MORE[:1])]
+    plans += [("specs/convnet.lua", ["--mesh", "1"]), ("tests/equality/attends.lua", ["--mesh", "1"])]
+    sources = sorted((ROOT / "tests/cuda").glob("*_test.cpp"))
+    return [Case(source.stem, emulated, source) for source in sources] + [Case(fold(f"{pathlib.Path(spec).stem}-{'-'.join(options)}"), compiles, spec, options)
+            for spec, options in plans + (MORE if long else MORE[:2])]

@@ -43,7 +43,8 @@ for name, described in state["files"].items():
     assert os.path.getsize(os.path.join(step, name)) == described["bytes"]
 shapes = {"rows": (7, 5), "columns": (5, 7), "middle": (3, 5, 4), "nested": (3, 5, 2, 7), "shared": (11,), "bias": (9,),
           "large": (1201, 1003), "filters": (7, 5, 3, 2), "pixels": (2, 3, 7, 5), "many": (151, 101, 7, 5), "mean": (9,),
-          "batches": (), "counts": (3, 7)}
+          "batches": (), "counts": (3, 7), "q": (24, 5), "k": (12, 5), "v": (12, 5), "c_attn": (6, 60), "c_attn.bias": (60,),
+          "gate": (7, 5), "up": (7, 5), "wte": (13, 3), "wide": (1003, 607)}
 assert {name: t.shape for name, t in model.items()} == shapes
 assert model["batches"] == -3 and model["batches"].dtype == model["counts"].dtype == numpy.int64 and (model["mean"] == 0.25).all()
 assert model["counts"].min() < -10 ** 9 and model["counts"].max() > 10 ** 9

@@ -5,31 +5,56 @@
 #include <math.h>
 #include <sys/stat.h>
 
-enum { STATES = 16, STAGES = 2 };
+enum { STATES = 23, STAGES = 2 };
 enum { W = MP_WHOLE, D = MP_DP, T = MP_TP };
+
+static const struct mp_piece pieces[] = {
+	{"filters", NULL, {0}, {7, 3, 2, 5}, {0, 3, 1, 2}, 4, {7, 5, 3, 2}},
+	{"filters.momentum", NULL, {0}, {7, 3, 2, 5}, {0, 3, 1, 2}, 4, {7, 5, 3, 2}},
+	{"pixels", NULL, {0}, {2, 7, 5, 3}, {0, 3, 1, 2}, 4, {2, 3, 7, 5}},
+	{"many", NULL, {0}, {151, 7, 5, 101}, {0, 3, 1, 2}, 4, {151, 101, 7, 5}},
+	{"q", NULL, {0}, {3, 2, 4, 5}, {0, 1, 2, 3}, 2, {24, 5}},
+	{"k", NULL, {0, 2}, {3, 1, 4, 5}, {0, 1, 2, 3}, 2, {12, 5}},
+	{"v", NULL, {0, 3}, {3, 1, 4, 5}, {0, 1, 2, 3}, 2, {12, 5}},
+	{"c_attn", NULL, {0}, {5, 3, 4, 6}, {3, 1, 0, 2}, 2, {6, 60}},
+	{"c_attn.bias", NULL, {0}, {5, 3, 4}, {1, 0, 2}, 1, {60}},
+	{"gate", NULL, {0}, {1, 7, 5}, {0, 1, 2}, 2, {7, 5}},
+	{"up", NULL, {1}, {1, 7, 5}, {0, 1, 2}, 2, {7, 5}},
+	{"wte", "lm_head", {0}, {13, 3}, {0, 1}, 2, {13, 3}},
+	{"padded.momentum", NULL, {0}, {13, 3}, {0, 1}, 2, {13, 3}},
+	{"wide", NULL, {0}, {607, 1003}, {1, 0}, 2, {1003, 607}},
+};
 
 // Stage 0 and 1 of pp = 2. "shared" is on both and owned by the first.
 static const struct mp_state table[STATES] = {
-	{"rows", MP_PARAMETER, MP_F32, 2, {7, 5}, {T, W}, 0, false, {MP_UNIFORM, -1, 1}, true},
-	{"columns", MP_PARAMETER, MP_F32, 2, {5, 7}, {W, T}, 0, false, {MP_NORMAL, 0, 1}, true},
-	{"middle", MP_PARAMETER, MP_F32, 3, {3, 5, 4}, {W, T, W}, 0, false, {MP_NORMAL, 0, 1}, true},
-	{"nested", MP_PARAMETER, MP_F64, 4, {3, 5, 2, 7}, {D, W, T, W}, 0, false, {MP_UNIFORM, 0, 1}, true},
-	{"shared", MP_PARAMETER, MP_F32, 1, {11}, {T}, 0, false, {MP_UNIFORM, 0, 1}, true},
-	{"scalar", MP_OPTIMIZER, MP_I32, 0, {0}, {W}, 0, false, {MP_CONSTANT, 42, 0}, true},
-	{"rows.momentum", MP_OPTIMIZER, MP_F32, 2, {7, 5}, {D, T}, 0, false, {MP_NORMAL, 0, 1}, true},
-	{"bias", MP_PARAMETER, MP_F32, 1, {9}, {W}, 0, false, {MP_CONSTANT, 0.5, 0}, true},
-	{"large", MP_PARAMETER, MP_F32, 2, {1201, 1003}, {W, T}, 0, false, {MP_UNIFORM, 0, 1}, true},
-	// Filters, channels-last on the device: every dim is sharded and padded once; "many" takes several pieces.
-	{"filters", MP_PARAMETER, MP_F32, 4, {7, 5, 3, 2}, {T, W, W, W}, 0, true, {MP_NORMAL, 0, 1}, true},
-	{"filters.momentum", MP_OPTIMIZER, MP_F64, 4, {7, 5, 3, 2}, {D, T, W, W}, 0, true, {MP_NORMAL, 0, 1}, true},
-	{"pixels", MP_PARAMETER, MP_F64, 4, {2, 3, 7, 5}, {W, W, D, T}, 0, true, {MP_UNIFORM, 0, 1}, true},
-	{"many", MP_PARAMETER, MP_F64, 4, {151, 101, 7, 5}, {W, T, W, W}, 0, true, {MP_UNIFORM, 0, 1}, true},
+	{"rows", MP_PARAMETER, MP_F32, 2, {7, 5}, {T, W}, 0, NULL, 0, {MP_UNIFORM, -1, 1}, true},
+	{"columns", MP_PARAMETER, MP_F32, 2, {5, 7}, {W, T}, 0, NULL, 0, {MP_NORMAL, 0, 1}, true},
+	{"middle", MP_PARAMETER, MP_F32, 3, {3, 5, 4}, {W, T, W}, 0, NULL, 0, {MP_NORMAL, 0, 1}, true},
+	{"nested", MP_PARAMETER, MP_F64, 4, {3, 5, 2, 7}, {D, W, T, W}, 0, NULL, 0, {MP_UNIFORM, 0, 1}, true},
+	{"shared", MP_PARAMETER, MP_F32, 1, {11}, {T}, 0, NULL, 0, {MP_UNIFORM, 0, 1}, true},
+	{"scalar", MP_OPTIMIZER, MP_I32, 0, {0}, {W}, 0, NULL, 0, {MP_CONSTANT, 42, 0}, true},
+	{"rows.momentum", MP_OPTIMIZER, MP_F32, 2, {7, 5}, {D, T}, 0, NULL, 0, {MP_NORMAL, 0, 1}, true},
+	{"bias", MP_PARAMETER, MP_F32, 1, {9}, {W}, 0, NULL, 0, {MP_CONSTANT, 0.5, 0}, true},
+	{"large", MP_PARAMETER, MP_F32, 2, {1201, 1003}, {W, T}, 0, NULL, 0, {MP_UNIFORM, 0, 1}, true},
+	// Filters, as [o,h,w,i] on the device: every dim is sharded and padded once; "many" takes several pieces.
+	{"filters", MP_PARAMETER, MP_F32, 4, {7, 3, 2, 5}, {T, W, W, W}, 0, &pieces[0], 1, {MP_NORMAL, 0, 1}, true},
+	{"filters.momentum", MP_OPTIMIZER, MP_F64, 4, {7, 3, 2, 5}, {D, W, W, T}, 0, &pieces[1], 1, {MP_NORMAL, 0, 1}, true},
+	{"pixels", MP_PARAMETER, MP_F64, 4, {2, 7, 5, 3}, {W, D, T, W}, 0, &pieces[2], 1, {MP_UNIFORM, 0, 1}, true},
+	{"many", MP_PARAMETER, MP_F64, 4, {151, 7, 5, 101}, {W, W, W, T}, 0, &pieces[3], 1, {MP_UNIFORM, 0, 1}, true},
 	// Buffers; the integer ones are wider in files.
-	{"mean", MP_BUFFER, MP_F32, 1, {9}, {D}, 0, false, {MP_CONSTANT, 0.25, 0}, true},
-	{"batches", MP_BUFFER, MP_I32, 0, {0}, {W}, 0, false, {MP_CONSTANT, -3, 0}, true},
-	{"counts", MP_BUFFER, MP_I32, 2, {3, 7}, {W, T}, 0, false, {MP_UNIFORM, -2147483648.0, 2147483647.0}, true},
+	{"mean", MP_BUFFER, MP_F32, 1, {9}, {D}, 0, NULL, 0, {MP_CONSTANT, 0.25, 0}, true},
+	{"batches", MP_BUFFER, MP_I32, 0, {0}, {W}, 0, NULL, 0, {MP_CONSTANT, -3, 0}, true},
+	{"counts", MP_BUFFER, MP_I32, 2, {3, 7}, {W, T}, 0, NULL, 0, {MP_UNIFORM, -2147483648.0, 2147483647.0}, true},
+	// What several tensors of files are, in other orders and with padding of its own.
+	{"qkv", MP_PARAMETER, MP_F32, 4, {3, 4, 4, 5}, {T, W, W, W}, 0, &pieces[4], 3, {MP_NORMAL, 0, 1}, true},
+	{"attention", MP_PARAMETER, MP_F64, 4, {5, 3, 4, 6}, {T, W, W, W}, 0, &pieces[7], 1, {MP_NORMAL, 0, 1}, true},
+	{"attention.bias", MP_PARAMETER, MP_F32, 3, {5, 3, 4}, {T, W, W}, 0, &pieces[8], 1, {MP_UNIFORM, 0, 1}, true},
+	{"swiglu", MP_PARAMETER, MP_F32, 3, {2, 7, 5}, {W, T, D}, 0, &pieces[9], 2, {MP_NORMAL, 0, 1}, true},
+	{"padded", MP_PARAMETER, MP_F32, 2, {16, 3}, {T, W}, 0, &pieces[11], 1, {MP_NORMAL, 1, 1}, true},
+	{"padded.momentum", MP_OPTIMIZER, MP_F32, 2, {16, 3}, {T, D}, 0, &pieces[12], 1, {MP_NORMAL, 1, 1}, true},
+	{"transposed", MP_PARAMETER, MP_F64, 2, {607, 1003}, {W, T}, 0, &pieces[13], 1, {MP_NORMAL, 1, 1}, true},
 };
-static const int stage_of[STATES] = {0, 0, 0, 1, 0, 0, 1, 1, 1, 0, 0, 1, 0, 1, 1, 0};
+static const int stage_of[STATES] = {0, 0, 0, 1, 0, 0, 1, 1, 1, 0, 0, 1, 0, 1, 1, 0, 0, 1, 1, 0, 1, 1, 0};
 
 // The roles of the mesh that is set up; constant while ranks run.
 static struct mp_state states[STAGES][STATES];
@@ -74,28 +99,40 @@ static double element(const struct mp_state *s, const void *values, long i)
 	return s->type == MP_F64 ? ((const double *)values)[i] : s->type == MP_F32 ? ((const float *)values)[i] : ((const int32_t *)values)[i];
 }
 
-// The dims of a piece on the device, outermost first: o, h, w, i of [o,i,h,w] where channels come last.
-static const int in_order[MP_DIMS] = {0, 1, 2, 3, 4, 5}, channels_last[MP_DIMS] = {0, 2, 3, 1};
-
-// Compares a rank's piece with the whole tensor, element by element, by plain index arithmetic.
-static bool piece_is_right(const struct mp_rank *r, const struct mp_state *s, const void *whole, double tolerance)
+// The piece of a state that holds an index of it, and which element of it that is; NULL: padding.
+static const struct mp_piece *piece_at(const struct mp_piece *piece, int count, int dims, const long *index, long *element)
 {
-	const int *dim = s->channels_last ? channels_last : in_order;
+	for (int i = 0; i < count; i++, piece++) {
+		bool inside = true;
+		*element = 0;
+		for (int k = 0; k < dims; k++) {
+			int d = piece->order[k];
+			long at = index[d] - piece->from[d];
+			inside &= at >= 0 && at < piece->extent[d];
+			*element = *element * piece->extent[d] + at;
+		}
+		if (inside)
+			return piece;
+	}
+	return NULL;
+}
+
+// Compares a rank's part with the tensors of files, element by element, by plain index arithmetic.
+static bool part_is_right(const struct mp_rank *r, const struct mp_state *s, void *const *files, double tolerance)
+{
 	long local[MP_DIMS], count = 1;
-	int at_axis[] = {r->dp, r->tp, r->pp};
+	int at_axis[] = {r->dp, r->tp, r->pp}, pieces;
+	struct mp_piece own;
+	const struct mp_piece *piece = mp_pieces_of(s, &own, &pieces);
 	for (int d = 0; d < s->dims; d++)
 		count *= local[d] = mp_shard_extent(s->shape[d], s->axis[d] == W ? 1 : r->model->axis[s->axis[d]]);
 	for (long i = 0; i < count; i++) {
-		long rest = i, index[MP_DIMS], logical = 0;
-		bool inside = true;
-		for (int k = s->dims; k-- > 0; rest /= local[dim[k]])
-			index[dim[k]] = rest % local[dim[k]] + (s->axis[dim[k]] == W ? 0 : at_axis[s->axis[dim[k]]] * local[dim[k]]);
-		for (int d = 0; d < s->dims; d++) {
-			inside &= index[d] < s->shape[d];
-			logical = logical * s->shape[d] + index[d];
-		}
-		double have = element(s, r->arena + s->offset, i), want = inside ? element(s, whole, logical) : 0;
-		if (!(fabs(have - want) <= (inside ? tolerance : 0)))
+		long rest = i, index[MP_DIMS], at;
+		for (int d = s->dims; d-- > 0; rest /= local[d])
+			index[d] = rest % local[d] + (s->axis[d] == W ? 0 : at_axis[s->axis[d]] * local[d]);
+		const struct mp_piece *found = piece_at(piece, pieces, s->dims, index, &at);
+		double have = element(s, r->arena + s->offset, i), want = found ? element(s, files[found - piece], at) : 0;
+		if (!(fabs(have - want) <= (found ? tolerance : 0)))
 			return false;
 	}
 	return true;
@@ -112,11 +149,18 @@ static long count_elements(int dims, const long *shape)
 // Whether a state holds the initial values of this seed.
 static bool has_values(const struct mp_rank *r, const struct mp_state *s, uint64_t seed, double tolerance)
 {
-	long count = count_elements(s->dims, s->shape);
-	void *whole = malloc((size_t)count * 8);
-	mp_random_fill(&s->init, mp_random_key(seed, s->name), s->type, 0, count, whole);
-	bool good = piece_is_right(r, s, whole, tolerance);
-	free(whole);
+	struct mp_piece own;
+	int pieces;
+	const struct mp_piece *piece = mp_pieces_of(s, &own, &pieces);
+	void *files[4];
+	for (int i = 0; i < pieces; i++) {
+		long count = count_elements(piece[i].dims, piece[i].shape);
+		files[i] = malloc((size_t)count * 8);
+		mp_random_fill(&s->init, mp_random_key(seed, piece[i].name), s->type, 0, count, files[i]);
+	}
+	bool good = part_is_right(r, s, files, tolerance);
+	for (int i = 0; i < pieces; i++)
+		free(files[i]);
 	return good;
 }
 
@@ -132,7 +176,9 @@ struct job {
 	const char *load, *save;
 	uint64_t seed, expect;          // of the values after loading
 	long step, found;               // to save; r->step after loading
-	bool allow, wrong;
+	unsigned allow;
+	uint64_t most;                  // bytes of a file of weights
+	bool wrong;
 };
 
 static void run_job(struct mp_rank *r, void *context)
@@ -145,7 +191,7 @@ static void run_job(struct mp_rank *r, void *context)
 		good &= all_pieces_are_right(r, j->expect);
 	}
 	if (j->save)
-		mp_checkpoint_save(r, j->save, j->step, j->seed);
+		mp_checkpoint_save(r, j->save, j->step, j->seed, j->most);
 	if (!good)
 		j->wrong = true;
 	if (r->rank == 0)
@@ -260,18 +306,37 @@ static void save_again(void)
 
 // ---------------------------------------------------------------------------------------------------------
 
+// The state that a tensor of files is a piece of; NULL: none.
+static const struct mp_state *state_of(const char *name)
+{
+	for (int k = 0; k < STATES; k++) {
+		struct mp_piece own;
+		int pieces;
+		const struct mp_piece *piece = mp_pieces_of(&table[k], &own, &pieces);
+		for (int i = 0; i < pieces; i++)
+			if (!strcmp(piece[i].name, name))
+				return &table[k];
+	}
+	return NULL;
+}
+
 // A file with the whole model but the tensor that is named; `also` is one more. Integers are I64.
 static void write_weights(const char *path, enum mp_type type, const char *without, const char *also, const char *longer)
 {
 	struct mp_layout l = {0};
 	for (int k = 0; k < STATES; k++) {
-		long shape[MP_DIMS];
-		memcpy(shape, table[k].shape, sizeof shape);
-		if (table[k].kind == MP_OPTIMIZER || (without && !strcmp(table[k].name, without)))
-			continue;
-		if (longer && !strcmp(table[k].name, longer))
-			shape[0]++;
-		mp_layout_add(&l, table[k].name, table[k].type == MP_I32 ? MP_FILE_I64 : mp_file_type_of(type), table[k].dims, shape);
+		struct mp_piece own;
+		int pieces;
+		const struct mp_piece *piece = mp_pieces_of(&table[k], &own, &pieces);
+		for (int i = 0; i < pieces && table[k].kind != MP_OPTIMIZER; i++) {
+			long shape[MP_DIMS];
+			memcpy(shape, piece[i].shape, sizeof shape);
+			if (without && !strcmp(piece[i].name, without))
+				continue;
+			if (longer && !strcmp(piece[i].name, longer))
+				shape[0]++;
+			mp_layout_add(&l, piece[i].name, table[k].type == MP_I32 ? MP_FILE_I64 : mp_file_type_of(type), piece[i].dims, shape);
+		}
 	}
 	if (also)
 		mp_layout_add(&l, also, mp_file_type_of(type), 0, NULL);
@@ -280,12 +345,12 @@ static void write_weights(const char *path, enum mp_type type, const char *witho
 	mp_write_at(fd, path, l.header, l.header_bytes, 0);
 	for (long i = 0; i < l.count; i++) {
 		const struct mp_layout_tensor *t = &l.tensors[i];
+		const struct mp_state *s = state_of(t->name);
 		bool integer = t->type == MP_FILE_I64;
 		long count = count_elements(t->dims, t->shape);
 		void *values = calloc((size_t)count, 8);
-		for (int k = 0; k < STATES; k++)
-			if (!strcmp(table[k].name, t->name))
-				mp_random_fill(&table[k].init, mp_random_key(31, t->name), integer ? MP_I32 : type, 0, count, values);
+		if (s)
+			mp_random_fill(&s->init, mp_random_key(31, t->name), integer ? MP_I32 : type, 0, count, values);
 		for (long e = count; integer && e-- > 0; )
 			((int64_t *)values)[e] = ((int32_t *)values)[e];
 		mp_write_at(fd, path, values, (size_t)count * mp_file_type_bytes(t->type), t->offset);
@@ -300,7 +365,7 @@ static void compare_weights(struct mp_rank *r, void *context)
 {
 	const char *path = context;
 	mp_state_init(r, 1);
-	mp_checkpoint_load(r, path, false);
+	mp_checkpoint_load(r, path, 0);
 	CHECK(r->step == 0);
 	for (int i = 0; i < r->program->state_count; i++) {
 		const struct mp_state *s = &r->program->states[i];
@@ -324,13 +389,13 @@ static void foreign_files(void)
 	REFUSES(MP_BAD_INPUT, "does not use: extra", run(0, &load));
 	write_weights(path, MP_F32, NULL, NULL, "bias");
 	REFUSES(MP_BAD_INPUT, "tensor bias is F32 [10], but the model's is F32 [9]", run(0, &load));
-	load.allow = true;
+	load.allow = MP_ALLOW_MISSING | MP_ALLOW_UNUSED;
 	REFUSES(MP_BAD_INPUT, "tensor bias is F32 [10], but the model's is F32 [9]", run(0, &load));
 	write_weights(path, MP_I32, NULL, NULL, NULL);
 	REFUSES(MP_BAD_INPUT, "is I32 [7, 5], but the model's is F32 [7, 5]", run(0, &load));
 	write_weights(path, MP_F64, "columns", "extra", NULL);  // the other values become those of seed 31 exactly
 	quiet(true);
-	struct job missing = {.load = path, .seed = 31, .expect = 31, .allow = true};
+	struct job missing = {.load = path, .seed = 31, .expect = 31, .allow = MP_ALLOW_MISSING | MP_ALLOW_UNUSED};
 	run(1, &missing);
 	CHECK(!missing.wrong && missing.found == 0);
 	quiet(false);
@@ -349,7 +414,7 @@ static void buffers(void)
 	REFUSES(MP_BAD_INPUT, "tensor counts is I64 [4, 7], but the model's is I64 [3, 7]", run(0, &load));
 	write_weights(path, MP_F64, "mean", NULL, NULL);
 	quiet(true);
-	load.allow = true;
+	load.allow = MP_ALLOW_MISSING;
 	run(1, &load);
 	CHECK(!load.wrong);
 	quiet(false);

@@ -8,17 +8,27 @@
 enum { STATES = 9, STEP = 5 };
 enum { W = MP_WHOLE, D = MP_DP, T = MP_TP };
 
+// Filters lie as [o,h,w,i] on the device.
+static const struct mp_piece last[] = {
+	{"conv1.weight", NULL, {0}, {7, 3, 2, 5}, {0, 3, 1, 2}, 4, {7, 5, 3, 2}},
+	{"conv2.weight", NULL, {0}, {3, 5, 5, 7}, {0, 3, 1, 2}, 4, {3, 7, 5, 5}},
+	{"conv3.weight", NULL, {0}, {4, 1, 1, 6}, {0, 3, 1, 2}, 4, {4, 6, 1, 1}},
+	{"conv1.weight.momentum", NULL, {0}, {7, 3, 2, 5}, {0, 3, 1, 2}, 4, {7, 5, 3, 2}},
+	{"conv2.weight.momentum", NULL, {0}, {3, 5, 5, 7}, {0, 3, 1, 2}, 4, {3, 7, 5, 5}},
+	{"conv3.weight.momentum", NULL, {0}, {4, 1, 1, 6}, {0, 3, 1, 2}, 4, {4, 6, 1, 1}},
+};
+
 // `a` of the initial values is the start; conv3's filters are of one pixel.
 static const struct mp_state table[STATES] = {
-	{"conv1.weight", MP_PARAMETER, MP_F32, 4, {7, 5, 3, 2}, {T, W, W, W}, 0, true, {MP_CONSTANT, 0.5, 0}, true},
-	{"conv2.weight", MP_PARAMETER, MP_F64, 4, {3, 7, 5, 5}, {W, T, W, W}, 0, true, {MP_CONSTANT, 10000.5, 0}, true},
-	{"conv3.weight", MP_PARAMETER, MP_F32, 4, {4, 6, 1, 1}, {D, T, W, W}, 0, true, {MP_CONSTANT, 20000.5, 0}, true},
-	{"bn1.running_mean", MP_BUFFER, MP_F32, 1, {7}, {T}, 0, false, {MP_CONSTANT, 0.25, 0}, true},
-	{"bn1.num_batches_tracked", MP_BUFFER, MP_I32, 0, {0}, {W}, 0, false, {MP_CONSTANT, 1234567, 0}, true},
-	{"bn2.counts", MP_BUFFER, MP_I32, 2, {5, 3}, {T, W}, 0, false, {MP_CONSTANT, -2000, 0}, true},
-	{"conv1.weight.momentum", MP_OPTIMIZER, MP_F32, 4, {7, 5, 3, 2}, {D, T, W, W}, 0, true, {MP_CONSTANT, -5000.5, 0}, true},
-	{"conv2.weight.momentum", MP_OPTIMIZER, MP_F64, 4, {3, 7, 5, 5}, {W, D, T, W}, 0, true, {MP_CONSTANT, -10000.5, 0}, true},
-	{"conv3.weight.momentum", MP_OPTIMIZER, MP_F32, 4, {4, 6, 1, 1}, {W, T, W, W}, 0, true, {MP_CONSTANT, -20000.5, 0}, true},
+	{"conv1.weight", MP_PARAMETER, MP_F32, 4, {7, 3, 2, 5}, {T, W, W, W}, 0, &last[0], 1, {MP_CONSTANT, 0.5, 0}, true},
+	{"conv2.weight", MP_PARAMETER, MP_F64, 4, {3, 5, 5, 7}, {W, W, W, T}, 0, &last[1], 1, {MP_CONSTANT, 10000.5, 0}, true},
+	{"conv3.weight", MP_PARAMETER, MP_F32, 4, {4, 1, 1, 6}, {D, W, W, T}, 0, &last[2], 1, {MP_CONSTANT, 20000.5, 0}, true},
+	{"bn1.running_mean", MP_BUFFER, MP_F32, 1, {7}, {T}, 0, NULL, 0, {MP_CONSTANT, 0.25, 0}, true},
+	{"bn1.num_batches_tracked", MP_BUFFER, MP_I32, 0, {0}, {W}, 0, NULL, 0, {MP_CONSTANT, 1234567, 0}, true},
+	{"bn2.counts", MP_BUFFER, MP_I32, 2, {5, 3}, {T, W}, 0, NULL, 0, {MP_CONSTANT, -2000, 0}, true},
+	{"conv1.weight.momentum", MP_OPTIMIZER, MP_F32, 4, {7, 3, 2, 5}, {D, W, W, T}, 0, &last[3], 1, {MP_CONSTANT, -5000.5, 0}, true},
+	{"conv2.weight.momentum", MP_OPTIMIZER, MP_F64, 4, {3, 5, 5, 7}, {W, T, W, D}, 0, &last[4], 1, {MP_CONSTANT, -10000.5, 0}, true},
+	{"conv3.weight.momentum", MP_OPTIMIZER, MP_F32, 4, {4, 1, 1, 6}, {W, W, W, T}, 0, &last[5], 1, {MP_CONSTANT, -20000.5, 0}, true},
 };
 
 static struct mp_state states[STATES];
@@ -42,10 +52,11 @@ static void set_mesh(int dp, int tp)
 	}
 }
 
-// What stands at a place of the piece, whose index is in the order of files; 0 in the padding.
+// What stands at a place of the rank's part; 0 in the padding.
 static double expected(const struct mp_rank *r, int k, const long local[4], const long index[4])
 {
-	static const long unit[] = {1000, 100, 10, 1};
+	static const long in_order[] = {1000, 100, 10, 1}, channels_last[] = {1000, 10, 1, 100};
+	const long *unit = table[k].pieces ? channels_last : in_order;
 	const int at_axis[] = {r->dp, r->tp};
 	double value = table[k].init.a;
 	for (int d = 0; d < table[k].dims; d++) {
@@ -57,7 +68,7 @@ static double expected(const struct mp_rank *r, int k, const long local[4], cons
 	return value;
 }
 
-// Compares a state with what its numbers say, in the order of the device: o, h, w, i or as in files.
+// Compares a state with what its numbers say, in the order of the device.
 static void check_state(const struct mp_rank *r, int k)
 {
 	const struct mp_state *s = &states[k];
@@ -66,14 +77,13 @@ static void check_state(const struct mp_rank *r, int k)
 	const float *f32 = (const void *)bytes;
 	const double *f64 = (const void *)bytes;
 	const int32_t *i32 = (const void *)bytes;
-	const int order[4] = {0, s->channels_last ? 2 : 1, s->channels_last ? 3 : 2, s->channels_last ? 1 : 3};
 	for (int d = 0; d < s->dims; d++)
 		n[d] = mp_shard_extent(s->shape[d], s->axis[d] == W ? 1 : r->model->axis[s->axis[d]]);
 	long place = 0;
-	for (at[order[0]] = 0; at[order[0]] < n[order[0]]; at[order[0]]++)
-		for (at[order[1]] = 0; at[order[1]] < n[order[1]]; at[order[1]]++)
-			for (at[order[2]] = 0; at[order[2]] < n[order[2]]; at[order[2]]++)
-				for (at[order[3]] = 0; at[order[3]] < n[order[3]]; at[order[3]]++, place++) {
+	for (at[0] = 0; at[0] < n[0]; at[0]++)
+		for (at[1] = 0; at[1] < n[1]; at[1]++)
+			for (at[2] = 0; at[2] < n[2]; at[2]++)
+				for (at[3] = 0; at[3] < n[3]; at[3]++, place++) {
 					double have = s->type == MP_F32 ? f32[place] : s->type == MP_F64 ? f64[place] : i32[place];
 					wrong += have != expected(r, k, n, at);
 				}
@@ -88,11 +98,11 @@ static void load_and_save(struct mp_rank *r, void *context)
 {
 	const struct job *job = context;
 	mp_state_init(r, 1);
-	mp_checkpoint_load(r, job->load, false);
+	mp_checkpoint_load(r, job->load, 0);
 	CHECK(r->step == STEP);
 	for (int k = 0; k < STATES; k++)
 		check_state(r, k);
-	mp_checkpoint_save(r, job->save, STEP, 9);
+	mp_checkpoint_save(r, job->save, STEP, 9, 0);
 }
 
 // Loads what the mesh before saved, so that all meshes but the first also read what another wrote.

@@ -5,7 +5,9 @@ checkpoint files included. Where batch norm is that of a replica's micro-batch, 
 dp times the micro-batches. The short run takes a pairwise sample of plans, the long run the whole matrix.
 """
 import itertools
+import json
 import re
+import shutil
 
 import numpy
 
@@ -68,6 +70,7 @@ def check_bitwise(actual, expected):
 
 def compare_trainings(actual, expected, dtype, bitwise):
     compare_numbers("loss of step", actual.losses, expected.losses, LOSS_TOLERANCE[dtype])
+    compare_numbers("norm of step", actual.norms, expected.norms, {"f64": 1e-9, "f32": 1e-3}[dtype])
     evaluated = [[line[key] for line in run.evaluations for key in ("eval_loss", "eval_accuracy") if key in line]
                  for run in (actual, expected)]
     if dtype == "f64":
@@ -97,6 +100,35 @@ def equal_plan(spec, mesh, schedule, microbatches, dtype, keep=True):
     compare_trainings(training, one, dtype, bitwise=mesh[:2] == (1, 1))
     if not keep:
         program.remove()
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Interruption
+
+def lines_of(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def resumed(spec, mesh, other, dtype, states):
+    """A run of 20 steps against its second half alone, from the checkpoint of its first: to the bit on the same mesh, within
+    rounding on another. states: what a checkpoint has beside each parameter that the loss reaches."""
+    whole = specs.program(spec, mesh, 2, dtype)
+    training = whole.train("whole", STEPS, "--data", spec.data, "--seed", 3, "--save-every", STEPS // 2)
+    half = training.folder / "save" / f"step_{STEPS // 2}"
+    saved = sorted(safetensors.read(half / "optimizer.safetensors"))
+    check(saved == sorted(f"{name}.{state}" for name in training.weights for state in states if not name.startswith("unused")),
+          f"optimizer state {saved}")
+    for again, bitwise in ((whole, True), (specs.program(spec, other, 2, dtype), False)):
+        folder = again.folder / f"run-rest-of-{specs.mesh_text(mesh)}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        again.run("--data", spec.data, "--seed", 3, "--load", half, "--steps", STEPS, "--log", folder / "log", "--save", folder)
+        lines = lines_of(folder / "log")
+        for key, expected in (("loss", training.losses), ("grad_norm", training.norms)):
+            compare_numbers(key, [line[key] for line in lines], expected[STEPS // 2:], 0 if bitwise else LOSS_TOLERANCE[dtype])
+        for file in "model.safetensors", "optimizer.safetensors":
+            a, e = (safetensors.read(path / file) for path in (folder / f"step_{STEPS}", training.checkpoint))
+            compare_tensors(a, e, 0 if bitwise else 1e-9)
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -148,10 +180,20 @@ def inference_rows(long):
     return [(specs.CLASS_SHARDS, (1, 2, 1), 1, "f64")] + (rows if long else sample(rows, 12))
 
 
+# The norm of all gradients: stages alone to the bit, a shared parameter among them; shards, padded ones too; all axes.
+ADAMW = next(spec for spec in specs.SPECS if spec.name == "adamw")
+OPTIMIZED = [(ADAMW, mesh, schedule, microbatches, dtype) for mesh, schedule, microbatches, dtype in (
+    ((1, 1, 2), "1F1B", 2, "f32"), ((1, 1, 4), "GPipe", 4, "f64"), ((1, 3, 1), "1F1B", 1, "f64"), ((2, 2, 2), "1F1B", 2, "f64"),
+    ((4, 1, 1), "1F1B", 1, "f32"))]
+
+
 def cases(long):
     rows = plans(meshes(8)) if long else short_plans()
     rows.append((specs.NORM_OF_SAMPLES, (1, 2, 1), "1F1B", 1, "f64"))
+    rows += [row for row in OPTIMIZED if row not in rows]
     found = [Case(name_of(row), equal_plan, *row, not long) for row in rows]
     found += [Case(f"infer-{spec}-{dtype}-{specs.mesh_text(mesh)}-m{m}", equal_outputs, spec, mesh, m, dtype)
               for spec, mesh, m, dtype in inference_rows(long)]
+    found += [Case(f"resumed-{ADAMW}-{specs.mesh_text(mesh)}", resumed, ADAMW, mesh, other, "f64", ("exp_avg", "exp_avg_sq"))
+              for mesh, other in (((1, 1, 1), (1, 2, 2)), ((2, 1, 2), (1, 3, 1)))]
     return found + [Case(f"halved-{spec}", halved_parameters, spec) for spec in specs.SPECS[:4]]

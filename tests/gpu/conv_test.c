@@ -1,7 +1,7 @@
 // mp_conv on a GPU against loops (tests/host/conv_cases.h): all kinds, f32 and TF32, bias, accumulation; a second run, and a
 // run within a CUDA graph, give the same bits. Then everything once more with a cuDNN that never adds a bias or
 // accumulates by itself, so that what the runtime does then is seen too. tests/gpu/run builds and runs it:
-//   cc -std=c11 -O2 -Iruntime -Itests/host -I$cuda/include tests/gpu/conv_test.c runtime/cuda/conv.c -o conv_test
+//   cc -std=c11 -O2 -Iruntime -Itests/host -I$cuda/include tests/gpu/conv_test.c runtime/cuda/{conv,dnn}.c -o conv_test
 //      -Wl,--wrap=cudnnBackendSetAttribute,--wrap=cudnnBackendGetAttribute -L$cuda/lib64 -lcudnn -lcudart -lm
 #include <cudnn.h>
 #include <stdarg.h>
@@ -40,7 +40,7 @@ void *mp_allocate(size_t bytes)
 }
 
 // ---------------------------------------------------------------------------------------------------------
-// A cuDNN that can do less (the linker's --wrap sends the calls of conv.c here)
+// A cuDNN that can do less (the linker's --wrap sends the calls of dnn.c here)
 
 static struct {
 	bool on;        // has no engine for two operations, nor for beta = 1

@@ -1,5 +1,5 @@
 // attention_cases.h: attentions that the tests of mp_attention try, and what they should give, by plain loops in double
-// precision. CHECK is the test's own.
+// precision. C and C++. CHECK is the test's own.
 #ifndef ATTENTION_CASES_H
 #define ATTENTION_CASES_H
 
@@ -19,8 +19,9 @@ enum { ATTENTION_SHAPES = sizeof attention_shapes / sizeof *attention_shapes };
 
 static inline struct mp_attention attention_of(const int shape[5], bool gradient, enum mp_type type)
 {
-	return (struct mp_attention){.name = "attention", .gradient = gradient, .tokens = shape[0], .batch = shape[1], .groups = shape[2],
-	                             .queries = shape[3], .size = shape[4], .slice = shape[1] * shape[2], .type = type, .alignment = 16};
+	struct mp_attention a = {.name = "attention", .gradient = gradient, .tokens = shape[0], .batch = shape[1], .groups = shape[2],
+	                         .queries = shape[3], .size = shape[4], .slice = shape[1] * shape[2], .atomics = false, .type = type, .alignment = 16};
+	return a;
 }
 
 static inline size_t attention_bytes(enum mp_type type)
@@ -132,10 +133,15 @@ static inline void attend(const struct mp_attention *a, const void *qkv, const v
 	}
 }
 
+static inline double *zeros(size_t count)
+{
+	return (double *)calloc(count, sizeof(double));
+}
+
 static inline struct attention_result expect_attention(const struct mp_attention *a, const void *qkv, const void *d_o)
 {
-	struct attention_result r = {calloc(count_o(a), sizeof(double)), calloc(count_lse(a), sizeof(double)), calloc(count_qkv(a), sizeof(double))};
-	double *p = malloc((size_t)a->tokens * sizeof *p);
+	struct attention_result r = {zeros(count_o(a)), zeros(count_lse(a)), zeros(count_qkv(a))};
+	double *p = zeros((size_t)a->tokens);
 	for (int unit = 0; unit < a->batch * a->groups; unit++)
 		for (int head = 0; head < a->queries; head++)
 			for (int t = 0; t < a->tokens; t++)

@@ -214,14 +214,15 @@ class Training:
         self.log = (self.folder / "log").read_text()
         lines = [json.loads(line) for line in self.log.splitlines()]
         self.losses = [line["loss"] for line in lines if "loss" in line]
+        self.norms = [line["grad_norm"] for line in lines if "grad_norm" in line]
         self.evaluations = [line for line in lines if "eval_loss" in line]
         self.checkpoint = self.folder / "save" / f"step_{steps}"
         check(len(self.losses) == steps, f"{len(self.losses)} losses in the log of {steps} steps")
 
     @property
     def loss_texts(self):
-        """Losses as they were printed, to the last digit."""
-        return re.findall(r'"(?:eval_)?(?:loss|accuracy)":([^,}]*)', self.log)
+        """Losses and norms of gradients as they were printed, to the last digit."""
+        return re.findall(r'"(?:eval_)?(?:loss|accuracy|grad_norm)":([^,}]*)', self.log)
 
     @property
     def weights(self):

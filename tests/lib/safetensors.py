@@ -5,7 +5,7 @@ import struct
 
 import numpy
 
-TYPES = {"F64": numpy.dtype("<f8"), "F32": numpy.dtype("<f4"), "I32": numpy.dtype("<i4"), "I64": numpy.dtype("<i8")}
+TYPES = {"F64": numpy.dtype("<f8"), "F32": numpy.dtype("<f4"), "F16": numpy.dtype("<f2"), "I32": numpy.dtype("<i4"), "I64": numpy.dtype("<i8")}
 
 
 def read(path):
@@ -22,13 +22,21 @@ def read(path):
     return tensors
 
 
-def write(path, tensors):
-    """Writes {name: array}; names in order, no padding but the header's."""
+def rounded(array, kind):
+    """The values of an f32 array that F16 or BF16 has for it: to nearest, ties to even."""
+    if kind == "F16":
+        return array.astype("<f2").astype("<f4")
+    words = array.astype("<f4").view("<u4").astype("<u8")
+    return ((words + 0x7FFF + (words >> 16 & 1)) & 0xFFFF0000).astype("<u4").view("<f4")
+
+
+def write(path, tensors, bf16=False):
+    """Writes {name: array}; names in order, no padding but the header's. bf16: values that `rounded` gave, as BF16."""
     header, blobs, offset = {}, [], 0
     for name in sorted(tensors):
         array = numpy.asarray(tensors[name])
-        (kind,) = [k for k, v in TYPES.items() if v == array.dtype]
-        blob = array.tobytes()
+        (kind,) = ["BF16"] if bf16 else [k for k, v in TYPES.items() if v == array.dtype]
+        blob = (array.view("<u4") >> 16).astype("<u2").tobytes() if bf16 else array.tobytes()
         header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [offset, offset + len(blob)]}
         offset += len(blob)
         blobs.append(blob)

@@ -54,6 +54,7 @@ SPECS = [
     Spec("sequences", "tests/equality/vocabulary.lua", 5, True, "synthetic", {"x": [8]}, ids=45, words=["--sequence-parallel"]),
     Spec("momentum", "specs/mlp.lua", 4, True, FASHION, IMAGE, "momentum=0.9", "weight_decay=0.001", "schedule=linear",
          "width=101"),
+    Spec("adamw", "tests/equality/adamw.lua", 7, True, FASHION, IMAGE),
     Spec("convnet", "specs/convnet.lua", 5, True, "synthetic", {"image": [3, 12, 12]}, "image=12", "width=6", "lr=0.02",
          "momentum=0.9", "weight_decay=0.001", statistics="replica"),
     Spec("resnet", "specs/resnet.lua", 8, True, "synthetic", {"image": [3, 16, 16]}, "image=16", "width=4", "classes=10",

@@ -21,6 +21,8 @@ STEPS, BATCHES, TAIL = 20, 4, 17        # the file holds 4 batches, which 20 ste
 SPECS = {spec.name: spec for spec in specs.SPECS + [
     specs.Spec("momentum", "specs/mlp.lua", 4, True, FASHION, specs.IMAGE, "momentum=0.9", "weight_decay=0.01",
                "schedule=linear"),
+    specs.Spec("clipped", "tests/equality/adamw.lua", 4, True, FASHION, specs.IMAGE, "optimizer=sgd"),
+    specs.Spec("unclipped", "tests/equality/adamw.lua", 4, True, FASHION, specs.IMAGE, "clip=0"),
     specs.Spec("activations", "tests/parity/activations.lua", 1, False, "synthetic", {"x": [16]}),
     specs.Spec("rows", "tests/parity/rows.lua", 1, True, "synthetic", {"x": [16]}),
     specs.Spec("images", "tests/parity/images.lua", 1, True, "synthetic", {"x": [4, 9, 7], "steps": [4, 9, 7]})]}
@@ -74,11 +76,14 @@ class Reference:
 
     def train(self):
         losses, optimizer = [], self.model.optimizer(self.weights)
+        self.norms = []
         for step in range(STEPS):
             for group in optimizer.param_groups:
                 group["lr"] = self.model.rate(step, STEPS)
             optimizer.zero_grad()
             losses.append(self.step(step))
+            norm = self.torch.nn.utils.clip_grad_norm_(self.weights.values(), self.model.clip or float("inf"))
+            self.norms.append(norm.item())
             optimizer.step()
         return losses
 
@@ -106,6 +111,8 @@ def training(name, mesh, microbatches, dtype):
     losses = reference.train()
     check(losses[-BATCHES] < losses[0], f"PyTorch's losses do not fall: {losses}")
     compare_numbers("loss of step", run.losses, losses, TOLERANCE[dtype])
+    if reference.model.adamw or reference.model.clip:
+        compare_numbers("norm of step", run.norms, reference.norms, {"f64": 1e-9, "f32": 1e-3}[dtype])
     if dtype == "f64":
         compare_tensors(run.weights, reference.values(), TOLERANCE[dtype])
 
@@ -149,8 +156,10 @@ def cases(long):
     others = [(name, ONE, 2) for name in OTHERS]
     images = [("images", ONE, 1), ("images", (2, 1, 1), 2), ("images", (1, 2, 1), 1), ("images", (1, 3, 1), 2)]
     momentums = [("momentum", ONE, 2), ("momentum", ALL, 4)]
-    trained = mlps + momentums + [("pair", (1, 2, 1), 2)] + others
-    short = [("two_losses", ONE, 2), ("pair", (1, 4, 1), 1), *mlps, *momentums]
+    adamws = [("adamw", ONE, 2), ("adamw", ALL, 4), ("adamw", (1, 3, 1), 1), ("clipped", ONE, 2), ("clipped", (1, 2, 2), 2),
+               ("unclipped", ONE, 1)]
+    trained = mlps + momentums + [("pair", (1, 2, 1), 2)] + others + adamws
+    short = [("two_losses", ONE, 2), ("pair", (1, 4, 1), 1), *mlps, *momentums, adamws[0]]
     found = [("gradients", gradients, row) for row in mlps + columns + others + images + [("rows", (2, 1, 1), 2)]]
     found += [("training", training, (*row, "f64")) for row in trained]
     found += [("training", training, (*row, "f32")) for row in (trained if long else short)]

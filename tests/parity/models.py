@@ -86,6 +86,16 @@ def reuse(w, t):
     return cross_entropy(logits, t["label"]) + penalty, {"logits": logits}
 
 
+def adamw(w, t):
+    shared = w["shared.weight"]
+    h = F.relu(linear(w, "second", F.relu(linear(w, "first", t["image"]))))
+    h = F.relu(F.linear(h, shared)) + h
+    h = linear(w, "fourth", F.relu(linear(w, "third", h)))
+    h = F.gelu(F.linear(h, shared) * w["scale"], approximate="tanh")
+    logits = linear(w, "last", h)
+    return cross_entropy(logits, t["label"]), {"logits": logits, "unused": linear(w, "unused", h)}
+
+
 def activations(w, t):
     x = t["x"] * w["gain"]
     outputs = {"gelu_erf": F.gelu(x), "gelu_tanh": F.gelu(x, approximate="tanh"), "softmax": x.softmax(-1),
@@ -184,9 +194,12 @@ def rows(w, t):
 
 class Model:
     """shapes: of a sample of each input, or the number of classes of a label; the rest is what the spec's optimizer
-    says: lr, momentum, decay (not of the parameters no_decay), linear decay of the learning rate, its warm-up."""
+    says: lr, momentum, decay (not of the parameters no_decay), linear decay of the learning rate, or a cosine, down to
+    least, its warm-up; betas and epsilon of AdamW, and the norm that gradients are clipped to."""
 
-    def __init__(self, forward, shapes, lr, momentum=0.0, decay=0.0, no_decay=(), linear=False, warmup=0):
+    def __init__(self, forward, shapes, lr, momentum=0.0, decay=0.0, no_decay=(), linear=False, warmup=0, cosine=False,
+                 least=0.0, adamw=None, clip=None):
+        self.cosine, self.least, self.adamw, self.clip = cosine, least, adamw, clip
         self.forward, self.shapes, self.lr, self.momentum, self.decay = forward, shapes, lr, momentum, decay
         self.no_decay, self.linear, self.warmup = no_decay, linear, warmup
 
@@ -194,13 +207,19 @@ class Model:
         """The learning rate of step 0, 1, …"""
         if step < self.warmup:
             return self.lr * (step + 1) / self.warmup
-        return self.lr * (steps - step) / (steps - self.warmup) if self.linear else self.lr
+        done = (step - self.warmup) / (steps - self.warmup)
+        left = 0.5 * (1 + math.cos(math.pi * done)) if self.cosine else 1 - done if self.linear else 1
+        return self.least + (self.lr - self.least) * left
 
     def optimizer(self, weights):
-        """torch.optim.SGD over {name: tensor}."""
+        """torch.optim.SGD or AdamW over {name: tensor}."""
         groups = [{"params": [w for n, w in weights.items() if n not in self.no_decay], "weight_decay": self.decay},
                   {"params": [w for n, w in weights.items() if n in self.no_decay], "weight_decay": 0.0}]
-        return torch.optim.SGD([g for g in groups if g["params"]], lr=self.lr, momentum=self.momentum)
+        groups = [g for g in groups if g["params"]]
+        if self.adamw:
+            *betas, epsilon = self.adamw
+            return torch.optim.AdamW(groups, lr=self.lr, betas=betas, eps=epsilon)
+        return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum)
 
 
 IMAGE = {"image": [784], "label": 10}
@@ -217,6 +236,12 @@ MODELS = {
     "chains": Model(chains, {"x": [6, 8], "y": [12]}, 0.1),
     "uneven": Model(uneven, IMAGE, 0.05, momentum=0.9, decay=1e-3),
     "reuse": Model(reuse, IMAGE, 0.05, momentum=0.8, decay=1e-2, no_decay=("scale",), linear=True, warmup=4),
+    "adamw": Model(adamw, IMAGE, 0.005, decay=0.1, no_decay=("scale",), warmup=5, cosine=True, least=0.0005,
+                   adamw=(0.9, 0.95, 1e-6), clip=0.3),
+    "clipped": Model(adamw, IMAGE, 0.005, momentum=0.9, decay=0.1, no_decay=("scale",), warmup=5, cosine=True, least=0.0005,
+                     clip=0.3),
+    "unclipped": Model(adamw, IMAGE, 0.005, decay=0.1, no_decay=("scale",), warmup=5, cosine=True, least=0.0005,
+                       adamw=(0.9, 0.95, 1e-6)),
     "attends": Model(attends, {"x": [12], "y": [12]}, 0.05, momentum=0.5),
     "activations": Model(activations, {"x": [16], "y": [16]}, 0.5),
     "rows": Model(rows, {"x": [16], "y": [16]}, 0.1, decay=0.01, no_decay=(

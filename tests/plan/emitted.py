@@ -129,19 +129,28 @@ def read_prototypes(text):
 # program_K.cu
 
 class Reader:
-    def __init__(self, buffers, prototypes, workspace, sizes):
-        self.buffers, self.prototypes, self.workspace, self.sizes = buffers, prototypes, workspace, sizes
+    def __init__(self, buffers, prototypes, workspace, sizes, gradients):
+        self.buffers, self.prototypes, self.workspace, self.sizes, self.gradients = buffers, prototypes, workspace, sizes, gradients
 
     def place(self, argument, write, read, size=None):
         """[Access] of a pointer argument; nothing for NULL and host memory."""
         argument = re.sub(r"^\(\w+ \*\)", "", argument)
         found = re.match(r"(\w+)\(r(?:, (\w+))?\)( \+ peer \* \d+)?$", argument)
         if not found:
-            check(argument == "NULL" or re.match(r"r->(input|output|metrics|learning_rate|random_key)\b", argument),
+            check(argument == "NULL" or re.match(r"r->(input|output|metrics|learning_rate|step_number|random_key)\b", argument),
                   f"what is the operand {argument!r}?")
             return []
         check(found[1] in self.buffers, f"{found[1]} is not in memory.h")
         return [Access(found[1], found[2], write, read, size)]
+
+    def gradient(self, row):
+        """What a row of the table of gradients lets the norm read, in the epilogue."""
+        offset, _, _, chunks, rest, _ = row
+        found = [b for b in self.buffers.values() if b.offset == offset * 256 and b.function in (None, "update") and b.bytes]
+        check(len(found) == 1, f"at {offset} * 256 bytes of the arena lie {[b.name for b in found]}, not a gradient")
+        elements = (chunks - 1) * 65536 + rest
+        check(found[0].bytes in (4 * elements, 8 * elements), f"{found[0].name} has {found[0].bytes} bytes, in the table {elements} elements")
+        return Access(found[0].name, None, False, True)
 
     def call(self, name, arguments, operation):
         if name in ("mp_gemm", "mp_conv"):
@@ -173,7 +182,9 @@ class Reader:
             check(len(kinds) == len(arguments), f"{name} is called with {len(arguments)} arguments")
             operation.stream = arguments[-1]
             for kind, argument in zip(kinds, arguments):
-                if kind:
+                if kind and argument == "r->arena":
+                    operation.accesses += [self.gradient(row) for row in self.gradients if row[3]]
+                elif kind:
                     operation.accesses += self.place(argument, kind == "write", kind == "read")
         operation.stream = operation.stream.removeprefix("r->")
         check(operation.stream in STREAMS, f"{name} runs on {operation.stream}")
@@ -240,7 +251,9 @@ def read_program(text, stage, buffers, prototypes, sizes):
     offset, size = map(int, re.search(r"^\t(\d+), (\d+), // workspace", text, re.M).groups())
     if size:
         buffers = {**buffers, WORKSPACE: Buffer(WORKSPACE, "workspace", size, 1, offset, 0, None, None, None)}
-    reader, functions, lists = Reader(buffers, prototypes, bool(size), sizes), {}, {}
+    table = re.search(r"^static const int gradients\[\]\[6\] = \{\n(.*?)^\};", text, re.M | re.S)
+    gradients = [[int(n) for n in row.split(",")] for row in re.findall(r"\{(.*?)\}", re.sub("//.*", "", table[1]))] if table else []
+    reader, functions, lists = Reader(buffers, prototypes, bool(size), sizes, gradients), {}, {}
     for i, line in enumerate(lines):
         if found := re.match(r"static void (\w+)\(struct mp_rank \*r, int(?: (\w+))?, int(?: (\w+))?\)$", line):
             end = lines.index("}", i)

@@ -414,9 +414,10 @@ def test_generation_frequencies(tmp):
 
 def test_generation_prompts(tmp):
     """Files and ids."""
-    (tmp / "prompt").write_bytes(b"ab\ncd")
-    status, out, err = run("write1", "--prompt", tmp / "prompt", "--tokens", 1)
-    expect(status == 0 and text_of(out).startswith("ab\ncd"), out, err)
+    for prompt in b"a", b"ab\ncd":
+        (tmp / "prompt").write_bytes(prompt)
+        status, out, err = run("write1", "--prompt", tmp / "prompt", "--tokens", 1)
+        expect(status == 0 and text_of(out).startswith(prompt.decode()), out, err)
     (tmp / "ids.bin").write_bytes(struct.pack("<3H", 5, 999, 0))
     for prompt in tmp / "ids.bin", "5 999 0", "[5, 999, 0]":
         status, out, err = run("write_ids", "--prompt", prompt, "--tokens", 3)

@@ -64,8 +64,12 @@ static void print_spec(Arena *arena, const Spec *spec, bool with_graph)
 	const Optimizer *o = &spec->graph->optimizer;
 	printf("program %s batch %ld microbatches %d dp %d tp %d pp %d steps %d data %d\n", spec->name, spec->graph->batch,
 	       spec->mesh[AXIS_MICRO], spec->mesh[AXIS_DP], spec->mesh[AXIS_TP], spec->mesh[AXIS_PP], spec->steps, (int)spec->data);
-	printf("sgd rate %g momentum %g weight_decay %g schedule %d warmup %d\n", o->rate, o->momentum, o->weight_decay,
-	       (int)o->schedule, o->warmup);
+	if (o->kind == OPTIMIZER_ADAMW)
+		printf("adamw betas %g %g epsilon %g rate %g weight_decay %g schedule %d warmup %d least %g clip %g\n", o->betas[0], o->betas[1],
+		       o->epsilon, o->rate, o->weight_decay, (int)o->schedule, o->warmup, o->least_rate, o->clip);
+	else
+		printf("sgd rate %g momentum %g weight_decay %g schedule %d warmup %d\n", o->rate, o->momentum, o->weight_decay,
+		       (int)o->schedule, o->warmup);
 	for (int i = 0; i < spec->options.count; i++)
 		printf("option %s\n", spec->options.at[i]);
 	for (int i = 0; i < spec->sources.count; i++)

@@ -16,6 +16,7 @@ WAIT = re.compile(r"^\t+CUDA\(cudaStreamWaitEvent\(r->compute, r->event\[(\w+_(?
 STEPS = 4
 MODES = ["late", "random:1", "random:2", "random:3"]
 SPEC = ROOT / "specs/mlp.lua"
+ADAMW = ROOT / "tests/equality/adamw.lua"      # with a norm of all gradients
 OPTIONS = ["-D", "width=64", "-D", "momentum=0.9", "-D", "lr=0.1", "--microbatches", 4]
 MESHES = {"pp=2": 2, "dp=2,tp=2": 3, "dp=2,pp=4": 6}        # and how many such waits there are at least
 
@@ -50,8 +51,8 @@ def delete(file, begin, end):
     return edit
 
 
-def same_in_all_modes(mesh):
-    program = Program(SPEC, "--mesh", mesh, *OPTIONS)
+def same_in_all_modes(mesh, spec=SPEC, options=OPTIONS):
+    program = Program(spec, "--mesh", mesh, *options)
     expected = losses(program, "")
     check(len(expected) == STEPS, f"it failed: {expected}")
     for mode in ["eager", *MODES, *[f"random:{seed}" for seed in range(10, 16)]]:
@@ -97,5 +98,6 @@ def reduce_begins_early():
 
 def cases(long):
     found = [Case(f"modes-{mesh}", same_in_all_modes, mesh) for mesh in [*MESHES, "dp=2,tp=2,pp=2"]]
+    found += [Case(f"modes-adamw-{mesh}", same_in_all_modes, mesh, ADAMW, ["--microbatches", 2]) for mesh in ("pp=4", "dp=2,tp=2,pp=2")]
     found += [Case(f"deleted-waits-{mesh}", every_wait_counts, mesh, least) for mesh, least in MESHES.items()]
     return found + [Case("reduce-begins-early", reduce_begins_early)]

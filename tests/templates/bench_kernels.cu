@@ -139,7 +139,7 @@ int main()
 	report("elementwise relu(a + b)", 3 * f * (double)n, [&] { tmpl_elementwise(y.at(), x.at(), z.at(), n, 0); });
 	report("accumulate", 3 * f * (double)n, [&] { tmpl_accumulate(y.at(), x.at(), n, false, 0); });
 	report("sgd with momentum", 5 * f * (double)n,
-	       [&] { tmpl_sgd(z.at(), y.at(), x.at(), rate.at(), n, 0.9f, 0.0f, 0); });
+	       [&] { tmpl_sgd(z.at(), y.at(), x.at(), rate.at(), NULL, n, 0.9f, 0.0f, 0); });
 	for (long columns : {10, 768, 1000, 50304}) {
 		long rows = n / columns;
 		double moved = f * (double)(rows * columns);

@@ -2,6 +2,7 @@
 #include "cases_rows.h"
 #include "cases_copies.h"
 #include "cases_images.h"
+#include "cases_optimizer.h"
 #include "cases_statistics.h"
 #include "cases_dropout.h"
 #include "cases_tokens.h"
@@ -29,6 +30,10 @@ static void test_type(const char *type)
 	test_flat();
 	start("sgd");
 	test_sgd();
+	start("adamw");
+	test_adamw();
+	start("norms of gradients");
+	test_norms();
 	start("elementwise");
 	test_elementwise();
 	start("pools");

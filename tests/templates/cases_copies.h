@@ -73,37 +73,6 @@ static void test_flat()
 }
 
 // Three steps, as torch.optim.SGD.
-static void test_sgd()
-{
-	for (long n : lengths)
-		for (double momentum : {-1.0, 0.0, 0.9}) { // -1: no velocity
-			const double decay = 0.01, rate = 0.1;
-			Buffer<real> w(n), v(n), g(n), step(1);
-			fill_random(w, 1);
-			for (long i = 0; i < n; i++)
-				v[i] = 0;
-			v.upload();
-			step[0] = (real)rate;
-			step.upload();
-			std::vector<double> weight(n), velocity(n);
-			for (long i = 0; i < n; i++)
-				weight[i] = w[i];
-			for (int k = 0; k < 3; k++) {
-				fill_random(g, 1);
-				for (long i = 0; i < n; i++) {
-					double change = g[i] + (double)(real)decay * weight[i];
-					velocity[i] = momentum < 0 || k == 0 ? change : (double)(real)momentum * velocity[i] + change;
-					weight[i] -= (double)(real)rate * velocity[i];
-				}
-				tmpl_sgd(w.at(), momentum < 0 ? NULL : v.at(), g.at(), step.at(), n, (real)fmax(momentum, 0),
-				         (real)decay, 0);
-			}
-			expect(w, weight, 8, 1, shape_text(n));
-			if (momentum >= 0)
-				expect(v, velocity, 8, 1, shape_text(n));
-		}
-}
-
 static void test_elementwise()
 {
 	for (long n : lengths) {

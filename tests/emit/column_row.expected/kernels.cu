@@ -299,25 +299,25 @@ void gelu_erf_grad_scale(
 // ---- sgd: from templates/sgd.cu
 
 static __global__ void sgd_kernel(float *__restrict__ w, float *__restrict__ velocity,
-		const float *__restrict__ gradient, const float *__restrict__ rate, long n,
+		const float *__restrict__ gradient, const float *__restrict__ rate, const float *__restrict__ scale, long n,
 		float momentum, float decay)
 {
-	const float step = *rate;
+	const float step = *rate, factor = scale ? *scale : 1;
 	MP_UNROLL
 	for (long i = mp_first(); i < n; i += mp_stride()) {
-		float change = gradient[i] + decay * w[i];
+		float change = factor * gradient[i] + decay * w[i];
 		if (velocity)
 			velocity[i] = change = momentum * velocity[i] + change;
 		w[i] -= step * change;
 	}
 }
 
-// w: float[n] -= *rate * v, where v = momentum * velocity + (gradient + decay * w) becomes the new velocity: float[n];
-// velocity is NULL without momentum; rate: float[1]
-void sgd(float *w, float *velocity, const float *gradient, const float *rate, long n, float momentum, float decay,
-		cudaStream_t stream)
+// w: float[n] -= *rate * v, where v = momentum * velocity + (*scale * gradient + decay * w) becomes the new velocity: float[n];
+// velocity is NULL without momentum, scale without clipping; rate: float[1]
+void sgd(float *w, float *velocity, const float *gradient, const float *rate, const float *scale, long n,
+		float momentum, float decay, cudaStream_t stream)
 {
-	MP_LAUNCH(sgd_kernel, mp_blocks(n), MP_THREADS, stream, w, velocity, gradient, rate, n, momentum, decay);
+	MP_LAUNCH(sgd_kernel, mp_blocks(n), MP_THREADS, stream, w, velocity, gradient, rate, scale, n, momentum, decay);
 }
 
 // Loads every kernel now. At its first launch it would wait for the device, and with it for communication.

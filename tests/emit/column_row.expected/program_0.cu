@@ -145,13 +145,13 @@ static void results(struct mp_rank *r, int, int)
 static void update(struct mp_rank *r, int, int)
 {
 	// up.weight.update: sgd f32[3,5]
-	sgd(up_weight(r), up_weight_momentum(r), up_weight_grad(r), learning_rate(r), 15, 0.9f, 0.01f, r->compute);
+	sgd(up_weight(r), up_weight_momentum(r), up_weight_grad(r), learning_rate(r), NULL, 15, 0.9f, 0.01f, r->compute);
 	// up.bias.update: sgd f32[3]
-	sgd(up_bias(r), up_bias_momentum(r), up_bias_grad(r), learning_rate(r), 3, 0.9f, 0.01f, r->compute);
+	sgd(up_bias(r), up_bias_momentum(r), up_bias_grad(r), learning_rate(r), NULL, 3, 0.9f, 0.01f, r->compute);
 	// down.weight.update: sgd f32[3,3]
-	sgd(down_weight(r), down_weight_momentum(r), down_weight_grad(r), learning_rate(r), 9, 0.9f, 0.01f, r->compute);
+	sgd(down_weight(r), down_weight_momentum(r), down_weight_grad(r), learning_rate(r), NULL, 9, 0.9f, 0.01f, r->compute);
 	// down.bias.update: sgd f32[3]
-	sgd(down_bias(r), down_bias_momentum(r), down_bias_grad(r), learning_rate(r), 3, 0.9f, 0.01f, r->compute);
+	sgd(down_bias(r), down_bias_momentum(r), down_bias_grad(r), learning_rate(r), NULL, 3, 0.9f, 0.01f, r->compute);
 }
 
 static void end_step(struct mp_rank *r, int, int)
@@ -180,16 +180,16 @@ static const struct mp_action evaluate_actions[] = {
 	{"end_step", end_step, -1, -1},
 };
 
-// name, kind, type, dims, shape, axis of each dim, offset, channels last, initial values, owned
+// name, kind, type, dims, shape, axis of each dim, offset, pieces in files, initial values, owned
 static const struct mp_state states[] = {
-	{"up.weight", mp_state::MP_PARAMETER, MP_F32, 2, {6, 5}, {MP_TP, MP_WHOLE}, 0, false, {mp_init::MP_UNIFORM, -0.4472135954999579, 0.4472135954999579}, true},
-	{"up.bias", mp_state::MP_PARAMETER, MP_F32, 1, {6}, {MP_TP}, 256, false, {mp_init::MP_UNIFORM, -0.4472135954999579, 0.4472135954999579}, true},
-	{"down.weight", mp_state::MP_PARAMETER, MP_F32, 2, {3, 6}, {MP_WHOLE, MP_TP}, 512, false, {mp_init::MP_UNIFORM, -0.4082482904638631, 0.4082482904638631}, true},
-	{"down.bias", mp_state::MP_PARAMETER, MP_F32, 1, {3}, {MP_WHOLE}, 768, false, {mp_init::MP_UNIFORM, -0.4082482904638631, 0.4082482904638631}, true},
-	{"up.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {6, 5}, {MP_TP, MP_WHOLE}, 2048, false, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"up.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {6}, {MP_TP}, 2304, false, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"down.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {3, 6}, {MP_WHOLE, MP_TP}, 2560, false, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"down.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {3}, {MP_WHOLE}, 2816, false, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"up.weight", mp_state::MP_PARAMETER, MP_F32, 2, {6, 5}, {MP_TP, MP_WHOLE}, 0, NULL, 0, {mp_init::MP_UNIFORM, -0.4472135954999579, 0.4472135954999579}, true},
+	{"up.bias", mp_state::MP_PARAMETER, MP_F32, 1, {6}, {MP_TP}, 256, NULL, 0, {mp_init::MP_UNIFORM, -0.4472135954999579, 0.4472135954999579}, true},
+	{"down.weight", mp_state::MP_PARAMETER, MP_F32, 2, {3, 6}, {MP_WHOLE, MP_TP}, 512, NULL, 0, {mp_init::MP_UNIFORM, -0.4082482904638631, 0.4082482904638631}, true},
+	{"down.bias", mp_state::MP_PARAMETER, MP_F32, 1, {3}, {MP_WHOLE}, 768, NULL, 0, {mp_init::MP_UNIFORM, -0.4082482904638631, 0.4082482904638631}, true},
+	{"up.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {6, 5}, {MP_TP, MP_WHOLE}, 2048, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"up.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {6}, {MP_TP}, 2304, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"down.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {3, 6}, {MP_WHOLE, MP_TP}, 2560, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"down.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {3}, {MP_WHOLE}, 2816, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
 };
 
 // name, type, dims and shape of a sample, limit of labels

@@ -58,9 +58,9 @@ static void backward(struct mp_rank *r, int mb, int)
 static void update(struct mp_rank *r, int, int)
 {
 	// first.weight.update: sgd f32[4,3]
-	sgd(first_weight(r), NULL, first_weight_grad(r), learning_rate(r), 12, 0.0f, 0.0f, r->compute);
+	sgd(first_weight(r), NULL, first_weight_grad(r), learning_rate(r), NULL, 12, 0.0f, 0.0f, r->compute);
 	// first.bias.update: sgd f32[4]
-	sgd(first_bias(r), NULL, first_bias_grad(r), learning_rate(r), 4, 0.0f, 0.0f, r->compute);
+	sgd(first_bias(r), NULL, first_bias_grad(r), learning_rate(r), NULL, 4, 0.0f, 0.0f, r->compute);
 }
 
 static void end_step(struct mp_rank *r, int, int)
@@ -118,10 +118,10 @@ static const struct mp_action evaluate_actions[] = {
 	{"end_step", end_step, -1, -1},
 };
 
-// name, kind, type, dims, shape, axis of each dim, offset, channels last, initial values, owned
+// name, kind, type, dims, shape, axis of each dim, offset, pieces in files, initial values, owned
 static const struct mp_state states[] = {
-	{"first.weight", mp_state::MP_PARAMETER, MP_F32, 2, {4, 3}, {MP_WHOLE, MP_WHOLE}, 0, false, {mp_init::MP_UNIFORM, -0.5773502691896258, 0.5773502691896258}, true},
-	{"first.bias", mp_state::MP_PARAMETER, MP_F32, 1, {4}, {MP_WHOLE}, 256, false, {mp_init::MP_UNIFORM, -0.5773502691896258, 0.5773502691896258}, true},
+	{"first.weight", mp_state::MP_PARAMETER, MP_F32, 2, {4, 3}, {MP_WHOLE, MP_WHOLE}, 0, NULL, 0, {mp_init::MP_UNIFORM, -0.5773502691896258, 0.5773502691896258}, true},
+	{"first.bias", mp_state::MP_PARAMETER, MP_F32, 1, {4}, {MP_WHOLE}, 256, NULL, 0, {mp_init::MP_UNIFORM, -0.5773502691896258, 0.5773502691896258}, true},
 };
 
 // name, type, dims and shape of a sample, limit of labels

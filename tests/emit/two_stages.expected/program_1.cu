@@ -73,9 +73,9 @@ static void results(struct mp_rank *r, int, int)
 static void update(struct mp_rank *r, int, int)
 {
 	// second.weight.update: sgd f32[2,4]
-	sgd(second_weight(r), NULL, second_weight_grad(r), learning_rate(r), 8, 0.0f, 0.0f, r->compute);
+	sgd(second_weight(r), NULL, second_weight_grad(r), learning_rate(r), NULL, 8, 0.0f, 0.0f, r->compute);
 	// second.bias.update: sgd f32[2]
-	sgd(second_bias(r), NULL, second_bias_grad(r), learning_rate(r), 2, 0.0f, 0.0f, r->compute);
+	sgd(second_bias(r), NULL, second_bias_grad(r), learning_rate(r), NULL, 2, 0.0f, 0.0f, r->compute);
 }
 
 static void end_step(struct mp_rank *r, int, int)
@@ -135,10 +135,10 @@ static const struct mp_action evaluate_actions[] = {
 	{"end_step", end_step, -1, -1},
 };
 
-// name, kind, type, dims, shape, axis of each dim, offset, channels last, initial values, owned
+// name, kind, type, dims, shape, axis of each dim, offset, pieces in files, initial values, owned
 static const struct mp_state states[] = {
-	{"second.weight", mp_state::MP_PARAMETER, MP_F32, 2, {2, 4}, {MP_WHOLE, MP_WHOLE}, 0, false, {mp_init::MP_UNIFORM, -0.5, 0.5}, true},
-	{"second.bias", mp_state::MP_PARAMETER, MP_F32, 1, {2}, {MP_WHOLE}, 256, false, {mp_init::MP_UNIFORM, -0.5, 0.5}, true},
+	{"second.weight", mp_state::MP_PARAMETER, MP_F32, 2, {2, 4}, {MP_WHOLE, MP_WHOLE}, 0, NULL, 0, {mp_init::MP_UNIFORM, -0.5, 0.5}, true},
+	{"second.bias", mp_state::MP_PARAMETER, MP_F32, 1, {2}, {MP_WHOLE}, 256, NULL, 0, {mp_init::MP_UNIFORM, -0.5, 0.5}, true},
 };
 
 // name, type, dims and shape of a sample, limit of labels

@@ -1,0 +1,152 @@
+// norm.c: the norm of all gradients together, for clipping and for the log.
+//
+// Every stage has a vector with an element for each parameter of the model, in their order: the sum of squares of its
+// gradient where this device counts it, else zero. A gradient is counted by its parameter's owner among the stages, and
+// among the devices of tp by the first unless they share it out; replicas all have the same reduced gradients and need
+// not talk. Two small all-reduces, over tp and over pp, make the vector whole everywhere, and every device adds it up by itself, in
+// the order of parameters. So the sum has the same terms in the same order however the model is cut: a zero changes no bit.
+//
+// However many gradients there are, one launch takes them all: where they lie is a table, which the program brings along.
+#include <string.h>
+
+#include "plan.h"
+
+typedef LIST(Node *) Nodes;
+typedef LIST(Tensor *) Tensors;
+
+long norm_chunks(const Plan *plan, const Tensor *gradient)
+{
+	return (local_elements(plan, gradient) + NORM_CHUNK - 1) / NORM_CHUNK;
+}
+
+static bool is_wanted(const Graph *graph)
+{
+	return graph->training && (graph->optimizer.kind == OPTIMIZER_ADAMW || graph->optimizer.clip > 0);
+}
+
+static int first_block(const Plan *plan, int stage)
+{
+	int block = 0;
+	while (plan->stage_of[block] != stage)
+		block++;
+	return block;
+}
+
+// A node of the stage, whose outputs the caller adds.
+static Node *add_to_stage(Plan *plan, Nodes *nodes, int stage, Op op, const char *what, Phase phase, const Tensors *in, const Attributes *attributes)
+{
+	Graph *graph = plan->graph;
+	const char *name = plan->stages > 1 ? arena_printf(plan->arena, "stage%d.grad_norm%s", stage, what) : arena_printf(plan->arena, "grad_norm%s", what);
+	Node *node = add_node(graph, op, name, graph->optimizer.location, phase, in->at, in->count, attributes);
+	graph->nodes.count--; // it belongs to the caller's list
+	node->block = first_block(plan, stage);
+	list_add(plan->arena, nodes, node);
+	return node;
+}
+
+// The vector of this stage's own squares. Its operands: the table, then the gradients.
+static Tensor *add_squares(Plan *plan, Nodes *tables, Nodes *nodes, int stage)
+{
+	Graph *graph = plan->graph;
+	Tensors none = {0}, in = {0};
+	long chunks = 0;
+	list_add(plan->arena, &in, NULL);
+	for (int i = 0; i < graph->nodes.count; i++) {
+		const Node *update = graph->nodes.at[i];
+		if (!is_update(update) || stage_of(plan, update) != stage)
+			continue;
+		list_add(plan->arena, &in, update->in[1]);
+		chunks += norm_chunks(plan, update->in[1]);
+	}
+	Node *table = add_to_stage(plan, tables, stage, OP_TABLE, ".gradients", PHASE_PROLOGUE, &none, NULL);
+	in.at[0] = add_output(graph, table, TYPE_I32, 2, (long[]){in.count > 1 ? in.count - 1 : 1, NORM_COLUMNS});
+	Node *squares = add_to_stage(plan, nodes, stage, OP_SQUARED_NORMS, ".squares", PHASE_EPILOGUE, &in, NULL);
+	Tensor *vector = add_output(graph, squares, graph->master, 1, (long[]){graph->parameters.count});
+	if (plan->mesh[AXIS_TP] > 1)
+		vector->place[AXIS_TP].kind = PARTIAL;
+	add_named_output(graph, squares, "chunks", graph->master, 1, (long[]){chunks ? chunks : 1});
+	return vector;
+}
+
+static Tensor *reduce(Plan *plan, Nodes *nodes, int stage, Axis axis, Tensor *vector)
+{
+	Attributes attributes = {.axis = axis, .in_place = true};
+	Tensors in = {0};
+	list_add(plan->arena, &in, vector);
+	return add_to_stage(plan, nodes, stage, OP_ALL_REDUCE, axis == AXIS_TP ? ".over_tp" : ".over_pp", PHASE_EPILOGUE, &in, &attributes)->out[0];
+}
+
+static Node *add_norm(Plan *plan, Nodes *nodes, int stage, Tensor *vector)
+{
+	Graph *graph = plan->graph;
+	Attributes attributes = {.scale = graph->optimizer.clip};
+	Tensors in = {0};
+	list_add(plan->arena, &in, vector);
+	Node *norm = add_to_stage(plan, nodes, stage, OP_GRADIENT_NORM, "", PHASE_EPILOGUE, &in, &attributes);
+	add_output(graph, norm, graph->master, 0, NULL);
+	add_named_output(graph, norm, "scale", graph->master, 0, NULL);
+	return norm;
+}
+
+// The norm as a metric, where the loss is.
+static void add_metric(Plan *plan, Nodes *nodes, Node *const *norms)
+{
+	Graph *graph = plan->graph;
+	const Node *loss = NULL;
+	for (int i = 0; i < graph->nodes.count; i++)
+		if (graph->nodes.at[i]->op == OP_METRIC && !strcmp(graph->nodes.at[i]->attributes.result->name, "loss"))
+			loss = graph->nodes.at[i];
+	assert(loss && "what trains has a loss");
+	int stage = stage_of(plan, loss);
+	Result *result = arena_alloc(plan->arena, sizeof *result);
+	*result = (Result){.kind = RESULT_METRIC, .name = "grad_norm", .tensor = norms[stage]->out[0], .update = true};
+	list_add(plan->arena, &graph->results, result);
+	Attributes attributes = {.result = result};
+	Tensors in = {0};
+	list_add(plan->arena, &in, result->tensor);
+	add_to_stage(plan, nodes, stage, OP_METRIC, ".metric", PHASE_EPILOGUE, &in, &attributes)->block = loss->block;
+}
+
+static void take_phase(Plan *plan, Nodes *to, Phase phase, bool updates)
+{
+	for (int i = 0; i < plan->graph->nodes.count; i++) {
+		Node *node = plan->graph->nodes.at[i];
+		if (node->phase == phase && is_update(node) == updates)
+			list_add(plan->arena, to, node);
+	}
+}
+
+// All stages do one thing after another: each in the same order, so that none waits for another in a circle.
+void measure_gradients(Plan *plan)
+{
+	Graph *graph = plan->graph;
+	if (!is_wanted(graph))
+		return;
+	Nodes nodes = {0}, tables = {0}, own = {0};
+	Tensor *vectors[MAX_STAGES];
+	Node *norms[MAX_STAGES];
+	for (int s = 0; s < plan->stages; s++)
+		vectors[s] = add_squares(plan, &tables, &own, s);
+	for (int axis = AXIS_TP; axis <= AXIS_PP; axis++)
+		for (int s = 0; s < plan->stages && plan->mesh[axis] > 1; s++)
+			vectors[s] = reduce(plan, &own, s, axis, vectors[s]);
+	for (int s = 0; s < plan->stages; s++)
+		norms[s] = add_norm(plan, &own, s, vectors[s]);
+	add_metric(plan, &own, norms);
+	for (int i = 0; i < graph->nodes.count; i++)
+		if (is_update(graph->nodes.at[i]) && graph->optimizer.clip > 0)
+			add_operand(graph->nodes.at[i], norms[stage_of(plan, graph->nodes.at[i])]->out[1]);
+	take_phase(plan, &nodes, PHASE_PROLOGUE, false);
+	for (int i = 0; i < tables.count; i++)
+		list_add(plan->arena, &nodes, tables.at[i]);
+	for (int phase = PHASE_FORWARD; phase <= PHASE_EPILOGUE; phase++)
+		take_phase(plan, &nodes, phase, false);
+	for (int i = 0; i < own.count; i++)
+		list_add(plan->arena, &nodes, own.at[i]);
+	take_phase(plan, &nodes, PHASE_EPILOGUE, true);
+	graph->nodes.count = 0;
+	for (int i = 0; i < nodes.count; i++) {
+		nodes.at[i]->id = i;
+		list_add(plan->arena, &graph->nodes, nodes.at[i]);
+	}
+}

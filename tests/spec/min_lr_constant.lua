@@ -1,0 +1,10 @@
+-- The end of a schedule that there is not.
+local function forward(t)
+  return { loss = mp.mean(t.image) }
+end
+
+return mp.program {
+  forward = forward,
+  data = mp.tensors { image = { "f32", 784 } },
+  batch = 8, optimizer = mp.adamw { lr = 0.1, min_lr = 0.01 },
+}
