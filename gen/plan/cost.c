@@ -50,7 +50,9 @@ double seconds(const Plan *plan, Lowering lowering, double flops, double bytes)
 	const Device *device = plan->device;
 	if (lowering == LOWER_COLLECTIVE)
 		return device->latency + bytes / device->link;
-	double arithmetic = flops / device->flops[plan->tf32 && (lowering == LOWER_GEMM || lowering == LOWER_CONV)], traffic = bytes / device->memory;
+	bool products = lowering == LOWER_GEMM || lowering == LOWER_CONV || lowering == LOWER_ATTENTION;
+	bool on_tensor_cores = products && (plan->tf32 || plan->graph->real == TYPE_BF16);
+	double arithmetic = flops / device->flops[on_tensor_cores ? plan->tf32 ? 1 : 2 : 0], traffic = bytes / device->memory;
 	double busy = arithmetic > traffic ? arithmetic : traffic;
 	return busy > device->launch ? busy : device->launch;
 }

@@ -5,12 +5,12 @@
 
 #include "plan.h"
 
-// name, FLOP/s (f32 or f64, tf32), bytes/s, link bytes/s, latency, launch, capacity, overhead
+// name, FLOP/s (f32 or f64, tf32, bf16), bytes/s, link bytes/s, latency, launch, capacity, overhead
 static const Device devices[] = {
-	{"h100", {51e12, 400e12}, 3.0e12, 300e9, 10e-6, 2.5e-6, 79ull << 30, 1ull << 30},
-	{"h200", {51e12, 400e12}, 4.3e12, 300e9, 10e-6, 2.5e-6, 139ull << 30, 1ull << 30},
-	{"a100-80g", {17e12, 120e12}, 1.8e12, 200e9, 12e-6, 3e-6, 79ull << 30, 1ull << 30},
-	{"cpu", {60e9, 60e9}, 10e9, 5e9, 5e-6, 0.5e-6, 64ull << 30, 0},
+	{"h100", {51e12, 400e12, 750e12}, 3.0e12, 300e9, 10e-6, 2.5e-6, 79ull << 30, 1ull << 30},
+	{"h200", {51e12, 400e12, 750e12}, 4.3e12, 300e9, 10e-6, 2.5e-6, 139ull << 30, 1ull << 30},
+	{"a100-80g", {17e12, 120e12, 240e12}, 1.8e12, 200e9, 12e-6, 3e-6, 79ull << 30, 1ull << 30},
+	{"cpu", {60e9, 60e9, 30e9}, 10e9, 5e9, 5e-6, 0.5e-6, 64ull << 30, 0},
 };
 
 static double field(const char *file, const json_t *object, const char *name)
@@ -20,6 +20,12 @@ static double field(const char *file, const json_t *object, const char *name)
 		fail(EXIT_USAGE, "%s: a device description needs the number \"%s\"\nfields: flops, flops_tf32, memory_bandwidth, link_bandwidth, "
 		     "link_latency, launch, capacity, overhead (SI units)", file, name);
 	return json_number_value(value);
+}
+
+// bf16 runs twice as fast as TF32 on tensor cores.
+static double field_or(const char *file, const json_t *object, const char *name, double missing)
+{
+	return json_object_get(object, name) ? field(file, object, name) : missing;
 }
 
 static const Device *read_device(Arena *arena, const char *file)
@@ -32,7 +38,7 @@ static const Device *read_device(Arena *arena, const char *file)
 		fail(EXIT_USAGE, "%s: line %d: %s", file, error.line, error.text);
 	Device *device = arena_alloc(arena, sizeof *device);
 	*device = (Device){.name = arena_strdup(arena, file),
-		.flops = {field(file, object, "flops"), field(file, object, "flops_tf32")}, .memory = field(file, object, "memory_bandwidth"),
+		.flops = {field(file, object, "flops"), field(file, object, "flops_tf32"), field_or(file, object, "flops_bf16", 2 * field(file, object, "flops_tf32"))}, .memory = field(file, object, "memory_bandwidth"),
 		.link = field(file, object, "link_bandwidth"), .latency = field(file, object, "link_latency"), .launch = field(file, object, "launch"),
 		.capacity = (size_t)field(file, object, "capacity"), .overhead = (size_t)field(file, object, "overhead")};
 	json_decref(object);

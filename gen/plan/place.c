@@ -376,6 +376,29 @@ _Noreturn static void no_rule(const Placing *p, const Node *node, Axis axis)
 	fail_at(node->location, "%s cannot be placed on %s=%d as the spec asks", op_name(node->op), axis_text[axis], p->plan->mesh[axis]);
 }
 
+// Nothing says where what is inserted by an expansion lies. Whole, it would be cut at once by what reads it with a tensor
+// that is shared out, so it lies as that tensor does.
+static void place_like_neighbour(const Placing *p, Node *expansion)
+{
+	Tensor *t = expansion->out[0];
+	for (int i = expansion->id + 1; i < p->all.count; i++) {
+		const Node *reader = p->all.at[i];
+		int other = reader->ins == 2 && reader->in[0] == t ? 1 : reader->ins == 2 && reader->in[1] == t ? 0 : -1;
+		if (other < 0)
+			continue;
+		Tensor *neighbour = reader->in[other];
+		while (neighbour->id < p->latest_count && p->latest[neighbour->id])
+			neighbour = p->latest[neighbour->id];
+		bool is_placed = neighbour->producer->phase < reader->phase || neighbour->producer->id < expansion->id;
+		for (int axis = 0; axis < PLACED_AXES && is_placed && neighbour->dims == t->dims; axis++)
+			if (!t->pinned[axis] && neighbour->place[axis].kind == SHARD) {
+				t->pinned[axis] = true;
+				t->place[axis] = neighbour->place[axis];
+			}
+		return;
+	}
+}
+
 static void place_node(Placing *p, Node *node)
 {
 	for (int i = 0; i < node->ins; i++) {
@@ -387,6 +410,8 @@ static void place_node(Placing *p, Node *node)
 	Node *local = split_classes(p, node);
 	if (local)
 		place_node(p, local);
+	if (node->op == OP_EXPAND && node->phase == PHASE_FORWARD)
+		place_like_neighbour(p, node);
 	Results results = {0};
 	bool has_rules = false;
 	for (int axis = 0; axis < PLACED_AXES; axis++) {
@@ -477,13 +502,12 @@ void place_tensors(Plan *plan)
 	p.latest = arena_alloc(plan->arena, (size_t)(graph->tensors.count + 1) * sizeof *p.latest);
 	check_batch(plan);
 	place_leaves(plan);
-	Nodes nodes = {0};
 	for (int i = 0; i < graph->nodes.count; i++)
-		list_add(plan->arena, &nodes, graph->nodes.at[i]);
+		list_add(plan->arena, &p.all, graph->nodes.at[i]);
 	for (int phase = 0; phase < 4; phase++)
-		for (int i = 0; i < nodes.count; i++)
-			if ((int)nodes.at[i]->phase == phase)
-				place_node(&p, nodes.at[i]);
+		for (int i = 0; i < p.all.count; i++)
+			if ((int)p.all.at[i]->phase == phase)
+				place_node(&p, p.all.at[i]);
 	graph->nodes.count = 0;
 	for (int phase = 0; phase < 4; phase++)
 		for (int i = 0; i < p.phases[phase].count; i++) {

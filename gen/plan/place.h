@@ -9,6 +9,7 @@ typedef LIST(Node *) Nodes;
 typedef struct {
 	Plan *plan;
 	Graph *graph;
+	Nodes all;              // the graph's nodes before conversions were inserted
 	Nodes phases[4];        // the new node lists
 	Tensor **latest;        // by tensor id: what consumers read instead (after a conversion of the result)
 	int latest_count;

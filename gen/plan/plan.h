@@ -214,7 +214,7 @@ typedef struct {
 // What devices can do; see devices.c.
 typedef struct {
 	const char *name;
-	double flops[2];        // a second, dense: f32 (f64 on cpu), tf32
+	double flops[3];        // a second, dense: f32 (f64 on cpu), tf32, bf16
 	double memory;          // bytes a second
 	double link;            // bytes a second between two devices, each way
 	double latency;         // seconds of a message

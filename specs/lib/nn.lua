@@ -11,6 +11,7 @@ return {
   batch_norm2d = require "nn.batch_norm2d",
   embedding = require "nn.embedding",
   layer_norm = require "nn.layer_norm",
+  self_attention = require "nn.self_attention",
   rms_norm = require "nn.rms_norm",
   residual = require "nn.residual",
   mse = require "nn.mse",
