@@ -77,6 +77,11 @@ static const char *formula(const Emit *emit, const Role *role, const Family *fam
 	                    falls ? first->offset - second->offset : second->offset - first->offset, slot);
 }
 
+static const char *address(const Emit *emit, const Buffer *buffer)
+{
+	return arena_printf(emit->arena, "(%s *)(r->arena + %zu%s)", c_type(buffer->tensor->type), buffer->offset, place_of_slot(emit, buffer));
+}
+
 static void emit_table(Text *out, const Role *role, const Family *family)
 {
 	text_add(out, "static const struct mp_place at[] = {");
@@ -99,7 +104,7 @@ static void emit_address(Text *out, const Emit *emit, const Role *role, const Fa
 	else if (rises_evenly(role, family, 0, family->count))
 		text_add(out, "return %s;", formula(emit, role, family, 0));
 	else if (odd >= 0)
-		text_add(out, "return layer == %d ? %s : %s;", odd, name_alone(emit, member(role, family, odd)), formula(emit, role, family, odd == 0));
+		text_add(out, "return layer == %d ? %s : %s;", odd, address(emit, member(role, family, odd)), formula(emit, role, family, odd == 0));
 	else
 		emit_table(out, role, family);
 }
