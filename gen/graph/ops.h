@@ -70,6 +70,9 @@ Parameter *parameter_of(const Tensor *t);
 // Whether an update writes operand i where it is stored.
 bool writes_operand(const Node *node, int i);
 
+// Whether the result of a node may take the memory of the first one.
+bool may_overwrite(const Node *node);
+
 // The rules of the table's placement column.
 #define PLACEMENTS(X) X(given) X(replicated) X(matmul) X(reshape) X(sum) X(expand) X(rows) X(sum_all) X(linear) \
 	X(broadcast) X(divide) X(scale) X(elementwise) X(gradient) X(rows_gradient) X(update) X(sink) X(dropout) X(permute) \
