@@ -134,8 +134,7 @@ static bool run_build_file(Arena *arena, bool write)
 	return settle(arena, "build.ninja", &out, write);
 }
 
-static const Binding float_type[] = {{"real", "float"}, {"imaginary", "float"}};
-static const Binding float_types[] = {{"real", "float"}, {"full", "float"}};
+static const Binding float_types[] = {{"real", "float"}, {"full", "float"}, {"imaginary", "float"}};
 static const Binding bad_slot[] = {{"nonsense", ""}};
 
 static void wrong_use(Arena *arena, int which)
@@ -144,10 +143,10 @@ static void wrong_use(Arena *arena, int which)
 	Text out = {.arena = arena};
 	switch (which) {
 	case 0: expand_template(&out, "sum", sum, "s", NULL, 0, NULL, 0); break;
-	case 1: expand_template(&out, "sum", sum, "s", float_type, 2, NULL, 0); break;
-	case 2: expand_template(&out, "sum", sum, "s", float_type, 1, bad_slot, 1); break;
-	case 3: expand_template(&out, "elementwise_rows", rows, "s", float_type, 1, NULL, 0); break;
-	case 4: expand_template(&out, "product", sum, "s", float_type, 1, NULL, 0); break;
+	case 1: expand_template(&out, "sum", sum, "s", float_types, 3, NULL, 0); break;
+	case 2: expand_template(&out, "sum", sum, "s", float_types, 2, bad_slot, 1); break;
+	case 3: expand_template(&out, "elementwise_rows", rows, "s", float_types, 1, NULL, 0); break;
+	case 4: expand_template(&out, "product", sum, "s", float_types, 2, NULL, 0); break;
 	case 5: expand_template(&out, "t", "int x; //@ parameter\n", "s", NULL, 0, NULL, 0); break;
 	case 6: expand_template(&out, "t", "//@ slot nonsense\nint x;\n", "s", NULL, 0, bad_slot, 1); break;
 	case 7: expand_template(&out, "t", "//@ slots\n", "s", NULL, 0, NULL, 0); break;
