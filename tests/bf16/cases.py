@@ -9,7 +9,7 @@ from lib import safetensors, specs
 from lib.harness import Case, check
 
 STEPS, TOLERANCE, OF_WEIGHTS = 20, 0.02, 0.1
-NAMES = ("mlp", "pair", "shared_weight", "two_losses", "chains", "reuse")
+NAMES = ("mlp", "pair", "shared_weight", "two_losses", "chains", "reuse", "rows")
 MESHES = [(1, 1, 1), (2, 1, 1), (1, 2, 1), (1, 1, 2), (2, 2, 2)]
 
 
