@@ -6,7 +6,7 @@
 //   strips   What is done with the elements from column c on is a lambda (strip, c, …): strip converts to their number, for
 //            mp_load<strip> and mp_store<strip>. On the GPU that is 16 bytes where addresses allow it (mp_wide), else one element;
 //            on the host one element, in loops that vectorise.
-//   panels   What a thread keeps for each of its columns while it goes down the rows: as many columns as a strip has on the GPU,
+//   panels   What a thread keeps for each of its columns while it goes down the rows: those of MP_PANELS strips on the GPU,
 //            thousands on the host, whose one thread has all columns.
 //
 // Orders of addition follow from the extents and the block.
@@ -20,18 +20,22 @@ template <int n> struct mp_width {
 
 #ifdef __CUDACC__
 
-enum { MP_TOGETHER = 2 }; // rows that a block reads at once, so that few blocks keep the memory busy
+enum {
+	MP_TOGETHER = 2,        // rows that a block reads at once, so that few blocks keep the memory busy
+	MP_PANELS = 1,          // strips of which a thread keeps something
+	MP_MOST_THREADS = 1024
+};
 
-#define MP_BIG_BLOCKS __launch_bounds__(1024) // before a kernel that may be launched with as many threads
+#define MP_BIG_BLOCKS __launch_bounds__(MP_MOST_THREADS) // before a kernel that needs many registers
 #define MP_STRIP(real) MP_WIDE(real)
 #define MP_PANEL(real) MP_WIDE(real)
 #define MP_NARROW_PANEL 1
 
-// Threads that cover a row once, where a block may have as many.
+// Threads that cover a row once, or, of very many strips, some times.
 static inline unsigned mp_strip_threads(long cols, int width)
 {
-	const long strips = (cols + width - 1) / width;
-	return strips < 1024 ? (unsigned)(strips + 31) / 32 * 32 + (strips < 1) * 32 : 1024;
+	const long strips = (cols + width - 1) / width, threads = (strips + 31) / 32 * 32;
+	return threads < 32 ? 32 : threads < MP_MOST_THREADS ? (unsigned)threads : MP_MOST_THREADS;
 }
 
 // Each value becomes the sum over the block's threads, the same in all of them.
@@ -65,6 +69,17 @@ template <int width, class Each> MP_DEVICE void mp_each_strip(long cols, Each ea
 		each(mp_width<width>(), c);
 }
 
+// each(k, c, elements) for every strip of a thread's columns from `panel` on: at most `strips` of them, a block's width apart.
+template <int width, int strips, class Each> MP_DEVICE void mp_each_panel(long panel, long cols, Each each)
+{
+#pragma unroll
+	for (int k = 0; k < strips; k++) {
+		const long c = panel + ((long)k * blockDim.x + threadIdx.x) * width;
+		if (c < cols)
+			each(k, c, width);
+	}
+}
+
 // sum[k] = what add(strip, c, sum) adds to it over every strip of a row, by the whole block.
 template <int width, class full, int n, class Add> MP_DEVICE void mp_sum_strips(long cols, full (&sum)[n], Add add)
 {
@@ -76,7 +91,7 @@ template <int width, class full, int n, class Add> MP_DEVICE void mp_sum_strips(
 
 #else
 
-enum { MP_TOGETHER = 1 };
+enum { MP_TOGETHER = 1, MP_PANELS = 1 };
 
 #define MP_BIG_BLOCKS
 #define MP_STRIP(real) 1
@@ -89,6 +104,11 @@ template <int width, class Each> MP_DEVICE void mp_each_strip(long cols, Each ea
 {
 	for (long c = 0; c < cols; c++)
 		each(mp_width<1>(), c);
+}
+
+template <int width, int strips, class Each> MP_DEVICE void mp_each_panel(long panel, long cols, Each each)
+{
+	each(0, panel, mp_strip_width<width>(cols - panel));
 }
 
 template <int width, class full, int n, class Add> MP_DEVICE void mp_sum_strips(long cols, full (&sum)[n], Add add)

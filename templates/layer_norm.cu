@@ -1,5 +1,9 @@
 // layer_norm.cu: the template of layer normalisation over the innermost dim (Ba, Kiros, Hinton, arXiv:1607.06450). A
-// block takes a row. The variance is of differences from the mean, not of squares, which would cancel.
+// block takes a row.
+//
+// Mean and variance come from one pass, of the sums of d and d^2, d = x - shift with the median of 3 elements for a shift: the
+// method of shifted data, as in channel_partials.cu. Squares of x itself would cancel; a pass for the mean alone would make the
+// block wait twice.
 #include "mp_kernel.h"
 
 typedef float real; //@ param
@@ -8,19 +12,18 @@ typedef float full; //@ param
 template <int width> MP_DEVICE void tmpl_layer_norm_row(real *__restrict__ y, full *__restrict__ mean, full *__restrict__ rstd,
 		const real *__restrict__ x, const full *__restrict__ w, const full *__restrict__ b, long cols, full eps)
 {
-	full sum[1], squares[1];
-	mp_sum_strips<width>(cols, sum, [=](auto strip, long c, full (&add)[1]) {
+	const full shift = mp_median<full>(x[0], x[cols / 3], x[cols * 2 / 3]);
+	full sums[2];
+	mp_sum_strips<width>(cols, sums, [=](auto strip, long c, full (&add)[2]) {
 		const auto value = mp_load<strip>(x + c);
-		for (int e = 0; e < strip; e++)
-			add[0] += value[e];
+		for (int e = 0; e < strip; e++) {
+			const full d = value[e] - shift;
+			add[0] += d;
+			add[1] += d * d;
+		}
 	});
-	const full center = sum[0] / (full)cols;
-	mp_sum_strips<width>(cols, squares, [=](auto strip, long c, full (&add)[1]) {
-		const auto value = mp_load<strip>(x + c);
-		for (int e = 0; e < strip; e++)
-			add[0] += (value[e] - center) * (value[e] - center);
-	});
-	const full scale = 1 / mp_sqrt(squares[0] / (full)cols + eps);
+	const full offset = sums[0] / (full)cols, center = shift + offset, left = sums[1] / (full)cols - offset * offset;
+	const full scale = 1 / mp_sqrt((left < 0 ? 0 : left) + eps);
 	mp_each_strip<width>(cols, [=](auto strip, long c) {
 		const auto value = mp_load<strip>(x + c);
 		const auto weight = mp_load<strip>(w + c), bias = mp_load<strip>(b ? b + c : w + c);

@@ -30,14 +30,12 @@ template <int width> MP_DEVICE void tmpl_layer_norm_grad_means(full (&means)[2 *
 	}
 }
 
-template <int strip, int width> MP_DEVICE void tmpl_layer_norm_grad_chunk(real *__restrict__ dx, full *__restrict__ weight_sums,
+template <int strip, int width, int strips> MP_DEVICE void tmpl_layer_norm_grad_chunk(real *__restrict__ dx, full *__restrict__ weight_sums,
 		full *__restrict__ bias_sums, const real *__restrict__ dy, const real *__restrict__ x, const full *__restrict__ mean,
 		const full *__restrict__ rstd, const full *__restrict__ w, long rows, long cols)
 {
-	for (long panel = 0; panel < cols; panel += (long)blockDim.x * width) {
-		const long c = panel + (long)threadIdx.x * width;
-		const int elements = c < cols ? mp_strip_width<width>(cols - c) : 0;
-		full weight_sum[width] = {}, bias_sum[width] = {};
+	for (long panel = 0; panel < cols; panel += (long)blockDim.x * width * strips) {
+		full weight_sum[strips][width] = {}, bias_sum[strips][width] = {};
 		for (long row = 0; row < rows; row += MP_TOGETHER) {
 			const int count = rows - row < MP_TOGETHER ? (int)(rows - row) : MP_TOGETHER;
 			full center[MP_TOGETHER], scale[MP_TOGETHER], means[2 * MP_TOGETHER];
@@ -46,27 +44,29 @@ template <int strip, int width> MP_DEVICE void tmpl_layer_norm_grad_chunk(real *
 				scale[r] = rstd[row + (r < count ? r : 0)];
 			}
 			tmpl_layer_norm_grad_means<strip>(means, dy + row * cols, x + row * cols, w, center, scale, count, cols);
-			if (elements == 0)
-				continue;
-			const auto weight = mp_load<width>(w + c);
-			for (int r = 0; r < MP_TOGETHER && r < count; r++) {
-				const long at = (row + r) * cols + c;
-				const auto slope = mp_load<width>(dy + at);
-				const auto value = mp_load<width>(x + at);
-				real to[width];
-				for (int e = 0; e < elements; e++) {
-					const full n = (value[e] - center[r]) * scale[r];
-					to[e] = scale[r] * (slope[e] * weight[e] - means[2 * r] - n * means[2 * r + 1]);
-					weight_sum[e] += slope[e] * n;
-					bias_sum[e] += slope[e];
+			mp_each_panel<width, strips>(panel, cols, [&](int k, long c, int elements) {
+				const auto weight = mp_load<width>(w + c);
+				for (int r = 0; r < MP_TOGETHER && r < count; r++) {
+					const long at = (row + r) * cols + c;
+					const auto slope = mp_load<width>(dy + at);
+					const auto value = mp_load<width>(x + at);
+					real to[width];
+					for (int e = 0; e < elements; e++) {
+						const full n = (value[e] - center[r]) * scale[r];
+						to[e] = scale[r] * (slope[e] * weight[e] - means[2 * r] - n * means[2 * r + 1]);
+						weight_sum[k][e] += slope[e] * n;
+						bias_sum[k][e] += slope[e];
+					}
+					mp_store<width>(dx + at, to, elements);
 				}
-				mp_store<width>(dx + at, to, elements);
+			});
+		}
+		mp_each_panel<width, strips>(panel, cols, [&](int k, long c, int elements) {
+			for (int e = 0; e < elements; e++) {
+				weight_sums[c + e] = weight_sum[k][e];
+				bias_sums[c + e] = bias_sum[k][e];
 			}
-		}
-		for (int e = 0; e < elements; e++) {
-			weight_sums[c + e] = weight_sum[e];
-			bias_sums[c + e] = bias_sum[e];
-		}
+		});
 	}
 }
 
@@ -78,10 +78,10 @@ static MP_BIG_BLOCKS __global__ void tmpl_layer_norm_grad_kernel(real *__restric
 		const long first = rows * chunk / chunks, count = rows * (chunk + 1) / chunks - first, at = first * cols;
 		full *to_weight = weight_sums + chunk * cols, *to_bias = bias_sums + chunk * cols;
 		if (wide)
-			tmpl_layer_norm_grad_chunk<MP_STRIP(real), MP_PANEL(real)>(dx + at, to_weight, to_bias, dy + at, x + at,
+			tmpl_layer_norm_grad_chunk<MP_STRIP(real), MP_PANEL(real), MP_PANELS>(dx + at, to_weight, to_bias, dy + at, x + at,
 					mean + first, rstd + first, w, count, cols);
 		else
-			tmpl_layer_norm_grad_chunk<1, MP_NARROW_PANEL>(dx + at, to_weight, to_bias, dy + at, x + at,
+			tmpl_layer_norm_grad_chunk<1, MP_NARROW_PANEL, MP_PANELS>(dx + at, to_weight, to_bias, dy + at, x + at,
 					mean + first, rstd + first, w, count, cols);
 	}
 }

@@ -25,38 +25,38 @@ template <int width> MP_DEVICE void tmpl_rms_norm_grad_means(full (&means)[MP_TO
 		means[r] *= scale[r] / (full)cols;
 }
 
-template <int strip, int width> MP_DEVICE void tmpl_rms_norm_grad_chunk(real *__restrict__ dx, full *__restrict__ weight_sums,
+template <int strip, int width, int strips> MP_DEVICE void tmpl_rms_norm_grad_chunk(real *__restrict__ dx, full *__restrict__ weight_sums,
 		const real *__restrict__ dy, const real *__restrict__ x, const full *__restrict__ rstd, const full *__restrict__ w,
 		long rows, long cols)
 {
-	for (long panel = 0; panel < cols; panel += (long)blockDim.x * width) {
-		const long c = panel + (long)threadIdx.x * width;
-		const int elements = c < cols ? mp_strip_width<width>(cols - c) : 0;
-		full weight_sum[width] = {};
+	for (long panel = 0; panel < cols; panel += (long)blockDim.x * width * strips) {
+		full weight_sum[strips][width] = {};
 		for (long row = 0; row < rows; row += MP_TOGETHER) {
 			const int count = rows - row < MP_TOGETHER ? (int)(rows - row) : MP_TOGETHER;
 			full scale[MP_TOGETHER], means[MP_TOGETHER];
 			for (int r = 0; r < MP_TOGETHER; r++)
 				scale[r] = rstd[row + (r < count ? r : 0)];
 			tmpl_rms_norm_grad_means<strip>(means, dy + row * cols, x + row * cols, w, scale, count, cols);
-			if (elements == 0)
-				continue;
-			const auto weight = mp_load<width>(w + c);
-			for (int r = 0; r < MP_TOGETHER && r < count; r++) {
-				const long at = (row + r) * cols + c;
-				const auto slope = mp_load<width>(dy + at);
-				const auto value = mp_load<width>(x + at);
-				real to[width];
-				for (int e = 0; e < elements; e++) {
-					const full n = value[e] * scale[r];
-					to[e] = scale[r] * (slope[e] * weight[e] - n * means[r]);
-					weight_sum[e] += slope[e] * n;
+			mp_each_panel<width, strips>(panel, cols, [&](int k, long c, int elements) {
+				const auto weight = mp_load<width>(w + c);
+				for (int r = 0; r < MP_TOGETHER && r < count; r++) {
+					const long at = (row + r) * cols + c;
+					const auto slope = mp_load<width>(dy + at);
+					const auto value = mp_load<width>(x + at);
+					real to[width];
+					for (int e = 0; e < elements; e++) {
+						const full n = value[e] * scale[r];
+						to[e] = scale[r] * (slope[e] * weight[e] - n * means[r]);
+						weight_sum[k][e] += slope[e] * n;
+					}
+					mp_store<width>(dx + at, to, elements);
 				}
-				mp_store<width>(dx + at, to, elements);
-			}
+			});
 		}
-		for (int e = 0; e < elements; e++)
-			weight_sums[c + e] = weight_sum[e];
+		mp_each_panel<width, strips>(panel, cols, [&](int k, long c, int elements) {
+			for (int e = 0; e < elements; e++)
+				weight_sums[c + e] = weight_sum[k][e];
+		});
 	}
 }
 
@@ -67,10 +67,10 @@ static MP_BIG_BLOCKS __global__ void tmpl_rms_norm_grad_kernel(real *__restrict_
 	for (long chunk = blockIdx.x; chunk < chunks; chunk += gridDim.x) {
 		const long first = rows * chunk / chunks, count = rows * (chunk + 1) / chunks - first, at = first * cols;
 		if (wide)
-			tmpl_rms_norm_grad_chunk<MP_STRIP(real), MP_PANEL(real)>(dx + at, weight_sums + chunk * cols, dy + at, x + at,
+			tmpl_rms_norm_grad_chunk<MP_STRIP(real), MP_PANEL(real), MP_PANELS>(dx + at, weight_sums + chunk * cols, dy + at, x + at,
 					rstd + first, w, count, cols);
 		else
-			tmpl_rms_norm_grad_chunk<1, MP_NARROW_PANEL>(dx + at, weight_sums + chunk * cols, dy + at, x + at,
+			tmpl_rms_norm_grad_chunk<1, MP_NARROW_PANEL, MP_PANELS>(dx + at, weight_sums + chunk * cols, dy + at, x + at,
 					rstd + first, w, count, cols);
 	}
 }

@@ -28,6 +28,15 @@ template <int width> MP_DEVICE void tmpl_rope_turn(real *y, const real *x, const
 	mp_store<width>(y + half, to_second, n);
 }
 
+template <int width> MP_DEVICE void tmpl_rope_copy(real *y, const real *x, int n)
+{
+	const auto from = mp_load<width>(x);
+	real to[width];
+	for (int e = 0; e < n; e++)
+		to[e] = from[e];
+	mp_store<width>(y, to, n);
+}
+
 // Heads j, j + units, … of a position; y and x are at the position's first head.
 template <int width> MP_DEVICE void tmpl_rope_heads(real *y, const real *x, const full *cosine, const full *sine, long j, long units,
 		long groups, long heads, long half, long c)
@@ -39,10 +48,8 @@ template <int width> MP_DEVICE void tmpl_rope_heads(real *y, const real *x, cons
 		if (head % heads < heads - 1) {
 			tmpl_rope_turn<width>(y + at, x + at, cosine, sine, half, n);
 		} else if (y != x) {
-			for (int e = 0; e < n; e++) {
-				y[at + e] = x[at + e];
-				y[at + half + e] = x[at + half + e];
-			}
+			tmpl_rope_copy<width>(y + at, x + at, n);
+			tmpl_rope_copy<width>(y + at + half, x + at + half, n);
 		}
 	}
 }

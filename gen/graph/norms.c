@@ -8,7 +8,7 @@
 // added. So they are deterministic, and there is work for many blocks.
 #include "rules.h"
 
-enum { MOST_CHUNKS = 512, CHUNK_ROWS = 8 };
+enum { LEAST_CHUNKS = 128, SUMS = 1 << 20, CHUNK_ROWS = 8 }; // SUMS: elements of all chunks together
 
 // ---- shapes
 
@@ -59,12 +59,14 @@ void shape_norm_grad(Graph *graph, Node *node)
 
 // ---- gradients
 
-// The number of chunks does not depend on how tp shares out the rows of a replica's micro-batch.
+// Enough blocks for the largest GPUs, few enough that their sums are little beside the activations. The number does not depend
+// on how tp shares out the rows of a replica's micro-batch.
 static long chunks_of(const Graph *graph, const Tensor *x)
 {
 	long rows = tensor_elements(x) / x->shape[x->dims - 1] / ((long)graph->microbatches * graph->replicas);
-	long chunks = (rows + CHUNK_ROWS - 1) / CHUNK_ROWS;
-	return chunks < 1 ? 1 : chunks > MOST_CHUNKS ? MOST_CHUNKS : chunks;
+	long chunks = (rows + CHUNK_ROWS - 1) / CHUNK_ROWS, most = SUMS / x->shape[x->dims - 1];
+	most = most < LEAST_CHUNKS ? LEAST_CHUNKS : most;
+	return chunks < 1 ? 1 : chunks > most ? most : chunks;
 }
 
 static void add_chunks(Gradient *g, int input, Tensor *chunks)
