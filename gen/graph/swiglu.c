@@ -12,7 +12,7 @@ void shape_swiglu(Graph *graph, Node *node)
 	long shape[MAX_DIMS];
 	memcpy(shape, x->shape, sizeof shape);
 	shape[x->dims - 2] = x->shape[x->dims - 1];
-	add_output(graph, node, x->type, x->dims - 1, shape);
+	add_output(graph, node, graph->real, x->dims - 1, shape);
 }
 
 void gradient_swiglu(Gradient *g)

@@ -146,22 +146,22 @@ static void backward(struct mp_rank *r, int mb, int)
 static void update_h(struct mp_rank *r, int layer)
 {
 	// h.up.weight.update: sgd f32[6,8]
-	sgd(h_up_weight(r, layer), h_up_weight_momentum(r, layer), h_up_weight_grad(r, layer), learning_rate(r), 48, 0.9f, 0.0f, r->compute);
+	sgd(h_up_weight(r, layer), h_up_weight_momentum(r, layer), h_up_weight_grad(r, layer), learning_rate(r), NULL, 48, 0.9f, 0.0f, r->compute);
 	// h.up.bias.update: sgd f32[6]
-	sgd(h_up_bias(r, layer), h_up_bias_momentum(r, layer), h_up_bias_grad(r, layer), learning_rate(r), 6, 0.9f, 0.0f, r->compute);
+	sgd(h_up_bias(r, layer), h_up_bias_momentum(r, layer), h_up_bias_grad(r, layer), learning_rate(r), NULL, 6, 0.9f, 0.0f, r->compute);
 	// h.down.weight.update: sgd f32[8,6]
-	sgd(h_down_weight(r, layer), h_down_weight_momentum(r, layer), h_down_weight_grad(r, layer), learning_rate(r), 48, 0.9f, 0.0f, r->compute);
+	sgd(h_down_weight(r, layer), h_down_weight_momentum(r, layer), h_down_weight_grad(r, layer), learning_rate(r), NULL, 48, 0.9f, 0.0f, r->compute);
 	// h.down.bias.update: sgd f32[8]
-	sgd(h_down_bias(r, layer), h_down_bias_momentum(r, layer), h_down_bias_grad(r, layer), learning_rate(r), 8, 0.9f, 0.0f, r->compute);
+	sgd(h_down_bias(r, layer), h_down_bias_momentum(r, layer), h_down_bias_grad(r, layer), learning_rate(r), NULL, 8, 0.9f, 0.0f, r->compute);
 }
 
 static void update(struct mp_rank *r, int, int)
 {
 	// first.weight.update: sgd f32[8,5]
 	CUDA(cudaStreamWaitEvent(r->compute, r->event[FIRST_BIAS_GRAD_REDUCED], 0));
-	sgd(first_weight(r), first_weight_momentum(r), first_weight_grad(r), learning_rate(r), 40, 0.9f, 0.0f, r->compute);
+	sgd(first_weight(r), first_weight_momentum(r), first_weight_grad(r), learning_rate(r), NULL, 40, 0.9f, 0.0f, r->compute);
 	// first.bias.update: sgd f32[8]
-	sgd(first_bias(r), first_bias_momentum(r), first_bias_grad(r), learning_rate(r), 8, 0.9f, 0.0f, r->compute);
+	sgd(first_bias(r), first_bias_momentum(r), first_bias_grad(r), learning_rate(r), NULL, 8, 0.9f, 0.0f, r->compute);
 	for (int layer = 0; layer < 3; layer++)
 		update_h(r, layer);
 }
@@ -238,36 +238,36 @@ static const struct mp_action evaluate_actions[] = {
 	{"end_step", end_step, -1, -1},
 };
 
-// name, kind, type, dims, shape, axis of each dim, offset, channels last, initial values, owned
+// name, kind, type, dims, shape, axis of each dim, offset, pieces in files, initial values, owned
 static const struct mp_state states[] = {
-	{"first.weight", mp_state::MP_PARAMETER, MP_F32, 2, {8, 5}, {MP_WHOLE, MP_WHOLE}, 0, false, {mp_init::MP_UNIFORM, -0.4472135954999579, 0.4472135954999579}, true},
-	{"first.bias", mp_state::MP_PARAMETER, MP_F32, 1, {8}, {MP_WHOLE}, 256, false, {mp_init::MP_UNIFORM, -0.4472135954999579, 0.4472135954999579}, true},
-	{"h.1.up.weight", mp_state::MP_PARAMETER, MP_F32, 2, {12, 8}, {MP_TP, MP_WHOLE}, 512, false, {mp_init::MP_UNIFORM, -0.35355339059327373, 0.35355339059327373}, true},
-	{"h.1.up.bias", mp_state::MP_PARAMETER, MP_F32, 1, {12}, {MP_TP}, 768, false, {mp_init::MP_UNIFORM, -0.35355339059327373, 0.35355339059327373}, true},
-	{"h.1.down.weight", mp_state::MP_PARAMETER, MP_F32, 2, {8, 12}, {MP_WHOLE, MP_TP}, 1024, false, {mp_init::MP_UNIFORM, -0.2886751345948129, 0.2886751345948129}, true},
-	{"h.1.down.bias", mp_state::MP_PARAMETER, MP_F32, 1, {8}, {MP_WHOLE}, 1280, false, {mp_init::MP_UNIFORM, -0.2886751345948129, 0.2886751345948129}, true},
-	{"h.2.up.weight", mp_state::MP_PARAMETER, MP_F32, 2, {12, 8}, {MP_TP, MP_WHOLE}, 1536, false, {mp_init::MP_UNIFORM, -0.35355339059327373, 0.35355339059327373}, true},
-	{"h.2.up.bias", mp_state::MP_PARAMETER, MP_F32, 1, {12}, {MP_TP}, 1792, false, {mp_init::MP_UNIFORM, -0.35355339059327373, 0.35355339059327373}, true},
-	{"h.2.down.weight", mp_state::MP_PARAMETER, MP_F32, 2, {8, 12}, {MP_WHOLE, MP_TP}, 2048, false, {mp_init::MP_UNIFORM, -0.2886751345948129, 0.2886751345948129}, true},
-	{"h.2.down.bias", mp_state::MP_PARAMETER, MP_F32, 1, {8}, {MP_WHOLE}, 2304, false, {mp_init::MP_UNIFORM, -0.2886751345948129, 0.2886751345948129}, true},
-	{"h.3.up.weight", mp_state::MP_PARAMETER, MP_F32, 2, {12, 8}, {MP_TP, MP_WHOLE}, 2560, false, {mp_init::MP_UNIFORM, -0.35355339059327373, 0.35355339059327373}, true},
-	{"h.3.up.bias", mp_state::MP_PARAMETER, MP_F32, 1, {12}, {MP_TP}, 2816, false, {mp_init::MP_UNIFORM, -0.35355339059327373, 0.35355339059327373}, true},
-	{"h.3.down.weight", mp_state::MP_PARAMETER, MP_F32, 2, {8, 12}, {MP_WHOLE, MP_TP}, 3072, false, {mp_init::MP_UNIFORM, -0.2886751345948129, 0.2886751345948129}, true},
-	{"h.3.down.bias", mp_state::MP_PARAMETER, MP_F32, 1, {8}, {MP_WHOLE}, 3328, false, {mp_init::MP_UNIFORM, -0.2886751345948129, 0.2886751345948129}, true},
-	{"first.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {8, 5}, {MP_WHOLE, MP_WHOLE}, 7168, false, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"first.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {8}, {MP_WHOLE}, 7424, false, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"h.1.up.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {12, 8}, {MP_TP, MP_WHOLE}, 7680, false, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"h.1.up.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {12}, {MP_TP}, 7936, false, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"h.1.down.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {8, 12}, {MP_WHOLE, MP_TP}, 8192, false, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"h.1.down.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {8}, {MP_WHOLE}, 8448, false, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"h.2.up.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {12, 8}, {MP_TP, MP_WHOLE}, 8704, false, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"h.2.up.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {12}, {MP_TP}, 8960, false, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"h.2.down.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {8, 12}, {MP_WHOLE, MP_TP}, 9216, false, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"h.2.down.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {8}, {MP_WHOLE}, 9472, false, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"h.3.up.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {12, 8}, {MP_TP, MP_WHOLE}, 9728, false, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"h.3.up.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {12}, {MP_TP}, 9984, false, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"h.3.down.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {8, 12}, {MP_WHOLE, MP_TP}, 10240, false, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"h.3.down.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {8}, {MP_WHOLE}, 10496, false, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"first.weight", mp_state::MP_PARAMETER, MP_F32, 2, {8, 5}, {MP_WHOLE, MP_WHOLE}, 0, NULL, 0, {mp_init::MP_UNIFORM, -0.4472135954999579, 0.4472135954999579}, true},
+	{"first.bias", mp_state::MP_PARAMETER, MP_F32, 1, {8}, {MP_WHOLE}, 256, NULL, 0, {mp_init::MP_UNIFORM, -0.4472135954999579, 0.4472135954999579}, true},
+	{"h.1.up.weight", mp_state::MP_PARAMETER, MP_F32, 2, {12, 8}, {MP_TP, MP_WHOLE}, 512, NULL, 0, {mp_init::MP_UNIFORM, -0.35355339059327373, 0.35355339059327373}, true},
+	{"h.1.up.bias", mp_state::MP_PARAMETER, MP_F32, 1, {12}, {MP_TP}, 768, NULL, 0, {mp_init::MP_UNIFORM, -0.35355339059327373, 0.35355339059327373}, true},
+	{"h.1.down.weight", mp_state::MP_PARAMETER, MP_F32, 2, {8, 12}, {MP_WHOLE, MP_TP}, 1024, NULL, 0, {mp_init::MP_UNIFORM, -0.2886751345948129, 0.2886751345948129}, true},
+	{"h.1.down.bias", mp_state::MP_PARAMETER, MP_F32, 1, {8}, {MP_WHOLE}, 1280, NULL, 0, {mp_init::MP_UNIFORM, -0.2886751345948129, 0.2886751345948129}, true},
+	{"h.2.up.weight", mp_state::MP_PARAMETER, MP_F32, 2, {12, 8}, {MP_TP, MP_WHOLE}, 1536, NULL, 0, {mp_init::MP_UNIFORM, -0.35355339059327373, 0.35355339059327373}, true},
+	{"h.2.up.bias", mp_state::MP_PARAMETER, MP_F32, 1, {12}, {MP_TP}, 1792, NULL, 0, {mp_init::MP_UNIFORM, -0.35355339059327373, 0.35355339059327373}, true},
+	{"h.2.down.weight", mp_state::MP_PARAMETER, MP_F32, 2, {8, 12}, {MP_WHOLE, MP_TP}, 2048, NULL, 0, {mp_init::MP_UNIFORM, -0.2886751345948129, 0.2886751345948129}, true},
+	{"h.2.down.bias", mp_state::MP_PARAMETER, MP_F32, 1, {8}, {MP_WHOLE}, 2304, NULL, 0, {mp_init::MP_UNIFORM, -0.2886751345948129, 0.2886751345948129}, true},
+	{"h.3.up.weight", mp_state::MP_PARAMETER, MP_F32, 2, {12, 8}, {MP_TP, MP_WHOLE}, 2560, NULL, 0, {mp_init::MP_UNIFORM, -0.35355339059327373, 0.35355339059327373}, true},
+	{"h.3.up.bias", mp_state::MP_PARAMETER, MP_F32, 1, {12}, {MP_TP}, 2816, NULL, 0, {mp_init::MP_UNIFORM, -0.35355339059327373, 0.35355339059327373}, true},
+	{"h.3.down.weight", mp_state::MP_PARAMETER, MP_F32, 2, {8, 12}, {MP_WHOLE, MP_TP}, 3072, NULL, 0, {mp_init::MP_UNIFORM, -0.2886751345948129, 0.2886751345948129}, true},
+	{"h.3.down.bias", mp_state::MP_PARAMETER, MP_F32, 1, {8}, {MP_WHOLE}, 3328, NULL, 0, {mp_init::MP_UNIFORM, -0.2886751345948129, 0.2886751345948129}, true},
+	{"first.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {8, 5}, {MP_WHOLE, MP_WHOLE}, 7168, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"first.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {8}, {MP_WHOLE}, 7424, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"h.1.up.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {12, 8}, {MP_TP, MP_WHOLE}, 7680, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"h.1.up.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {12}, {MP_TP}, 7936, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"h.1.down.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {8, 12}, {MP_WHOLE, MP_TP}, 8192, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"h.1.down.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {8}, {MP_WHOLE}, 8448, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"h.2.up.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {12, 8}, {MP_TP, MP_WHOLE}, 8704, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"h.2.up.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {12}, {MP_TP}, 8960, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"h.2.down.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {8, 12}, {MP_WHOLE, MP_TP}, 9216, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"h.2.down.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {8}, {MP_WHOLE}, 9472, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"h.3.up.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {12, 8}, {MP_TP, MP_WHOLE}, 9728, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"h.3.up.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {12}, {MP_TP}, 9984, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"h.3.down.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {8, 12}, {MP_WHOLE, MP_TP}, 10240, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"h.3.down.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {8}, {MP_WHOLE}, 10496, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
 };
 
 // name, type, dims and shape of a sample, limit of labels
