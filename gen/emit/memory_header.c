@@ -96,6 +96,11 @@ static const char *formula(const Emit *emit, const Role *role, const Family *fam
 	                    falls ? first->offset - second->offset : second->offset - first->offset, slot);
 }
 
+static const char *address(const Emit *emit, const Buffer *buffer)
+{
+	return arena_printf(emit->arena, "(%s *)(r->arena + %zu%s)", c_type(buffer->tensor->type), buffer->offset, place_of_slot(emit, buffer));
+}
+
 static void emit_table(Text *out, const Role *role, const Family *family)
 {
 	text_add(out, "static const struct mp_place at[] = {");

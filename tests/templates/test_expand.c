@@ -196,9 +196,10 @@ static void write_all(Arena *arena, const char *path)
 		const char *text = read_template(arena, entry->d_name);
 		bool rows = strcmp(name, "elementwise_rows") == 0;
 		const Case *c = rows ? &cases[2] : strcmp(name, "elementwise") == 0 ? &cases[3] : &cases[0];
-		int types = strstr(text, " full; //@ param") ? 2 : 1;
-		expand_template(&source, name, text, name, float_types, types, c->slots, slot_count(c));
-		template_declaration(&header, name, text, name, float_types, types, c->slots, slot_count(c));
+		const Binding *types = float_types + !strstr(text, " real; //@ param"); // some compute in full precision alone
+		int count = (int)(float_types + 1 + !!strstr(text, " full; //@ param") - types);
+		expand_template(&source, name, text, name, types, count, c->slots, slot_count(c));
+		template_declaration(&header, name, text, name, types, count, c->slots, slot_count(c));
 	}
 	closedir(folder);
 	FILE *out = fopen(path, "w");

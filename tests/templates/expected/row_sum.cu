@@ -5,7 +5,7 @@ static __global__ void row_sum_rows_kernel(float *__restrict__ y, const float *_
 {
 	for (long o = blockIdx.x; o < outer; o += gridDim.x) {
 		const float *row = x + o * n;
-		float value = mp_sum_over<float>(n, [=](long i) { return row[i]; }) * scale;
+		float value = mp_sum_over<float>(n, [=](long i) { return (float)row[i]; }) * scale;
 		if (threadIdx.x == 0)
 			y[o] = accumulate ? y[o] + value : value;
 	}
