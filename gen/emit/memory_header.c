@@ -118,7 +118,7 @@ static const char *odd_address(const Emit *emit, const Role *role, const Family 
 	const Buffer *buffer = member(role, family, layer);
 	if (!homes[family->buffers[layer]].family && buffer->class <= member(role, family, family->count - 1)->class)
 		return name_alone(emit, buffer);
-	return arena_printf(emit->arena, "(%s *)(r->arena + %zu%s)", c_type(buffer->tensor->type), buffer->offset, place_of_slot(emit, buffer));
+	return address(emit, buffer);
 }
 
 static void emit_address(Text *out, const Emit *emit, const Role *role, const Family *family, const Home *homes)
