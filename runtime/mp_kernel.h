@@ -149,7 +149,7 @@ template <class real, class Term> MP_DEVICE real mp_strided_sum(long first, long
 		real value[8];
 #pragma unroll
 		for (int k = 0; k < 8; k++)
-			value[k] = first + k * stride < n ? term(first + k * stride) : 0;
+			value[k] = first + k * stride < n ? (real)term(first + k * stride) : (real)0;
 #pragma unroll
 		for (int k = 0; k < 8; k++)
 			sum += value[k];

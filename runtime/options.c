@@ -42,7 +42,7 @@ static const struct row {
 	{"allow-mismatched", NULL, ALLOW_MISMATCHED, BOTH, "tensors that --load has in another shape keep their initial values"},
 	{"save", "DIR", SAVE, TRAINING, "write a checkpoint DIR/step_N after the last step"},
 	{"save-every", "N", SAVE_EVERY, TRAINING, "write one every N steps as well"},
-	{"max-shard-size", "SIZE", MAX_SHARD_SIZE, TRAINING, "split saved weights into files of at most SIZE: 500MB, 5GB, bytes"},
+	{"max-shard-size", "N", MAX_SHARD_SIZE, TRAINING, "split saved weights into files of at most N bytes (500MB, 5GB)"},
 	{"order", "ORDER", ORDER, TRAINING, "of samples: shuffled (default) or file"},
 	{"output", "FILE", OUTPUT, INFERENCE, "write the outputs to this safetensors file"},
 	{"log", "FILE", LOG, TRAINING, "append a JSON object per step and evaluation (the file starts empty)"},

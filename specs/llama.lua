@@ -44,7 +44,7 @@ end
 local function forward(t)                       -- t.tokens, t.labels i32[batch,context]
   local rows = (model.vocab + 127) // 128 * 128 -- whole tiles for the matrix units; the last rows are no tokens
   local function words(name, tied)
-    return mp.parameter(name, { rows, model.width }, init, { shard = 1, files = hf.vocabulary(name:match("[^.]+%.weight$"), model.vocab, tied) })
+    return mp.parameter(name, { rows, model.width }, init, { shard = 1, files = hf.vocabulary(name, model.vocab, tied) })
   end
   local table = words("model.embed_tokens.weight", model.tied and "lm_head.weight" or nil)
   local x = nn.residual(mp.embedding(mp.transpose(t.tokens, 1, 2), table))

@@ -8,7 +8,7 @@ static __global__ void tmpl_keep_first_kernel(real *__restrict__ y, const real *
 {
 	MP_UNROLL
 	for (long i = mp_first(); i < n; i += mp_stride())
-		y[i] = keep ? x[i] : 0;
+		y[i] = keep ? x[i] : (real)0;
 }
 
 // y: real[n] = keep ? x : 0

@@ -11,7 +11,7 @@ static __global__ void tmpl_sum_rows_kernel(full *__restrict__ y, const real *__
 {
 	for (long o = blockIdx.x; o < outer; o += gridDim.x) {
 		const real *row = x + o * n;
-		full value = mp_sum_over<full>(n, [=](long i) { return row[i]; }) * scale;
+		full value = mp_sum_over<full>(n, [=](long i) { return (full)row[i]; }) * scale;
 		if (threadIdx.x == 0)
 			y[o] = accumulate ? y[o] + value : value;
 	}

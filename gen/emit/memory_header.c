@@ -55,15 +55,34 @@ static int odd_layer(const Role *role, const Family *family)
 	return rises_evenly(role, family, 0, n - 1) ? n - 1 : rises_evenly(role, family, 1, n) ? 0 : -1;
 }
 
+// By buffer: the family that says where it lies, and the layer; NULL: the buffer has an address of its own.
+typedef struct {
+	const Family *family;
+	int layer;
+} Home;
+
+static Home *find_homes(const Emit *emit, const Role *role)
+{
+	Home *homes = arena_alloc(emit->arena, (size_t)(role->buffers.count + 1) * sizeof *homes);
+	for (int i = 0; i < role->families.count; i++) {
+		const Family *family = &role->families.at[i];
+		int odd = odd_layer(role, family);
+		for (int k = 0; k < family->count && family->maker < 0; k++)
+			if (k != odd && !homes[family->buffers[k]].family)
+				homes[family->buffers[k]] = (Home){family, k};
+	}
+	return homes;
+}
+
 static const char *name_alone(const Emit *emit, const Buffer *buffer)
 {
 	((Buffer *)buffer)->alone = true;
 	return arena_printf(emit->arena, "%s(r%s)", buffer->name, buffer->slots > 1 ? ", mb" : "");
 }
 
-static const char *call_of(const Emit *emit, const Family *family, const char *layer)
+static const char *call_of(const Emit *emit, const Family *family, const char *slot, const char *layer)
 {
-	return arena_printf(emit->arena, "%s(r%s%s%s)", family->name, family->slots > 1 ? ", mb" : "", family->common ? "" : ", ", family->common ? "" : layer);
+	return arena_printf(emit->arena, "%s(r%s%s%s%s)", family->name, family->slots > 1 ? ", " : "", family->slots > 1 ? slot : "", family->common ? "" : ", ", family->common ? "" : layer);
 }
 
 static const char *formula(const Emit *emit, const Role *role, const Family *family, int from)
@@ -88,33 +107,42 @@ static void emit_table(Text *out, const Role *role, const Family *family)
 	         family->slots > 1 ? " + mb % at[layer].slots * at[layer].stride" : "");
 }
 
-static void emit_address(Text *out, const Emit *emit, const Role *role, const Family *family)
+// The odd layer's address: by its accessor when that stands before the family's.
+static const char *odd_address(const Emit *emit, const Role *role, const Family *family, int layer, const Home *homes)
+{
+	const Buffer *buffer = member(role, family, layer);
+	if (!homes[family->buffers[layer]].family && buffer->class <= member(role, family, family->count - 1)->class)
+		return name_alone(emit, buffer);
+	return arena_printf(emit->arena, "(%s *)(r->arena + %zu%s)", c_type(buffer->tensor->type), buffer->offset, place_of_slot(emit, buffer));
+}
+
+static void emit_address(Text *out, const Emit *emit, const Role *role, const Family *family, const Home *homes)
 {
 	const Family *made = family->maker >= 0 ? &role->families.at[family->maker] : NULL;
 	int last = family->count - 1, odd = odd_layer(role, family);
 	if (made && family->descending)
-		text_add(out, "return layer < %d ? %s : %s;", last, call_of(emit, made, "layer + 1"), name_alone(emit, member(role, family, last)));
+		text_add(out, "return layer < %d ? %s : %s;", last, call_of(emit, made, "mb", "layer + 1"), name_alone(emit, member(role, family, last)));
 	else if (made)
-		text_add(out, "return layer > 0 ? %s : %s;", call_of(emit, made, "layer - 1"), name_alone(emit, member(role, family, 0)));
+		text_add(out, "return layer > 0 ? %s : %s;", call_of(emit, made, "mb", "layer - 1"), name_alone(emit, member(role, family, 0)));
 	else if (rises_evenly(role, family, 0, family->count))
 		text_add(out, "return %s;", formula(emit, role, family, 0));
 	else if (odd >= 0)
-		text_add(out, "return layer == %d ? %s : %s;", odd, name_alone(emit, member(role, family, odd)), formula(emit, role, family, odd == 0));
+		text_add(out, "return layer == %d ? %s : %s;", odd, odd_address(emit, role, family, odd, homes), formula(emit, role, family, odd == 0));
 	else
 		emit_table(out, role, family);
 }
 
-static void emit_family(Text *out, const Emit *emit, const Role *role, const Family *family)
+static void emit_family(Text *out, const Emit *emit, const Role *role, const Family *family, const Home *homes)
 {
 	const Buffer *first = member(role, family, 0);
 	text_add(out, "static inline %s *%s(const struct mp_rank *r%s%s) { ", c_type(first->tensor->type), family->name, family->slots > 1 ? ", int mb" : "",
 	         family->common ? "" : ", int layer");
-	emit_address(out, emit, role, family);
+	emit_address(out, emit, role, family, homes);
 	text_add(out, " } // %s, %zu bytes, %d layers\n", local_shape(emit, first->tensor), first->bytes, family->count);
 }
 
 // Families of a class, which is that of the last layer's buffer; those that another one makes come apart.
-static void emit_families(Text *out, const Emit *emit, const Role *role, Class class)
+static void emit_families(Text *out, const Emit *emit, const Role *role, Class class, const Home *homes)
 {
 	bool any = false;
 	for (int i = 0; i < role->families.count; i++) {
@@ -124,11 +152,11 @@ static void emit_families(Text *out, const Emit *emit, const Role *role, Class c
 		if (!any)
 			text_add(out, "\n// %s of equal layers\n", class_names[class]);
 		any = true;
-		emit_family(out, emit, role, family);
+		emit_family(out, emit, role, family, homes);
 	}
 }
 
-static void emit_made_families(Text *out, const Emit *emit, const Role *role)
+static void emit_made_families(Text *out, const Emit *emit, const Role *role, const Home *homes)
 {
 	bool any = false;
 	for (int i = 0; i < role->families.count; i++) {
@@ -137,30 +165,11 @@ static void emit_made_families(Text *out, const Emit *emit, const Role *role)
 		if (!any)
 			text_add(out, "\n// what another layer made\n");
 		any = true;
-		emit_family(out, emit, role, &role->families.at[i]);
+		emit_family(out, emit, role, &role->families.at[i], homes);
 	}
 }
 
 // ---- a program
-
-// By buffer: the family that says where it lies, and the layer; NULL: the buffer has an address of its own.
-typedef struct {
-	const Family *family;
-	int layer;
-} Home;
-
-static Home *find_homes(const Emit *emit, const Role *role)
-{
-	Home *homes = arena_alloc(emit->arena, (size_t)(role->buffers.count + 1) * sizeof *homes);
-	for (int i = 0; i < role->families.count; i++) {
-		const Family *family = &role->families.at[i];
-		int odd = odd_layer(role, family);
-		for (int k = 0; k < family->count && family->maker < 0; k++)
-			if (k != odd && !homes[family->buffers[k]].family)
-				homes[family->buffers[k]] = (Home){family, k};
-	}
-	return homes;
-}
 
 static void emit_class(Text *out, const Emit *emit, const Role *role, Class class, const Home *homes)
 {
@@ -194,7 +203,7 @@ static void emit_named_members(Text *out, const Emit *emit, const Role *role, co
 			text_add(out, "\n// of one layer\n");
 		any = true;
 		text_add(out, "static inline %s *%s(const struct mp_rank *r%s) { return %s; } // %s, %zu bytes\n", c_type(buffer->tensor->type), buffer->name,
-		         buffer->slots > 1 ? ", int mb" : "", call_of(emit, homes[i].family, arena_printf(emit->arena, "%d", homes[i].layer)),
+		         buffer->slots > 1 ? ", int mb" : "", call_of(emit, homes[i].family, buffer->slots > 1 ? "mb" : "0", arena_printf(emit->arena, "%d", homes[i].layer)),
 		         local_shape(emit, buffer->tensor), buffer->bytes);
 	}
 }
@@ -205,9 +214,9 @@ static void emit_role(Text *out, const Emit *emit, const Role *role)
 	Text families[CLASS_WORKSPACE], made = {.arena = emit->arena};
 	for (int class = 0; class < CLASS_WORKSPACE; class++) { // first: they may name buffers that stand alone
 		families[class] = (Text){.arena = emit->arena};
-		emit_families(&families[class], emit, role, class);
+		emit_families(&families[class], emit, role, class, homes);
 	}
-	emit_made_families(&made, emit, role);
+	emit_made_families(&made, emit, role, homes);
 	for (int class = 0; class < CLASS_WORKSPACE; class++) {
 		emit_class(out, emit, role, class, homes);
 		text_add(out, "%s", families[class].length ? families[class].at : "");

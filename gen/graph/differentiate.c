@@ -105,11 +105,15 @@ static void contribute(Differentiation *d, Tensor *x, Node *user, Tensor *part)
 	c->user = user;
 }
 
-// A gradient has the type of what it is the gradient of.
+Type cotangent_type(const Tensor *x)
+{
+	return x->producer->op == OP_CAST ? x->producer->in[0]->type : x->type;
+}
+
 static Tensor *in_type_of(Gradient *g, int i, const Tensor *x)
 {
-	Attributes to = {.typed = true, .type = x->type};
-	return g->din[i]->type == x->type ? g->din[i] : make_backward(g, OP_CAST, part_name(g, i, type_name(x->type)), &g->din[i], 1, &to);
+	Attributes to = {.typed = true, .type = cotangent_type(x)};
+	return g->din[i]->type == to.type ? g->din[i] : make_backward(g, OP_CAST, part_name(g, i, type_name(to.type)), &g->din[i], 1, &to);
 }
 
 static void visit(Differentiation *d, Node *node)

@@ -6,8 +6,10 @@
 
 Tensor *make_backward(Gradient *g, Op op, const char *name, Tensor *const *in, int ins, const Attributes *attributes)
 {
+	int before = g->graph->nodes.count;
 	Node *node = add_node(g->graph, op, name, g->node->location, PHASE_BACKWARD, in, ins, attributes);
-	node->block = g->node->block;
+	for (int i = before; i < g->graph->nodes.count; i++) // with what its shape rule put before it
+		g->graph->nodes.at[i]->block = g->node->block;
 	return node->out[0];
 }
 
@@ -39,16 +41,15 @@ static const char *product_name(Gradient *g, int i)
 
 void gradient_cast(Gradient *g)
 {
-	Attributes back = {.typed = true, .type = g->node->in[0]->type};
-	g->din[0] = make_backward(g, OP_CAST, g->names[0], g->dout, 1, &back);
+	g->din[0] = g->dout[0]; // the cotangent of a cast has the type of what was cast
 }
 
 void gradient_matmul(Gradient *g)
 {
 	Tensor *a = g->node->in[0], *b = g->node->in[1], *d = g->dout[0];
 	Attributes nn = {.transpose = MATMUL_NN}, nt = {.transpose = MATMUL_NT}, tn = {.transpose = MATMUL_TN};
-	tn.typed = parameter_of(b) != NULL; // summed over micro-batches in full precision
-	tn.type = g->graph->master;
+	tn.type = cotangent_type(b);
+	tn.typed = tn.type != b->type; // summed over micro-batches in full precision
 	switch (g->node->attributes.transpose) {
 	case MATMUL_NT: // y = a b^T: the parameter's gradient first, so that its all-reduce can start earlier
 		if (g->wanted[1])

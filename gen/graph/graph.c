@@ -34,6 +34,11 @@ bool is_update(const Node *node)
 	return node->op == OP_SGD || node->op == OP_ADAMW;
 }
 
+bool may_overwrite(const Node *node)
+{
+	return node->op == OP_CROSS_ENTROPY_GRAD || node->op == OP_ROPE;
+}
+
 static bool same_windows(const Window *a, const Window *b)
 {
 	return !memcmp(a->kernel, b->kernel, sizeof a->kernel) && !memcmp(a->stride, b->stride, sizeof a->stride)

@@ -159,7 +159,7 @@ typedef struct Attributes {
 	Tensor *converts;       // conversions: the tensor that this one is in another placement
 	bool typed;             // OP_MATMUL, OP_EXPAND, OP_CAST: the result is of this type
 	Type type;
-	bool in_place;          // collectives: the output is the input's bytes
+	bool in_place;          // the output is the bytes of the first operand
 	Parameter *parameter;
 	Input *input;
 	State *state;

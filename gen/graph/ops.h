@@ -64,8 +64,14 @@ Tensor *add_named_output(Graph *graph, Node *node, const char *what, Type type, 
 // Of a matrix product: how many dims of the first operand are rows (in TN: of both). (shapes.c)
 int matmul_rows(const Node *node);
 
+// The parameter that t is, or is the working copy of; NULL: neither. (shapes.c)
+Parameter *parameter_of(const Tensor *t);
+
 // Whether an update writes operand i where it is stored.
 bool writes_operand(const Node *node, int i);
+
+// Whether the result of a node may take the memory of the first one.
+bool may_overwrite(const Node *node);
 
 // The rules of the table's placement column.
 #define PLACEMENTS(X) X(given) X(replicated) X(matmul) X(reshape) X(sum) X(expand) X(rows) X(sum_all) X(linear) \

@@ -10,8 +10,6 @@ const char *tensor_text(Graph *graph, const Tensor *t);         // "fc1.relu f32
 void want_real(Graph *graph, Node *node, int i);
 void want_reals(Graph *graph, Node *node);
 void want_float(Graph *graph, Node *node, int i);
-// The parameter that t is, or is the working copy of; NULL: neither. (shapes.c)
-Parameter *parameter_of(const Tensor *t);
 void want_master(Graph *graph, const Node *node, int i);         // a parameter or statistic, taken as it is stored
 
 // What t was before dims were exchanged or reshaped. (embedding.c)
@@ -21,6 +19,9 @@ Tensor *origin_of(Tensor *t);
 void tell_shape(Attributes *attributes, const Tensor *t);
 
 // ---- gradients (gradients.c)
+
+// A gradient has the type of what it is the gradient of; that of a cast, the type of what was cast. (differentiate.c)
+Type cotangent_type(const Tensor *x);
 
 // A backward node in the block of the forward node; its first output.
 Tensor *make_backward(Gradient *g, Op op, const char *name, Tensor *const *in, int ins, const Attributes *attributes);

@@ -27,6 +27,19 @@ static Tensor *working_copy(Graph *graph, const Node *reader, Parameter *paramet
 	return parameter->working;
 }
 
+// t in the compute type: one cast for all its readers of a block.
+static Tensor *cast_for(Graph *graph, const Node *reader, Tensor *t)
+{
+	for (int i = graph->nodes.count - 1; i >= 0 && reader->phase == PHASE_FORWARD && graph->nodes.at[i] != t->producer; i--) {
+		const Node *node = graph->nodes.at[i];
+		if (node->op == OP_CAST && node->in[0] == t && node->block == reader->block)
+			return node->out[0];
+	}
+	Attributes to = {.typed = true, .type = graph->real};
+	const char *name = arena_printf(graph->arena, "%s.%s", t->name, type_name(graph->real));
+	return add_node(graph, OP_CAST, name, reader->location, reader->phase, &t, 1, &to)->out[0];
+}
+
 void want_float(Graph *graph, Node *node, int i)
 {
 	Tensor *t = node->in[i];
@@ -41,10 +54,8 @@ void want_real(Graph *graph, Node *node, int i)
 	Tensor *t = node->in[i];
 	if (t->type != graph->real && t->type == graph->master && t->producer->op == OP_PARAMETER)
 		node->in[i] = working_copy(graph, node, t->producer->attributes.parameter);
-	else if (t->type != graph->real && t->type == graph->master) {
-		Attributes to = {.typed = true, .type = graph->real};
-		node->in[i] = add_node(graph, OP_CAST, arena_printf(graph->arena, "%s.%s", t->name, type_name(graph->real)), node->location, node->phase, &t, 1, &to)->out[0];
-	}
+	else if (t->type != graph->real && t->type == graph->master)
+		node->in[i] = cast_for(graph, node, t);
 	if (node->in[i]->type != graph->real)
 		fail_at(node->location, "%s: operand %d is %s, but %s is needed\nlabels (i32) can only be compared: "
 		        "mp.cross_entropy, mp.accuracy", op_name(node->op), i + 1, tensor_text(graph, node->in[i]), type_name(graph->real));

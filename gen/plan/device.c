@@ -42,7 +42,7 @@ static const Device *read_device(Arena *arena, const char *file)
 		.link = field(file, object, "link_bandwidth"), .latency = field(file, object, "link_latency"), .launch = field(file, object, "launch"),
 		.capacity = (size_t)field(file, object, "capacity"), .overhead = (size_t)field(file, object, "overhead")};
 	json_decref(object);
-	if (device->flops[0] <= 0 || device->flops[1] <= 0 || device->memory <= 0 || device->link <= 0)
+	if (device->flops[0] <= 0 || device->flops[1] <= 0 || device->flops[2] <= 0 || device->memory <= 0 || device->link <= 0)
 		fail(EXIT_USAGE, "%s: rates and bandwidths must be more than 0", file);
 	return device;
 }

@@ -65,7 +65,7 @@ static bool joins_library_call(const Fusing *f, const Step *step, const Node *no
 	    && last->evaluation == node->evaluation && same_layout(last->out[0], node->out[0]);
 	for (int axis = 0; axis < PLACED_AXES; axis++)
 		follows &= last->out[0]->place[axis].kind != PARTIAL;
-	if (!follows || last->op == OP_RELU)
+	if (!follows || last->op == OP_RELU || node->in[node->ins - 1]->type != last->out[0]->type)
 		return false;
 	if (node->op == OP_RELU)
 		return step->kind == STEP_GEMM;
@@ -148,20 +148,6 @@ static void find_accesses(const Fusing *f, Step *step)
 		add_access(f->plan, step, step->messages.at[i].transfer->tensor, !step->messages.at[i].send, step->messages.at[i].argument);
 }
 
-// ---- collectives in place
-
-// An all-reduce whose operand nobody else reads replaces it.
-static void reduce_in_place(const Fusing *f)
-{
-	for (int i = 0; i < f->plan->graph->nodes.count; i++) {
-		Node *node = f->plan->graph->nodes.at[i];
-		const Node *producer = node->ins ? node->in[0]->producer : NULL;
-		if (node->op == OP_ALL_REDUCE && f->uses[node->in[0]->id] == 1 && op_table[producer->op].lowering != LOWER_NOTHING
-		    && op_table[producer->op].lowering != LOWER_ALIAS)
-			node->attributes.in_place = true;
-	}
-}
-
 static int *count_uses(const Plan *plan)
 {
 	int *uses = arena_alloc(plan->arena, (size_t)plan->graph->tensors.count * sizeof *uses);
@@ -183,7 +169,7 @@ static void make_functions(Plan *plan, Role *role)
 void fuse_steps(Plan *plan)
 {
 	Fusing f = {plan, count_uses(plan)};
-	reduce_in_place(&f);
+	find_in_place(plan, f.uses);
 	for (int s = 0; s < plan->stages; s++) {
 		Role *role = &plan->roles[s];
 		make_functions(plan, role);

@@ -14,6 +14,9 @@ bool makes(const Step *step, const Tensor *t);          // t is an output of one
 void sequence_prologue(Plan *plan);
 void sequence_epilogue(Plan *plan);
 
+// Marks the nodes whose result takes the memory of their first operand. uses: by tensor id, nodes that read it. (in_place.c)
+void find_in_place(Plan *plan, const int *uses);
+
 // Moves the all-reduces of gradients from the epilogue into the backward pass of the last micro-batch, some
 // gradients at a time. (buckets.c)
 void make_buckets(Plan *plan, Role *role);

@@ -151,7 +151,7 @@ static double moved_parameters(const Placing *p, const Node *node, const Rule *r
 {
 	double bytes = 0;
 	for (int i = 0; i < node->ins; i++)
-		if (node->in[i]->producer->op == OP_PARAMETER && is_split(p, node->in[i], axis) && !same_placement(node->in[i]->place[axis], rule->in[i]))
+		if (parameter_of(node->in[i]) && is_split(p, node->in[i], axis) && !same_placement(node->in[i]->place[axis], rule->in[i]))
 			bytes += move_parameter;
 	const Tensor *parameter = node->outs ? node->out[0]->parameter : NULL;
 	if (is_split(p, parameter, axis) && !same_placement(parameter->place[axis], rule->out[0]))

@@ -183,7 +183,7 @@ static void make_families(Repeating *r, Loop *loop, int *const *counterparts)
 	for (int b = 0; b < n; b++) {
 		loop->family_of[b] = -1;
 		bool varies = false;
-		Family family = {.count = loop->count, .descending = loop->descending, .buffers = arena_alloc(r->plan->arena, (size_t)loop->count * sizeof *family.buffers)};
+		Family family = {.count = loop->count, .descending = loop->descending, .maker = -1, .buffers = arena_alloc(r->plan->arena, (size_t)loop->count * sizeof *family.buffers)};
 		for (int k = 0; k < loop->count; k++) {
 			family.buffers[loop->descending ? loop->count - 1 - k : k] = counterparts[k][b];
 			varies |= counterparts[k][b] != b;
@@ -268,14 +268,23 @@ static bool name_is_taken(const Role *role, const char *name, int families)
 	return false;
 }
 
+static bool is_maker(const Role *role, int family)
+{
+	for (int i = 0; i < role->families.count; i++)
+		if (role->families.at[i].maker == family)
+			return true;
+	return false;
+}
+
 // The family whose members are what each layer makes and the one that runs next reads as a member of `reader`; -1: none.
+// A maker says itself where its members lie: none has another one.
 static int find_maker(const Role *role, int reader)
 {
 	const Family *reads = &role->families.at[reader];
 	size_t bytes = (size_t)(reads->count - 1) * sizeof *reads->buffers;
-	for (int i = 0; i < role->families.count && !reads->common; i++) {
+	for (int i = 0; i < role->families.count && !reads->common && !is_maker(role, reader); i++) {
 		const Family *made = &role->families.at[i];
-		if (i != reader && made->count == reads->count
+		if (i != reader && made->maker < 0 && made->count == reads->count
 		    && !memcmp(made->buffers + reads->descending, reads->buffers + !reads->descending, bytes))
 			return i;
 	}

@@ -141,8 +141,11 @@ void refuse_common_file_names(Session *session)
 		const Parameter *parameter = graph->parameters.at[i];
 		if (!parameter->pieces.count)
 			list_add(session->arena, &names, ((FileName){parameter->name, parameter}));
-		for (int k = 0; k < parameter->pieces.count; k++)
+		for (int k = 0; k < parameter->pieces.count; k++) {
 			list_add(session->arena, &names, ((FileName){parameter->pieces.at[k].name, parameter}));
+			if (parameter->pieces.at[k].tied)
+				list_add(session->arena, &names, ((FileName){parameter->pieces.at[k].tied, parameter}));
+		}
 	}
 	if (names.count)
 		qsort(names.at, (size_t)names.count, sizeof *names.at, compare_file_names);

@@ -132,7 +132,7 @@ static int parameter(lua_State *L)
 static Type buffer_type(lua_State *L)
 {
 	Session *session = session_of(L);
-	Type type = session->graph->real;
+	Type type = session->graph->master;
 	if (lua_istable(L, 4) && lua_getfield(L, 4, "type") != LUA_TNIL) {
 		if (strcmp(take_string(L, -1, "mp.buffer: type"), "i32"))
 			spec_error(L, "mp.buffer: the type must be \"i32\", or none for the model's own, not %s", describe(L, -1));

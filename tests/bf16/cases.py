@@ -9,7 +9,9 @@ from lib import safetensors, specs
 from lib.harness import Case, check
 
 STEPS, TOLERANCE, OF_WEIGHTS = 20, 0.02, 0.1
-NAMES = ("mlp", "pair", "shared_weight", "two_losses", "chains", "reuse", "rows")
+NAMES = ("mlp", "pair", "shared_weight", "two_losses", "chains", "reuse", "attends", "rows", "vocabulary", "sequences")
+MORE = ("column", "row", "residual_across_cut", "uneven", "factored", "heads", "skip_many", "side_output")
+MIXED = specs.Spec("mixed", "tests/bf16/mixed.lua", 5, False, "synthetic", {"x": [16]})
 MESHES = [(1, 1, 1), (2, 1, 1), (1, 2, 1), (1, 1, 2), (2, 2, 2)]
 
 
@@ -46,9 +48,11 @@ def outputs(spec):
 
 
 def cases(long):
-    found = [spec for spec in specs.SPECS if spec.name in NAMES]
+    names = NAMES + MORE if long else NAMES
+    found = [spec for spec in specs.SPECS if spec.name in names] + [MIXED]
+    adamw = [spec for spec in specs.SPECS if spec.name == "adamw"]  # small gradients count as much as large ones: not near
     meshes = MESHES if long else MESHES[:1] + MESHES[-1:]
     rows = [(spec, mesh) for spec in found for mesh in meshes if spec.takes(mesh)]
     return [Case(f"near-{spec}-{specs.mesh_text(mesh)}", near, spec, mesh) for spec, mesh in rows] \
-        + [Case(f"bitwise-{spec}-pp=2", bitwise, spec, 2) for spec in found if spec.blocks > 1] \
+        + [Case(f"bitwise-{spec}-pp=2", bitwise, spec, 2) for spec in found + adamw if spec.blocks > 1] \
         + [Case("outputs", outputs, found[0])]

@@ -1,1 +1,1 @@
-mpgen specs/mlp.lua -o out --sequence-parallel
+mpgen specs/mlp.lua -o out --mesh tp=2 --sequence-parallel

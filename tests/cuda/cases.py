@@ -6,6 +6,7 @@ import shutil
 
 from lib.harness import ROOT, WORK, Case, Program, Skip, check, command, fold, mpgen
 
+ATTENDS = "tests/equality/attends.lua"
 PLANS = [("specs/mlp.lua", ["-D", "momentum=0.9"]), ("specs/sharded_linear.lua", ["-D", "layer=pair"]),
          ("specs/sharded_linear.lua", ["-D", "layer=column"]), ("specs/sharded_linear.lua", ["-D", "layer=row"])]
 MORE = [("tests/equality/chains.lua", ["--mesh", "tp=2,pp=2"]), ("tests/equality/adamw.lua", ["--mesh", "dp=2,tp=2,pp=2"]),
@@ -23,8 +24,8 @@ def compiles(spec, options):
     cuda = cuda_folder()
     if not cuda:
         raise Skip("there is no nvcc on the PATH or in /usr/local/cuda/bin")
-    convolves = "conv" in spec or "resnet" in spec
-    if convolves and not any((path / "cudnn.h").exists() for path in (cuda / "include", pathlib.Path("/usr/include"))):
+    cudnn = "conv" in spec or "resnet" in spec or (spec == ATTENDS and "bf16" in options)
+    if cudnn and not any((path / "cudnn.h").exists() for path in (cuda / "include", pathlib.Path("/usr/include"))):
         raise Skip("there is no cudnn.h beside nvcc or in /usr/include")
     folder = pathlib.Path(os.environ["MP_TEST_PROGRAMS"]) / fold(f"cuda-{pathlib.Path(spec).stem}-{'-'.join(options)}")
     shutil.rmtree(folder, ignore_errors=True)
@@ -38,7 +39,7 @@ def compiles(spec, options):
     check("warning" not in result.stdout, "the compiler warns: " + result.stdout[:300])
     libraries = command("ldd", binary).stdout
     check("libcublasLt" in libraries and "libcudart" in libraries and "libnccl" in libraries, f"it links {libraries}")
-    check(("libcudnn" in libraries) == convolves, f"it should link cuDNN exactly if it convolves; it links {libraries}")
+    check(("libcudnn" in libraries) == cudnn, f"it should link cuDNN exactly for convolutions and bf16 attention; it links {libraries}")
 
 
 def emulated(source):
@@ -55,7 +56,8 @@ def cases(long):
     plans = [(spec, [*options, "--mesh", mesh]) for spec, options in PLANS for mesh in ("1", "dp=2,tp=2,pp=2")
              if mesh == "1" or "sharded" not in spec or "layer=pair" in options]
     plans += [("specs/sharded_linear.lua", ["-D", f"layer={l}", "--mesh", "dp=2,tp=2"]) for l in ("column", "row")]
-    plans += [("specs/convnet.lua", ["--mesh", "1"]), ("tests/equality/attends.lua", ["--mesh", "1"])]
+    plans += [("specs/convnet.lua", ["--mesh", "1"]), (ATTENDS, ["--mesh", "1"]), (ATTENDS, ["--mesh", "1", "--dtype", "bf16"])]
     sources = sorted((ROOT / "tests/cuda").glob("*_test.cpp"))
-    return [Case(source.stem, emulated, source) for source in sources] + [Case(fold(f"{pathlib.Path(spec).stem}-{'-'.join(options)}"), compiles, spec, options)
-            for spec, options in plans + (MORE if long else MORE[:2])]
+    return [Case(source.stem, emulated, source) for source in sources] + [
+        Case(fold(f"{pathlib.Path(spec).stem}-{'-'.join(options)}"), compiles, spec, options)
+        for spec, options in plans + (MORE if long else MORE[:2])]

@@ -30,6 +30,25 @@ def emitted(spec):
     check(not stray, f"{stray} in {expected.name} are compared with nothing")
 
 
+def lines_of_code(text):
+    """Lines of emitted source, without those of tables."""
+    return re.sub(r"(?m)^(static|extern) const [^\n]*= \{\n(\t.*\n)*\};\n", "", text).count("\n")
+
+
+def same_lines():
+    """Code does not grow with the number of equal layers, 12 against 96."""
+    spec, counts = ROOT / "tests/equality/layers.lua", {}
+    for mesh in ("1", "dp=2,tp=2", "pp=2"):
+        for layers in (12, 96):
+            folder = WORK / "emit/same_lines"
+            shutil.rmtree(folder, ignore_errors=True)
+            mpgen("-q", spec, "-D", f"layers={layers}", "--mesh", mesh, "-o", folder)
+            files = sorted(folder.glob("program_*.cu")) + [folder / "kernels.cu", folder / "memory.h"]
+            counts[layers] = {file.name: lines_of_code(file.read_text()) for file in files}
+        check(counts[12] == counts[96], f"{mesh}: lines for 12 layers {counts[12]}, for 96 {counts[96]}")
+        check(min(counts[96].values()) > 40, f"{mesh}: too few lines {counts[96]}")
+
+
 def how_long():
     """The time that mpgen takes is printed, never asserted."""
     times = []
@@ -42,4 +61,4 @@ def how_long():
 
 def cases(long):
     found = [Case(spec.stem, emitted, spec) for spec in sorted(HERE.glob("*.lua"))]
-    return found + [Case("how_long", how_long)]
+    return found + [Case("same_lines", same_lines), Case("how_long", how_long)]

@@ -177,7 +177,8 @@ def name_of(row):
 def inference_rows(long):
     rows = [(spec, mesh, m, dtype) for spec, mesh, m, dtype in itertools.product(
         specs.SPECS, meshes(8) if long else SHORT_MESHES, (1, 2, 4), DTYPES) if spec.takes(mesh) and 64 % (mesh[0] * m) == 0]
-    return [(specs.CLASS_SHARDS, (1, 2, 1), 1, "f64")] + (rows if long else sample(rows, 12))
+    fixed = [(specs.CLASS_SHARDS, (1, 2, 1), 1, "f64"), (specs.SEQUENCES, (1, 3, 2), 2, "f64")]
+    return fixed + [row for row in (rows if long else sample(rows, 12)) if row not in fixed]
 
 
 # The norm of all gradients: stages alone to the bit, a shared parameter among them; shards, padded ones too; all axes.
@@ -191,6 +192,8 @@ def cases(long):
     rows = plans(meshes(8)) if long else short_plans()
     rows.append((specs.NORM_OF_SAMPLES, (1, 2, 1), "1F1B", 1, "f64"))
     rows += [row for row in OPTIMIZED if row not in rows]
+    tokens = [(specs.SEQUENCES, (1, 2, 1)), (specs.SEQUENCES, (2, 2, 2)), (specs.SEQUENCES, (1, 3, 1)), (specs.VOCABULARY, (1, 3, 2))]
+    rows += [row for spec, mesh in tokens if (row := (spec, mesh, "1F1B", 2, "f64")) not in rows]
     found = [Case(name_of(row), equal_plan, *row, not long) for row in rows]
     found += [Case(f"infer-{spec}-{dtype}-{specs.mesh_text(mesh)}-m{m}", equal_outputs, spec, mesh, m, dtype)
               for spec, mesh, m, dtype in inference_rows(long)]

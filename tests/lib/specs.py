@@ -7,8 +7,9 @@ BATCH = 64
 class Spec:
     """blocks: the most stages; tp: whether it has annotated layers; data: of training; inputs: of inference.
 
-    ids: inputs are whole numbers below it. words: options of mpgen. groups: of heads, which tp must divide. statistics: None; "replica" where batch norm is that of each replica's micro-batch, so that dp replicas with m
-    micro-batches compute what one device does with dp * m; or "all". steep: rounding errors of f32 grow while it trains."""
+    ids: inputs are whole numbers below it. words: options of mpgen. groups: of heads, which tp must divide. statistics: None;
+    "replica" where batch norm is that of each replica's micro-batch, so that dp replicas with m micro-batches compute what one
+    device does with dp * m; or "all". steep: rounding errors of f32 grow while it trains."""
 
     def __init__(self, name, path, blocks, tp, data, inputs, *define, statistics=None, steep=False, groups=None, ids=None, words=()):
         self.name, self.path, self.blocks, self.tp, self.data, self.inputs = name, ROOT / path, blocks, tp, data, inputs
@@ -33,6 +34,9 @@ class Spec:
 
 
 IMAGE = {"image": [784]}
+VOCABULARY = Spec("vocabulary", "tests/equality/vocabulary.lua", 5, True, "synthetic", {"x": [8]}, ids=45)
+SEQUENCES = Spec("sequences", "tests/equality/vocabulary.lua", 5, True, "synthetic", {"x": [8]}, ids=45,
+                 words=["--sequence-parallel"])
 SPECS = [
     Spec("mlp", "specs/mlp.lua", 4, True, FASHION, IMAGE),
     Spec("column", "specs/sharded_linear.lua", 1, True, "synthetic", {"x": [1024]}, "layer=column"),
@@ -47,11 +51,14 @@ SPECS = [
     Spec("reuse", "tests/equality/reuse.lua", 5, True, FASHION, IMAGE),
     Spec("skip_many", "tests/equality/skip_many.lua", 8, True, "synthetic", {"x": [16]}),
     Spec("side_output", "tests/equality/side_output.lua", 3, True, "synthetic", {"x": [6]}),
+    Spec("layers", "tests/equality/layers.lua", 8, True, "synthetic", {"x": [10]}),
+    Spec("layers_odd", "tests/equality/layers.lua", 9, True, "synthetic", {"x": [10]}, "layers=7", "odd=4"),
+    Spec("layers_before", "tests/equality/layers.lua", 8, True, "synthetic", {"x": [10]}, "before=2"),
     Spec("heads", "tests/equality/heads.lua", 3, True, "synthetic", {"x": [3, 16]}),
     Spec("attends", "tests/equality/attends.lua", 3, True, "synthetic", {"x": [12]}, groups=4),
     Spec("rows", "tests/equality/rows.lua", 3, True, "synthetic", {"x": [12]}),
-    Spec("vocabulary", "tests/equality/vocabulary.lua", 5, True, "synthetic", {"x": [8]}, ids=45),
-    Spec("sequences", "tests/equality/vocabulary.lua", 5, True, "synthetic", {"x": [8]}, ids=45, words=["--sequence-parallel"]),
+    VOCABULARY,
+    SEQUENCES,
     Spec("momentum", "specs/mlp.lua", 4, True, FASHION, IMAGE, "momentum=0.9", "weight_decay=0.001", "schedule=linear",
          "width=101"),
     Spec("adamw", "tests/equality/adamw.lua", 7, True, FASHION, IMAGE),

@@ -25,12 +25,13 @@ SPECS = {spec.name: spec for spec in specs.SPECS + [
     specs.Spec("unclipped", "tests/equality/adamw.lua", 4, True, FASHION, specs.IMAGE, "clip=0"),
     specs.Spec("activations", "tests/parity/activations.lua", 1, False, "synthetic", {"x": [16]}),
     specs.Spec("rows", "tests/parity/rows.lua", 1, True, "synthetic", {"x": [16]}),
+    specs.Spec("tokens", "tests/parity/tokens.lua", 1, True, "synthetic", {"x": [6]}, ids=9),
     specs.Spec("images", "tests/parity/images.lua", 1, True, "synthetic", {"x": [4, 9, 7], "steps": [4, 9, 7]})]}
 HAS_LR = ("mlp", "column", "row", "pair")       # with an option for it
 TOLERANCE = {"f64": 1e-9, "f32": 1e-5}
 ONE, ALL = (1, 1, 1), (2, 2, 2)
 OTHERS = ["residual_across_cut", "shared_weight", "two_losses", "chains", "uneven", "reuse", "attends", "activations",
-          "rows"]
+          "rows", "tokens"]
 
 
 def import_models():
@@ -160,7 +161,7 @@ def cases(long):
                ("unclipped", ONE, 1)]
     trained = mlps + momentums + [("pair", (1, 2, 1), 2)] + others + adamws
     short = [("two_losses", ONE, 2), ("pair", (1, 4, 1), 1), *mlps, *momentums, adamws[0]]
-    found = [("gradients", gradients, row) for row in mlps + columns + others + images + [("rows", (2, 1, 1), 2)]]
+    found = [("gradients", gradients, row) for row in mlps + columns + others + images + [("rows", (2, 1, 1), 2), ("tokens", (1, 2, 1), 1), ("tokens", (2, 2, 1), 2)]]
     found += [("training", training, (*row, "f64")) for row in trained]
     found += [("training", training, (*row, "f32")) for row in (trained if long else short)]
     found += [("inference", inference, (*row, "f64")) for row in mlps + columns + others + images]

@@ -192,6 +192,13 @@ def rows(w, t):
     return loss + outputs["rope"].tanh().mean() + outputs["stretched"].tanh().mean(), outputs
 
 
+def tokens(w, t):
+    h = torch.tanh(linear(w, "mixed", F.embedding(t["x"], w["token.weight"])))
+    logits = h @ w["token.weight"].T
+    loss = F.cross_entropy(logits[..., :9].flatten(0, 1), t["y"].flatten(), ignore_index=-1)
+    return loss, {"logits": logits}
+
+
 class Model:
     """shapes: of a sample of each input, or the number of classes of a label; the rest is what the spec's optimizer
     says: lr, momentum, decay (not of the parameters no_decay), linear decay of the learning rate, or a cosine, down to
@@ -246,5 +253,6 @@ MODELS = {
     "activations": Model(activations, {"x": [16], "y": [16]}, 0.5),
     "rows": Model(rows, {"x": [16], "y": [16]}, 0.1, decay=0.01, no_decay=(
         "layer_norm.weight", "layer_norm.bias", "no_bias.weight", "far.weight", "far.bias", "rms_norm.weight", "rms_eps.weight")),
+    "tokens": Model(tokens, {"x": (9, 6), "y": (9, 6)}, 0.5, momentum=0.5),
     "images": Model(images, {"x": [4, 9, 7], "steps": [4, 9, 7]}, 0.1),
 }

@@ -7,13 +7,9 @@ without buffering, and no live buffer is overwritten.
 import json
 import random
 import shutil
-import sys
 
-from lib.harness import ROOT, WORK, Case, check, mpgen
-
-sys.path.insert(0, str(ROOT / "tests/plan"))
-import simulate
-from plan import properties
+from lib.harness import WORK, Case, check, mpgen
+from plan import properties, simulate
 
 HEAD = """-- A model of random width and branches.
 local nn = require "nn"
@@ -63,7 +59,7 @@ def random_plan(seed):
     options = ["--mesh", f"pp={stages},dp={dp}", "--microbatches", microbatches, "--batch", 2 * dp * microbatches, "--schedule",
                schedule]
     mpgen("-q", folder / "spec.lua", *options, "-o", folder / "out")
-    dump = mpgen(folder / "spec.lua", *options, "--dump", "memory").stdout
+    dump = mpgen(folder / "spec.lua", *options, "--dump", "repeat").stdout
     plan = json.loads((folder / "out/plan.json").read_text())
     program = simulate.read_plan(folder / "out", dump)
     check(len(program) == stages, f"{len(program)} programs for {stages} stages")

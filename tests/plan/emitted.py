@@ -1,20 +1,21 @@
 """Reads an emitted directory back: what each program of a rank enqueues, taken from the C text alone.
 
 The generator's own lists are not asked: streams, waits and records come from the calls in program_K.cu, addresses from
-memory.h, what a kernel reads and writes from the const in its prototype in kernels.h.
+memory.h, what a kernel reads and writes from the const in its prototype in kernels.h. Loops over equal layers are expanded:
+the function of a layer is read once for each, and its operations are those of the function that calls it.
 """
 import collections
 import dataclasses
 import re
 
 from lib.harness import check
+from plan import memory
+from plan.memory import Buffer
 
 NUMBERS = {"ncclFloat32": 4, "ncclFloat64": 8, "ncclInt32": 4}
 COMPUTE, STREAMS = "compute", ("compute", "dp_stream", "tp_stream", "pp_stream")
 WORKSPACE = "the workspace"
 
-Buffer = collections.namedtuple("Buffer", "name kind bytes slots offset stride function first last")
-Buffer.__doc__ = "kind: parameters … scratch, workspace; function, first, last: where memory.h says that scratch lives"
 Action = collections.namedtuple("Action", "name function first second")
 
 
@@ -50,6 +51,11 @@ class Operation:
     accesses: list = dataclasses.field(default_factory=list)
     messages: list = dataclasses.field(default_factory=list)
     communicator: str = ""
+    layer: int = None       # of the loop that it is in
+
+    @property
+    def where(self):
+        return (self.text or self.call) + ("" if self.layer is None else f", layer {self.layer}")
 
 
 @dataclasses.dataclass
@@ -84,37 +90,8 @@ def split(text):
     return parts + [text[start:].strip()]
 
 
-def number(expression, names):
-    """The value of a C expression of whole numbers."""
-    check(re.fullmatch(r"[\w\s+*%><=()-]+", expression), f"what is the expression {expression!r}?")
-    return int(eval(expression, {"__builtins__": {}}, names))
-
-
 # ---------------------------------------------------------------------------------------------------------
-# memory.h and kernels.h
-
-ACCESSOR = re.compile(r"static inline \w+ \*(\w+)\(const struct mp_rank \*r(, int mb)?\) \{ return \(\w+ \*\)\(r->arena \+ (\d+)"
-                      r"(?: \+ mb % (\d+) \* \(size_t\)(\d+))?\); \} // .*?, (\d+) bytes(?:, (\w+) steps? (\d+)(?: to (\d+))?)?$")
-
-
-def read_buffers(text):
-    """[{name: Buffer}, …] by program."""
-    programs, kind = [], ""
-    for line in text.splitlines():
-        if re.match(r"#(el)?if MP_PROGRAM == ", line):
-            programs.append({})
-        elif re.match(r"// \w+( state)?(:|$)", line):
-            kind = re.match(r"// (\w+)", line)[1]
-        elif line.startswith("static inline"):
-            found = ACCESSOR.match(line)
-            check(found, f"memory.h was not understood: {line}")
-            name, slotted, offset, slots, stride, size, function, first, last = found.groups()
-            check(name not in programs[-1], f"memory.h defines {name} twice")
-            check(bool(slotted) == bool(slots), f"memory.h: {name} ignores its micro-batch")
-            programs[-1][name] = Buffer(name, kind, int(size), int(slots or 1), int(offset), int(stride or 0), function or None,
-                                        first and int(first), first and int(last or first))
-    return programs
-
+# kernels.h
 
 def read_prototypes(text):
     """{kernel: [what its parameters are: "" no buffer, "read" or "write"]}"""
@@ -128,25 +105,40 @@ def read_prototypes(text):
 # ---------------------------------------------------------------------------------------------------------
 # program_K.cu
 
+LAYER_FUNCTION = re.compile(r"static void (\w+)\(struct mp_rank \*r, (?:int (\w+), )?int layer\)$")
+LOOP = re.compile(r"for \(int layer = (\d+); layer (<|>=) (\d+); layer(\+\+|--)\)$")
+
+
+def layers_of(loop):
+    """The numbers that a loop counts, in order."""
+    first, relation, bound, step = loop.groups()
+    check((relation, step) in (("<", "++"), (">=", "--")), f"what is {loop[0]}?")
+    return range(int(first), int(bound)) if step == "++" else range(int(first), int(bound) - 1, -1)
+
+
 class Reader:
-    def __init__(self, buffers, prototypes, workspace, sizes, gradients):
-        self.buffers, self.prototypes, self.workspace, self.sizes, self.gradients = buffers, prototypes, workspace, sizes, gradients
+    """layers: {function of a layer: (its micro-batch or None, lines, number of the first)}; called: those that were."""
+
+    def __init__(self, places, prototypes, workspace, sizes, layers, gradients):
+        self.places, self.prototypes, self.workspace, self.sizes, self.layers = places, prototypes, workspace, sizes, layers
+        self.gradients, self.layer, self.called = gradients, None, set()
 
     def place(self, argument, write, read, size=None):
         """[Access] of a pointer argument; nothing for NULL and host memory."""
         argument = re.sub(r"^\(\w+ \*\)", "", argument)
-        found = re.match(r"(\w+)\(r(?:, (\w+))?\)( \+ peer \* \d+)?$", argument)
+        found = re.match(r"(\w+)\(r(?:, (?!layer\b)(\w+))?(, layer)?\)( \+ peer \* \d+)?$", argument)
         if not found:
             check(argument == "NULL" or re.match(r"r->(input|output|metrics|learning_rate|step_number|random_key)\b", argument),
                   f"what is the operand {argument!r}?")
             return []
-        check(found[1] in self.buffers, f"{found[1]} is not in memory.h")
-        return [Access(found[1], found[2], write, read, size)]
+        accessor, buffer = self.places.find(found[1], self.layer)
+        check((bool(found[2]), bool(found[3])) == (accessor.slotted, accessor.layered), f"{argument} is not what memory.h has")
+        return [Access(buffer.name, found[2] if buffer.slots > 1 else None, write, read, size)]
 
     def gradient(self, row):
         """What a row of the table of gradients lets the norm read, in the epilogue."""
         offset, _, _, chunks, rest, _ = row
-        found = [b for b in self.buffers.values() if b.offset == offset * 256 and b.function in (None, "update") and b.bytes]
+        found = [b for b in self.places.buffers.values() if b.offset == offset * 256 and b.function in (None, "update") and b.bytes]
         check(len(found) == 1, f"at {offset} * 256 bytes of the arena lie {[b.name for b in found]}, not a gradient")
         elements = (chunks - 1) * 65536 + rest
         check(found[0].bytes in (4 * elements, 8 * elements), f"{found[0].name} has {found[0].bytes} bytes, in the table {elements} elements")
@@ -209,8 +201,22 @@ class Reader:
         if not in_place:
             operation.accesses += self.place(target, True, False, whole if name == "ncclAllGather" else part)
 
+    def loop(self, layers, line, conditions):
+        """The operations of all layers, one layer after another."""
+        found = re.match(r"(\w+)\(r, (?:(\w+), )?layer\);$", line)
+        check(found and found[1] in self.layers and not conditions and self.layer is None, f"what is repeated by {line!r}?")
+        check(found[1] not in self.called, f"{found[1]} is called in two places")
+        micro, lines, first_line = self.layers[found[1]]
+        check(found[2] == micro, f"{found[1]} takes {micro}, {line} gives it {found[2]}")
+        self.called.add(found[1])
+        operations = []
+        for self.layer in layers:
+            operations += self.body(lines, first_line)
+        self.layer = None
+        return operations
+
     def body(self, lines, first_line):
-        operations, conditions, comment, group = [], [], "", None
+        operations, conditions, comment, group, layers = [], [], "", None, None
         for i, line in enumerate(lines):
             here, line = first_line + i, line.strip()
             if line.startswith("//"):
@@ -219,18 +225,23 @@ class Reader:
             condition = next((c for c in reversed(conditions) if c != "loop"), "")
             if found := re.match(r"if \((.+)\) \{", line):
                 conditions.append({"r->evaluating": "evaluating"}.get(found[1], found[1]))
+            elif found := LOOP.match(line):
+                layers = layers_of(found)
+            elif layers is not None:
+                operations += self.loop(layers, line, conditions)
+                layers = None
             elif re.match(r"for \(int peer = 0; peer < \d+; peer\+\+\) \{", line):
                 conditions.append("loop")
             elif line == "}":
                 conditions.pop()
             elif found := re.match(r"CUDA\(cudaStreamWaitEvent\(r->(\w+), r->event\[(.+)\], 0\)\);$", line):
                 check(found[1] in STREAMS, f"what is {line}?")
-                operations.append(Operation("wait", found[1], here, condition, event=found[2]))
+                operations.append(Operation("wait", found[1], here, condition, event=found[2], layer=self.layer))
             elif found := re.match(r"CUDA\(cudaEventRecord\(r->event\[(.+)\], r->(\w+)\)\);$", line):
                 check(found[2] in STREAMS, f"what is {line}?")
-                operations.append(Operation("record", found[2], here, condition, event=found[1]))
+                operations.append(Operation("record", found[2], here, condition, event=found[1], layer=self.layer))
             elif line == "NCCL(ncclGroupStart());":
-                group = Operation("step", "", here, condition, call="group", text=comment)
+                group = Operation("step", "", here, condition, call="group", text=comment, layer=self.layer)
             elif line == "NCCL(ncclGroupEnd());":
                 operations.append(group)
                 group = None
@@ -238,7 +249,7 @@ class Reader:
                 found = re.match(r"(?:CUDA\(|NCCL\()?(\w+)\((.*)\);$", line)
                 check(found, f"what is {line!r}?")
                 arguments = found[2][:-1] if line.startswith(("CUDA(", "NCCL(")) else found[2]
-                operation = group or Operation("step", "", here, condition, call=found[1], text=comment)
+                operation = group or Operation("step", "", here, condition, call=found[1], text=comment, layer=self.layer)
                 self.call(found[1], split(arguments), operation)
                 if operation is not group:
                     operations.append(operation)
@@ -246,33 +257,49 @@ class Reader:
         return operations
 
 
-def read_program(text, stage, buffers, prototypes, sizes):
-    lines = text.splitlines()
-    offset, size = map(int, re.search(r"^\t(\d+), (\d+), // workspace", text, re.M).groups())
-    if size:
-        buffers = {**buffers, WORKSPACE: Buffer(WORKSPACE, "workspace", size, 1, offset, 0, None, None, None)}
-    table = re.search(r"^static const int gradients\[\]\[6\] = \{\n(.*?)^\};", text, re.M | re.S)
-    gradients = [[int(n) for n in row.split(",")] for row in re.findall(r"\{(.*?)\}", re.sub("//.*", "", table[1]))] if table else []
-    reader, functions, lists = Reader(buffers, prototypes, bool(size), sizes, gradients), {}, {}
+def read_lists(lines):
+    """{train, evaluate, infer: Actions}"""
+    lists = {}
     for i, line in enumerate(lines):
-        if found := re.match(r"static void (\w+)\(struct mp_rank \*r, int(?: (\w+))?, int(?: (\w+))?\)$", line):
-            end = lines.index("}", i)
-            functions[found[1]] = Function(found[1], tuple(a for a in (found[2], found[3]) if a),
-                                           reader.body(lines[i + 2:end], i + 3))
-        elif found := re.match(r"static const struct mp_action (\w+)_actions\[\] = \{$", line):
+        if found := re.match(r"static const struct mp_action (\w+)_actions\[\] = \{$", line):
             rows = [re.fullmatch(r'\t\{"(.+)", (\w+), (-?\d+), (-?\d+)\},', row) for row in lines[i + 1:lines.index("};", i)]]
             lists[found[1]] = [Action(row[1], row[2], int(row[3]), int(row[4])) for row in rows]
+    return lists
+
+
+def read_functions(lines, places, prototypes, workspace, sizes, gradients):
+    """{name: Function}, of those that actions run."""
+    def inside(i):
+        return lines[i + 2:lines.index("}", i)], i + 3
+
+    layers = {found[1]: (found[2], *inside(i)) for i, line in enumerate(lines) if (found := LAYER_FUNCTION.match(line))}
+    reader, functions = Reader(places, prototypes, workspace, sizes, layers, gradients), {}
+    for i, line in enumerate(lines):
+        if found := re.match(r"static void (\w+)\(struct mp_rank \*r, int(?: (?!layer\))(\w+))?, int(?: (?!layer\))(\w+))?\)$", line):
+            functions[found[1]] = Function(found[1], tuple(a for a in (found[2], found[3]) if a), reader.body(*inside(i)))
+    check(reader.called == set(layers), f"nothing calls {sorted(set(layers) - reader.called)}")
+    return functions
+
+
+def read_program(text, stage, places, prototypes, sizes):
+    lines, buffers = text.splitlines(), dict(places.buffers)
+    offset, size = map(int, re.search(r"^\t(\d+), (\d+), // workspace", text, re.M).groups())
+    if size:
+        buffers[WORKSPACE] = Buffer(WORKSPACE, "workspace", size, 1, offset, 0, None, None, None)
+    table = re.search(r"^static const int gradients\[\]\[6\] = \{\n(.*?)^\};", text, re.M | re.S)
+    gradients = [[int(n) for n in row.split(",")] for row in re.findall(r"\{(.*?)\}", re.sub("//.*", "", table[1]))] if table else []
+    functions, lists = read_functions(lines, places, prototypes, bool(size), sizes, gradients), read_lists(lines)
     constants = {name: int(value) for name, value in re.findall(r"^\t(\w+) = (\d+),?$", text, re.M)}
     arena = int(re.search(r"^\t(\d+), // bytes of the arena", text, re.M)[1])
     check(lists and functions, f"program_{stage}.cu was not understood")
     return Program(stage, buffers, constants, functions, lists, arena)
 
 
-def read(folder, mesh):
-    """The Programs of an emitted directory, by stage; mesh: (dp, tp, pp)."""
+def read(folder, mesh, dumped):
+    """The Programs of an emitted directory, by stage; mesh: (dp, tp, pp); dumped: what dump.read gives, for names of buffers."""
     sizes = dict(zip(("dp_comm", "tp_comm", "pp_comm"), mesh))
-    buffers = read_buffers((folder / "memory.h").read_text())
+    places = memory.read((folder / "memory.h").read_text(), dumped)
     prototypes = read_prototypes((folder / "kernels.h").read_text())
     files = sorted(folder.glob("program_*.cu"), key=lambda path: int(path.stem.split("_")[1]))
-    check(len(files) == len(buffers), f"{len(files)} programs and memory of {len(buffers)}")
-    return [read_program(path.read_text(), i, buffers[i], prototypes, sizes) for i, path in enumerate(files)]
+    check(len(files) == len(places), f"{len(files)} programs and memory of {len(places)}")
+    return [read_program(path.read_text(), i, places[i], prototypes, sizes) for i, path in enumerate(files)]

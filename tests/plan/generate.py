@@ -1,4 +1,5 @@
-"""Random specs: chains of blocks with residuals that skip stages, a weight that distant blocks share, several losses."""
+"""Random specs: chains of blocks with residuals that skip stages, a weight that distant blocks share, several losses, and
+stretches of equal blocks, some with another one among them."""
 import random
 
 HEAD = '-- A random spec: tests/plan/generate.py, seed {seed}.\nlocal nn = require "nn"\n\nlocal function forward(t)\n'
@@ -49,6 +50,36 @@ class Blocks:
         self.write(f"local h{number} = {text}{self.residual(wide)}")
         self.names.append((f"h{number}", wide))
 
+    def pair(self, width):
+        """A function from k and an operand to an expression: what is the same in equal blocks. Block k may be wider."""
+        inner, shards = self.chance.choice([6, 16]), self.chance.choice([("", ""), (', { shard = "column" }', ', { shard = "row" }')])
+        activation, drops = self.chance.choice(["nn.relu", "nn.gelu", "nn.softmax"]), self.chance.random() < 0.3
+
+        def text(operand, wider):
+            up = f'{activation}(nn.linear("up", {operand}, {inner + wider}{shards[0]}))'
+            return f'nn.linear("down", {f"nn.dropout({up}, 0.2)" if drops else up}, {width}{shards[1]})'
+        return text
+
+    def equal_blocks(self, number):
+        """Some blocks that differ in nothing, or in every second; what each adds is of its own or of other layers."""
+        first, width = self.names[-1]
+        count, period = self.chance.randint(2, 6), self.chance.choice([1, 1, 1, 2])
+        pairs, odd = [self.pair(width) for _ in range(period)], self.chance.choice([None, None, self.chance.randrange(count)])
+        adds, shared = self.chance.choice(["", "own", "own", "before", "first"]), self.chance.random() < 0.2
+        before, operand = first, first
+        if shared:
+            self.write(f"local shared{number}")
+        for k in range(count):
+            name, added = f"h{number}_{k}", {"": "", "own": f" + {operand}", "before": f" + {before}", "first": f" + {first}"}[adds]
+            self.write(f'local {name} = mp.block("e{number}.{k}", function()')
+            if shared:
+                self.write(f'  shared{number} = shared{number} or mp.parameter("weight", {{ {width}, {width} }}, mp.normal(0, 0.2))')
+                added = f" + mp.linear({operand}, shared{number})" + added
+            self.write(f"  return {pairs[k % period](operand, 4 if k == odd else 0)}{added}")
+            self.write("end)")
+            self.names.append((name, width))
+            before, operand = operand, name
+
 
 def spec(seed):
     """(text, blocks at least): the spec of a seed. Its first layer is split by columns, so that every tp works."""
@@ -56,8 +87,11 @@ def spec(seed):
     blocks, count = Blocks(chance), chance.randint(1, 8)
     blocks.write('local h1 = nn.relu(nn.linear("b1", t.x, 16, { shard = "column" }))')
     blocks.names.append(("h1", 16))
+    repeats = {chance.randint(2, count + 1) for _ in range(chance.choice([0, 0, 1, 1, 2]))}
     for number in range(2, count + 1):
         blocks.block(number)
+        if number in repeats:
+            blocks.equal_blocks(number)
     early = chance.random() < 0.4
     if early:
         operand = chance.choice([name for name, _ in blocks.names[1:]])

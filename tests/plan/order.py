@@ -8,7 +8,8 @@ import bisect
 import collections
 
 from lib.harness import check
-from plan.emitted import STREAMS, WORKSPACE, number
+from plan.emitted import STREAMS, WORKSPACE
+from plan.memory import number
 
 Wait = collections.namedtuple("Wait", "stream event site")
 Record = collections.namedtuple("Record", "stream event")
@@ -103,7 +104,7 @@ class Unrolled:
             writes.add(self.nccl)
         if any(access.buffer == WORKSPACE for access in operation.accesses):
             writes.add(self.workspace)
-        where = f"{action.name}: {operation.text or operation.call}"
+        where = f"{action.name}: {operation.where}"
         return Step(stream, sorted(reads - writes), sorted(writes), where, operation, function, names, found)
 
     def sites(self):
@@ -207,6 +208,7 @@ class Stage:
 
     def __init__(self, unrolled):
         self.steps, self.needs = [], []
+        self.waiting = [collections.deque() for _ in STREAMS] # by stream: indices of steps that are not done
         last, pending, events = {}, collections.defaultdict(set), {}
         for item in unrolled.items:
             if type(item) is Wait:
@@ -216,6 +218,7 @@ class Stage:
             elif type(item) is Step:
                 self.needs.append(pending.pop(item.stream, set()) | last.get(item.stream, set()))
                 last[item.stream] = {len(self.steps)}
+                self.waiting[item.stream].append(len(self.steps))
                 self.steps.append(item)
         self.done = [False] * len(self.steps)
         self.open = {}      # index of a step: its messages that were not delivered yet
@@ -223,14 +226,13 @@ class Stage:
     def start(self):
         """Runs what can run; transfers only open. Returns whether anything moved."""
         moved = False
-        for i, step in enumerate(self.steps):
-            if self.done[i] or i in self.open or not all(self.done[k] for k in self.needs[i]):
-                continue
-            moved = True
-            if step.operation.messages:
-                self.open[i] = list(step.operation.messages)
-            else:
-                self.done[i] = True
+        for waiting in self.waiting:
+            while waiting and waiting[0] not in self.open and all(self.done[k] for k in self.needs[waiting[0]]):
+                moved = True
+                if self.steps[waiting[0]].operation.messages:
+                    self.open[waiting[0]] = list(self.steps[waiting[0]].operation.messages)
+                else:
+                    self.done[waiting.popleft()] = True
         return moved
 
     def first(self, peer, send):
@@ -243,6 +245,7 @@ class Stage:
         if not self.open[i]:
             del self.open[i]
             self.done[i] = True
+            self.waiting[self.steps[i].stream].popleft()
 
 
 def content(step, message):

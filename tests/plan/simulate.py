@@ -1,26 +1,24 @@
-"""Reads a plan as it was emitted and runs it on paper: its functions from --dump memory, its actions from program_K.cu,
+"""Reads a plan as it was emitted and runs it on paper: its functions from --dump repeat, its actions from program_K.cu,
 its addresses from memory.h. Raises Failure when the plan is wrong.
 """
 import re
 from collections import namedtuple
 
 from lib.harness import Failure, check
+from plan import dump, memory
 
 Action = namedtuple("Action", "text function arguments")
 Message = namedtuple("Message", "tensor peer argument sends")
 Step = namedtuple("Step", "name flags kind accesses messages")
-Buffer = namedtuple("Buffer", "offset bytes slots stride")
 
 ACTION = re.compile(r'^\t\{"([^"]+)", (\w+), (-?\d+), (-?\d+)\},$', re.M)
-ADDRESS = re.compile(r"\*(\w+)\(const struct mp_rank \*r(?:, int \w+)?\) \{ return \(\w+ \*\)\(r->arena \+ (\d+)"
-                     r"(?: \+ \w+ % (\d+) \* \(size_t\)(\d+))?\); \} // .*?(\d+) bytes")
 
 
 class Stage:
     """functions: {name: [Step]}; buffers: {name: Buffer}; actions: a training step's."""
 
-    def __init__(self, number, text, header, program):
-        self.number, self.functions, self.buffers = number, {}, {}
+    def __init__(self, number, text, buffers, program):
+        self.number, self.functions, self.buffers = number, {}, buffers
         steps = None
         for line in text.splitlines():
             if re.match(r"  \w+$", line):
@@ -30,8 +28,6 @@ class Stage:
                 steps[-1].accesses.extend((verb == "write", buffer, int(k)) for verb, buffer, k in accesses)
             elif line.startswith("    ") and steps is not None:
                 steps.append(read_step(line))
-        for name, offset, slots, stride, size in ADDRESS.findall(header):
-            self.buffers[name] = Buffer(int(offset), int(size), int(slots or 1), int(stride or 0))
         table = program.split("train_actions[] = {")[1].split("};")[0]
         self.actions = [Action(text, function, [int(a), int(b)]) for text, function, a, b in ACTION.findall(table)]
         check(len(self.actions) > 3 and len(self.buffers) > 5, f"stage {number} was not understood")
@@ -48,12 +44,11 @@ def read_step(line):
     return Step(name, flags.split(), kind, [], [Message(t, int(p), int(k), way == "to") for t, way, p, k in found])
 
 
-def read_plan(folder, dump):
-    """The stages of an emitted folder."""
-    parts = re.split(r"^stage (\d+)\n", dump, flags=re.M)[1:]
-    headers = re.split(r"^#(?:el)?if MP_PROGRAM == \d+", (folder / "memory.h").read_text(), flags=re.M)[1:]
-    check(len(headers) == len(parts) // 2, f"{len(headers)} programs, {len(parts) // 2} stages")
-    return [Stage(k, parts[2 * k + 1], headers[k], (folder / f"program_{k}.cu").read_text()) for k in range(len(headers))]
+def read_plan(folder, text):
+    """The stages of an emitted folder; text: what --dump printed."""
+    parts = re.split(r"^stage (\d+)\n", text, flags=re.M)[2::2]
+    memories = memory.read((folder / "memory.h").read_text(), dump.read(text))
+    return [Stage(k, part, memories[k].buffers, (folder / f"program_{k}.cu").read_text()) for k, part in enumerate(parts)]
 
 
 # ---------------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ program train1 tiny main_train.c host
 program train2 tiny main_train.c host -DDP=2
 program fork2 tiny main_train.c cuda -DDP=2
 program other1 tiny main_train.c host '-DBUILD="fedcba0987654321"'
-program warm1 tiny main_train.c host '-DRATE={0.1, mp_learning_rate::MP_LR_LINEAR, 3}'
+program warm1 tiny main_train.c host '-DRATE={0.1, mp_learning_rate::MP_LR_LINEAR, 3, 0}'
 program infer1 tiny main_infer.c host -DINFER
 program text1 text main_train.c host
 program text2 text main_train.c host -DDP=2

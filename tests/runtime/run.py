@@ -117,7 +117,12 @@ def test_usage(_):
     expect_failure(run("train1"), 2, "--data is missing")
     expect_failure(run("train1", *data, "--eval-every", "2"), 2, "needs --eval")
     expect_failure(run("train1", *data, "--save-every", "2"), 2, "needs --save")
-    expect_failure(run("train1", *data, "--allow-missing"), 2, "needs --load")
+    expect_failure(run("train1", *data, "--allow-missing"), 2, "--allow-missing needs --load")
+    expect_failure(run("train1", *data, "--allow-unused"), 2, "--allow-unused needs --load")
+    expect_failure(run("train1", *data, "--allow-mismatched"), 2, "--allow-mismatched needs --load")
+    expect_failure(run("train1", *data, "--max-shard-size", "5GB"), 2, "needs --save")
+    for size in ("0", "-1", "5TB", "GB", "1.5GB"):
+        expect_failure(run("train1", *data, "--save", "f", "--max-shard-size", size), 2, "500MB or 5GB", size)
 
 
 def test_unwritable_log(_):

@@ -221,7 +221,7 @@ static const struct mp_action forward_1_actions[] = {
 
 #define COUNT(table) (int)(sizeof table / sizeof *table)
 #define PARAMETER(name, rows, offset) \
-	{name, mp_state::MP_PARAMETER, MP_F32, 2, {rows, WIDTH}, {MP_WHOLE, MP_WHOLE}, offset, false, {mp_init::MP_NORMAL, 0, 0.3}, true}
+	{name, mp_state::MP_PARAMETER, MP_F32, 2, {rows, WIDTH}, {MP_WHOLE, MP_WHOLE}, offset, NULL, 0, {mp_init::MP_NORMAL, 0, 0.3}, true}
 static const struct mp_state states_0[] = {PARAMETER("token.weight", VOCABULARY, WEIGHT), PARAMETER("position.weight", CONTEXT, POSITION)};
 static const struct mp_state states_1[] = {PARAMETER("head.weight", VOCABULARY, WEIGHT)};
 static const struct mp_input inputs[] = {{"labels", MP_I32, 1, {CONTEXT}, VOCABULARY}, {"tokens", MP_I32, 1, {CONTEXT}, 0}};
@@ -235,13 +235,13 @@ static const struct mp_schedule forward_1_schedule = {forward_1_actions, COUNT(f
 
 static const struct mp_program programs[] = {
 	{"program_0", ARENA, 0, 0, states_0, 2, inputs + 1, 1, NULL, 0, NULL, 0, NULL, 0, NULL, 0, NULL, 0, EVENTS, NULL,
-	 TRAINING ? train_0_schedule : none, TRAINING ? forward_0_schedule : none, TRAINING ? none : forward_0_schedule},
+	 TRAINING ? train_0_schedule : none, TRAINING ? forward_0_schedule : none, TRAINING ? none : forward_0_schedule, NULL, 0, 0},
 	{"program_1", ARENA, 0, 0, states_1, 1, inputs, 1, outputs_1, !TRAINING, metrics_1, 2, gemms_1, 3, NULL, 0, NULL, 0, EVENTS, NULL,
-	 TRAINING ? train_1_schedule : none, TRAINING ? forward_1_schedule : none, TRAINING ? none : forward_1_schedule},
+	 TRAINING ? train_1_schedule : none, TRAINING ? forward_1_schedule : none, TRAINING ? none : forward_1_schedule, NULL, 0, 0},
 };
 static const struct mp_program *program(int stage) { return &programs[stage]; }
 
 extern "C" const struct mp_model model = {
 	"text", "0123456789abcdef", MP_F32, TRAINING, {DP, 1, 2}, BATCH, MICROBATCHES, 0, MP_DATA_TOKENS, VOCABULARY,
-	{1, mp_learning_rate::MP_LR_CONSTANT, 0}, inputs, 2, program,
+	{1, mp_learning_rate::MP_LR_CONSTANT, 0, 0}, inputs, 2, program, NULL,
 };

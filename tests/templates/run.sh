@@ -10,12 +10,12 @@ warn="-Wall -Wextra -Werror"
 host="${CXX:-g++} -x c++ -std=c++17 -O3 -march=native -ffp-contract=off $warn -Iruntime/host -Iruntime -I$work"
 cuda="${NVCC:-nvcc} -std=c++17 -O3 -fmad=false -arch=${ARCH:-sm_90} -Iruntime -I$work"
 
-# The templates that tell the type of elements from that of arithmetic, for bf16 in memory.
-for template in $(grep -l '^typedef float full;' templates/*.cu); do
+# The templates with elements in bf16: their arithmetic is in another type.
+for template in $(grep -l '^typedef float real;' templates/*.cu); do
 	sed 's/^typedef float real;/typedef mp_bf16 real;/' "$template" > "$work/bf16_${template#templates/}"
 done
 
-for test in test_math test_kernels test_norms test_instances; do
+for test in test_math test_kernels test_norms test_bf16 test_instances; do
 	$host tests/templates/$test.cu -o "$work/$test"
 	"$work/$test"
 done
@@ -56,7 +56,7 @@ if command -v "${NVCC:-nvcc}" >/dev/null; then
 		$cuda -c "$template" -o "$work/template.o"
 	done
 	echo "templates compile with nvcc: ok"
-	for test in test_math test_kernels test_norms test_instances; do
+	for test in test_math test_kernels test_norms test_bf16 test_instances; do
 		$cuda tests/templates/$test.cu -o "$work/$test-cuda"
 		if nvidia-smi >/dev/null 2>&1; then
 			"$work/$test-cuda"

@@ -10,6 +10,7 @@ import shutil
 import numpy
 
 from lib import safetensors
+from weights import published
 from lib.harness import WORK, Case, Program, check, compare_numbers, compare_tensors
 
 SPEC = pathlib.Path(__file__).resolve().parent / "names.lua"
@@ -242,5 +243,6 @@ def config():
 
 def cases(long):
     return [Case(f"layouts-{family}", layouts, family, heavy=True) for family in MESHES] + [
+        *[Case(f"transformers-{family}", published.both_ways, family, heavy=True) for family in published.OPTIONS],
         *[Case(f"initial-{family}", initial, family) for family in MESHES], Case("half_precision", half_precision),
         Case("several_files", several_files), Case("names", names), Case("mistakes", mistakes), Case("config", config)]

@@ -1,6 +1,7 @@
 -- A layer with the parameters of a transformer, on single vectors, with the names and layouts of GPT-2 or LLaMA in files.
 -- Its numbers are no transformer's: cases.py computes the same from the files.
 local hf = require "hf"
+local nn = require "nn"
 
 local family = mp.option("family", "llama", "gpt2 or llama")
 local words, padded, width, heads, ff = 13, 16, 8, 4, 10
@@ -24,7 +25,8 @@ end
 
 local function mlp(x)
   if gpt2 then
-    local y = mp.tanh(mp.linear(x, weight("c_fc.weight", { ff, width }, { shard = 1, files = hf.transposed("c_fc.weight") })))
+    local y = mp.tanh(nn.linear("c_fc", x, ff, { shard = "column", bias = false, init = mp.normal(0, 0.5),
+      files = { weight = hf.transposed("weight") } }))
     return mp.linear(y, weight("c_proj.weight", { width, ff }, { shard = 2, files = hf.transposed("c_proj.weight") }))
   end
   local y = mp.swiglu(mp.linear(x, weight("gate_up.weight", { 2, ff, width }, { shard = 2, files = hf.llama.gate_up(ff, width) })))

@@ -73,11 +73,11 @@ void add_rows(
 
 static __global__ void cross_entropy_kernel(float *__restrict__ nll, float *__restrict__ lse,
 		const float *__restrict__ logits, const int *__restrict__ label,
-		long rows, long cols)
+		long rows, long cols, long classes)
 {
 	for (long row = blockIdx.x; row < rows; row += gridDim.x) {
 		const float *from = logits + row * cols;
-		float largest, sum = mp_sum_exp_over<float>(cols, [=](long c) { return (float)from[c]; }, &largest);
+		float largest, sum = mp_sum_exp_over<float>(classes, [=](long c) { return (float)from[c]; }, &largest);
 		if (threadIdx.x == 0) {
 			lse[row] = largest + mp_log(sum);
 			nll[row] = label[row] < 0 ? 0 : lse[row] - (float)from[label[row]];
@@ -86,12 +86,13 @@ static __global__ void cross_entropy_kernel(float *__restrict__ nll, float *__re
 }
 
 // nll: float[rows] = lse - logits[row, label], 0 where label < 0
-// lse: float[rows] = log(sum of exp(logits) over the row); logits: float[rows, cols]; label: int[rows], < cols
-void cross_entropy(float *nll, float *lse, const float *logits, const int *label, long rows, long cols,
+// lse: float[rows] = log(sum of exp(logits) over the row's first `classes`); logits: float[rows, cols]; label: int[rows],
+// < classes <= cols
+void cross_entropy(float *nll, float *lse, const float *logits, const int *label, long rows, long cols, long classes,
 		cudaStream_t stream)
 {
 	MP_LAUNCH(cross_entropy_kernel, mp_row_blocks(rows), mp_row_threads(cols), stream,
-			nll, lse, logits, label, rows, cols);
+			nll, lse, logits, label, rows, cols, classes);
 }
 
 // ---- sum: from templates/sum.cu
@@ -101,7 +102,7 @@ static __global__ void sum_rows_kernel(float *__restrict__ y, const float *__res
 {
 	for (long o = blockIdx.x; o < outer; o += gridDim.x) {
 		const float *row = x + o * n;
-		float value = mp_sum_over<float>(n, [=](long i) { return row[i]; }) * scale;
+		float value = mp_sum_over<float>(n, [=](long i) { return (float)row[i]; }) * scale;
 		if (threadIdx.x == 0)
 			y[o] = accumulate ? y[o] + value : value;
 	}
@@ -173,21 +174,23 @@ void div(
 // ---- correct: from templates/correct.cu
 
 static __global__ void correct_kernel(float *__restrict__ hit, const float *__restrict__ logits,
-		const int *__restrict__ label, long rows, long cols)
+		const int *__restrict__ label, long rows, long cols, long classes)
 {
 	for (long row = blockIdx.x; row < rows; row += gridDim.x) {
 		const float *from = logits + row * cols;
-		long best = mp_argmax_over<float>(cols, [=](long c) { return (float)from[c]; });
+		long best = mp_argmax_over<float>(classes, [=](long c) { return (float)from[c]; });
 		if (threadIdx.x == 0)
 			hit[row] = best == label[row] ? 1 : 0;
 	}
 }
 
-// hit: float[rows] = 1 where the index of the row's largest logit is label, else 0 (so 0 where label < 0)
-// logits: float[rows, cols]; label: int[rows]
-void correct(float *hit, const float *logits, const int *label, long rows, long cols, cudaStream_t stream)
+// hit: float[rows] = 1 where the index of the largest of the row's first `classes` logits is label, else 0 (so 0 where
+// label < 0); logits: float[rows, cols]; label: int[rows]
+void correct(float *hit, const float *logits, const int *label, long rows, long cols, long classes,
+		cudaStream_t stream)
 {
-	MP_LAUNCH(correct_kernel, mp_row_blocks(rows), mp_row_threads(cols), stream, hit, logits, label, rows, cols);
+	MP_LAUNCH(correct_kernel, mp_row_blocks(rows), mp_row_threads(cols), stream, hit, logits, label, rows, cols,
+			classes);
 }
 
 // ---- constant_div: from templates/elementwise.cu
@@ -242,29 +245,31 @@ void expand(
 // dlogits and logits may be the same memory, hence no __restrict__ on them.
 static __global__ void cross_entropy_grad_kernel(float *dlogits, const float *logits,
 		const int *__restrict__ label, const float *__restrict__ lse,
-		const float *__restrict__ dnll, long rows, long cols, int lanes)
+		const float *__restrict__ dnll, long rows, long cols, long first, long classes, int lanes)
 {
 	for (long row = mp_row_first(lanes); row < rows; row += mp_row_stride(lanes)) {
 		const float *from = logits + row * cols;
 		float *to = dlogits + row * cols;
-		int target = label[row];
-		float row_lse = lse[row], scale = dnll[row];
+		const bool ignored = label[row] < 0;
+		const long target = label[row] - first;
+		const float row_lse = lse[row], scale = dnll[row];
 		for (long c = mp_column_first(lanes); c < cols; c += mp_column_stride(lanes)) {
-			float onehot = c == target ? 1 : 0;
-			float value = (mp_exp((float)from[c] - row_lse) - onehot) * scale;
-			to[c] = target < 0 ? (float)0 : value;
+			const float onehot = c == target ? 1 : 0;
+			const float value = (mp_exp((float)from[c] - row_lse) - onehot) * scale;
+			to[c] = ignored || c >= classes ? (float)0 : value;
 		}
 	}
 }
 
 // dlogits: float[rows, cols] = (exp(logits - lse) - onehot(label)) * dnll, 0 where label < 0; it may be logits itself
-// logits: float[rows, cols]; label: int[rows]; lse, dnll: float[rows]
+// logits: float[rows, cols], the classes from `first` on; from column `classes` on there are none, and zeros result
+// label: int[rows]; lse, dnll: float[rows]
 void cross_entropy_grad(float *dlogits, const float *logits, const int *label, const float *lse, const float *dnll,
-		long rows, long cols, cudaStream_t stream)
+		long rows, long cols, long first, long classes, cudaStream_t stream)
 {
 	int lanes = mp_lanes(cols);
 	MP_LAUNCH(cross_entropy_grad_kernel, mp_matrix_blocks(rows, lanes), MP_THREADS, stream,
-			dlogits, logits, label, lse, dnll, rows, cols, lanes);
+			dlogits, logits, label, lse, dnll, rows, cols, first, classes, lanes);
 }
 
 // ---- gelu_erf_grad_scale: from templates/elementwise.cu

@@ -77,7 +77,7 @@ static void forward(struct mp_rank *r, int mb, int)
 	CUDA(cudaStreamWaitEvent(r->compute, r->event[DOWN_MATMUL_REDUCED], 0));
 	add_rows(down_add(r), down_matmul(r), down_bias(r), 4, 3, r->compute);
 	// cross_entropy.rows: cross_entropy f32[4]
-	cross_entropy(cross_entropy_rows(r), cross_entropy_rows_statistics(r), down_add(r), label(r), 4, 3, r->compute);
+	cross_entropy(cross_entropy_rows(r), cross_entropy_rows_statistics(r), down_add(r), label(r), 4, 3, 3, r->compute);
 	// cross_entropy.sum: sum f32[]
 	sum(cross_entropy_sum(r), cross_entropy_rows(r), 1, 4, 1, 1.0f, false, r->compute);
 	// cross_entropy: div f32[]
@@ -85,7 +85,7 @@ static void forward(struct mp_rank *r, int mb, int)
 	CUDA(cudaEventRecord(r->event[CROSS_ENTROPY_READY], r->compute));
 	if (r->evaluating) {
 		// accuracy.rows: correct f32[4]
-		correct(accuracy_rows(r), down_add(r), label(r), 4, 3, r->compute);
+		correct(accuracy_rows(r), down_add(r), label(r), 4, 3, 3, r->compute);
 		// accuracy.sum: sum f32[]
 		sum(accuracy_sum(r), accuracy_rows(r), 1, 4, 1, 1.0f, false, r->compute);
 		// accuracy: div f32[]
@@ -101,13 +101,13 @@ static void backward(struct mp_rank *r, int mb, int)
 	// cross_entropy.rows.grad: expand f32[4]
 	expand(cross_entropy_rows_grad(r), cross_entropy_sum_grad(r), 4, r->compute);
 	// down.add.grad: cross_entropy_grad f32[4,3]
-	cross_entropy_grad(down_add_grad(r), down_add(r), label(r), cross_entropy_rows_statistics(r), cross_entropy_rows_grad(r), 4, 3, r->compute);
+	cross_entropy_grad(down_add(r), down_add(r), label(r), cross_entropy_rows_statistics(r), cross_entropy_rows_grad(r), 4, 3, 0, 3, r->compute);
 	// down.bias.grad: sum f32[3]
-	sum(down_bias_grad(r), down_add_grad(r), 1, 4, 3, 1.0f, false, r->compute);
+	sum(down_bias_grad(r), down_add(r), 1, 4, 3, 1.0f, false, r->compute);
 	// down.weight.grad: down.add.grad f32[4,3]^T . up.gelu f32[4,3] -> f32[3,3]
-	mp_gemm(r, &gemms[DOWN_WEIGHT_GRAD], down_add_grad(r), up_gelu(r), NULL, down_weight_grad(r), false, r->compute);
+	mp_gemm(r, &gemms[DOWN_WEIGHT_GRAD], down_add(r), up_gelu(r), NULL, down_weight_grad(r), false, r->compute);
 	// up.gelu.grad: down.add.grad f32[4,3] . down.weight f32[3,3] -> f32[4,3]
-	mp_gemm(r, &gemms[UP_GELU_GRAD], down_add_grad(r), down_weight(r), NULL, up_gelu_grad(r), false, r->compute);
+	mp_gemm(r, &gemms[UP_GELU_GRAD], down_add(r), down_weight(r), NULL, up_gelu_grad(r), false, r->compute);
 	// up.add.grad: gelu_erf_grad f32[4,3], scale f32[4,3]
 	gelu_erf_grad_scale(up_add_grad(r), up_gelu_grad(r), up_scale(r), 12, r->compute);
 	// up.bias.grad: sum f32[3]

@@ -1,0 +1,58 @@
+// in_place.c: nodes whose result takes the memory of an operand: all-reduces, and kernels that read an element only where
+// they write it.
+//
+// The gradient of cross-entropy over the logits, usually the largest tensor of a model, and rotary embeddings over the packed
+// heads then need no memory of their own. It is right where nothing reads the operand's old value afterwards: neither
+// later in the same micro-batch nor on another stage.
+#include "fuse.h"
+
+// An all-reduce whose operand nobody else reads replaces it.
+static bool reduces_in_place(const Node *node, const int *uses)
+{
+	const Lowering producer = op_table[node->in[0]->producer->op].lowering;
+	return node->op == OP_ALL_REDUCE && uses[node->in[0]->id] == 1 && producer != LOWER_NOTHING && producer != LOWER_ALIAS;
+}
+
+static bool is_micro(const Node *node)
+{
+	return node->phase == PHASE_FORWARD || node->phase == PHASE_BACKWARD;
+}
+
+// Made anew in each micro-batch, by a step of the same stage that does not add to it.
+static bool is_made_here(const Plan *plan, const Node *node, const Node *producer)
+{
+	Lowering lowering = op_table[producer->op].lowering;
+	return is_micro(producer) && !producer->accumulate && stage_of(plan, producer) == stage_of(plan, node) && lowering != LOWER_NOTHING
+	    && lowering != LOWER_COPY;
+}
+
+// Whether every other node that reads some of root's bytes runs before this one, on its stage. Nodes are numbered in the order in
+// which they run.
+static bool is_last_reader(const Plan *plan, const Node *node, const Tensor *root)
+{
+	for (int i = 0; i < plan->graph->nodes.count; i++) {
+		const Node *reader = plan->graph->nodes.at[i];
+		for (int k = 0; k < reader->ins; k++)
+			if ((reader != node || k > 0) && root_of(reader->in[k]) == root && (reader->id >= node->id || stage_of(plan, reader) != stage_of(plan, node)))
+				return false;
+	}
+	return true;
+}
+
+static bool overwrites_in_place(const Plan *plan, const Node *node)
+{
+	if (!may_overwrite(node) || !is_micro(node) || node->evaluation || node->accumulate)
+		return false;
+	Tensor *x = node->in[0], *root = root_of(x);
+	return x->type == node->out[0]->type && local_bytes(plan, x) == local_bytes(plan, node->out[0]) && is_made_here(plan, node, root->producer)
+	    && is_last_reader(plan, node, root);
+}
+
+void find_in_place(Plan *plan, const int *uses)
+{
+	for (int i = 0; i < plan->graph->nodes.count; i++) {
+		Node *node = plan->graph->nodes.at[i];
+		if (node->ins)
+			node->attributes.in_place = reduces_in_place(node, uses) || overwrites_in_place(plan, node);
+	}
+}
