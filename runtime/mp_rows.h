@@ -1,6 +1,6 @@
 // mp_rows.h: how kernels walk over rows that several passes read, on both machines; part of mp_kernel.h, which includes it.
 //
-// A block takes a row, or a few at once. The first pass reads device memory; the passes behind it, which need sums of the whole
+// A block takes a row. The first pass reads device memory; the passes behind it, which need sums of the whole
 // row, read it again from cache: fewer live values than keeping it in registers, and right for rows of any length.
 //
 //   strips   What is done with the elements from column c on is a lambda (strip, c, …): strip converts to their number, for
@@ -20,22 +20,19 @@ template <int n> struct mp_width {
 
 #ifdef __CUDACC__
 
-enum {
-	MP_TOGETHER = 2,        // rows that a block reads at once, so that few blocks keep the memory busy
-	MP_PANELS = 1,          // strips of which a thread keeps something
-	MP_MOST_THREADS = 1024
-};
+enum { MP_PANELS = 2 }; // strips of which a thread keeps something
 
-#define MP_BIG_BLOCKS __launch_bounds__(MP_MOST_THREADS) // before a kernel that needs many registers
+#define MP_ROW_BLOCKS __launch_bounds__(512) // before a kernel with blocks of mp_strip_threads that needs many registers
 #define MP_STRIP(real) MP_WIDE(real)
 #define MP_PANEL(real) MP_WIDE(real)
 #define MP_NARROW_PANEL 1
 
-// Threads that cover a row once, or, of very many strips, some times.
+// Threads for a row. Two strips for each, and more of very wide rows: blocks twice as large wait longer for their own threads, and
+// half as large ones read too little at once (measured on an H100).
 static inline unsigned mp_strip_threads(long cols, int width)
 {
-	const long strips = (cols + width - 1) / width, threads = (strips + 31) / 32 * 32;
-	return threads < 32 ? 32 : threads < MP_MOST_THREADS ? (unsigned)threads : MP_MOST_THREADS;
+	const long strips = (cols + width - 1) / width, threads = (strips + 63) / 64 * 32;
+	return threads < 32 ? 32 : threads < 512 ? (unsigned)threads : 512;
 }
 
 // Each value becomes the sum over the block's threads, the same in all of them.
@@ -69,11 +66,11 @@ template <int width, class Each> MP_DEVICE void mp_each_strip(long cols, Each ea
 		each(mp_width<width>(), c);
 }
 
-// each(k, c, elements) for every strip of a thread's columns from `panel` on: at most `strips` of them, a block's width apart.
-template <int width, int strips, class Each> MP_DEVICE void mp_each_panel(long panel, long cols, Each each)
+// each(k, c, elements) for every strip of a thread's columns from `panel` on: at most MP_PANELS, a block's width apart.
+template <int width, class Each> MP_DEVICE void mp_each_panel(long panel, long cols, Each each)
 {
 #pragma unroll
-	for (int k = 0; k < strips; k++) {
+	for (int k = 0; k < MP_PANELS; k++) {
 		const long c = panel + ((long)k * blockDim.x + threadIdx.x) * width;
 		if (c < cols)
 			each(k, c, width);
@@ -91,9 +88,9 @@ template <int width, class full, int n, class Add> MP_DEVICE void mp_sum_strips(
 
 #else
 
-enum { MP_TOGETHER = 1, MP_PANELS = 1 };
+enum { MP_PANELS = 1 };
 
-#define MP_BIG_BLOCKS
+#define MP_ROW_BLOCKS
 #define MP_STRIP(real) 1
 #define MP_PANEL(real) 4096
 #define MP_NARROW_PANEL 4096
@@ -106,7 +103,7 @@ template <int width, class Each> MP_DEVICE void mp_each_strip(long cols, Each ea
 		each(mp_width<1>(), c);
 }
 
-template <int width, int strips, class Each> MP_DEVICE void mp_each_panel(long panel, long cols, Each each)
+template <int width, class Each> MP_DEVICE void mp_each_panel(long panel, long cols, Each each)
 {
 	each(0, panel, mp_strip_width<width>(cols - panel));
 }

@@ -7,70 +7,59 @@
 typedef float real; //@ param
 typedef float full; //@ param
 
-// Up to MP_TOGETHER rows, of which `count` are there: their means of d * n. x and dy are at the first.
-template <int width> MP_DEVICE void tmpl_rms_norm_grad_means(full (&means)[MP_TOGETHER], const real *dy, const real *x,
-		const full *w, const full (&scale)[MP_TOGETHER], int count, long cols)
+// The mean over a row of d * n.
+template <int width> MP_DEVICE full tmpl_rms_norm_grad_mean(const real *dy, const real *x, const full *w, full scale, long cols)
 {
-	mp_sum_strips<width>(cols, means, [&](auto strip, long c, full (&add)[MP_TOGETHER]) {
+	full sum[1];
+	mp_sum_strips<width>(cols, sum, [=](auto strip, long c, full (&add)[1]) {
+		const auto slope = mp_load<strip>(dy + c), value = mp_load<strip>(x + c);
 		const auto weight = mp_load<strip>(w + c);
-		for (int r = 0; r < MP_TOGETHER; r++) {
-			const long at = (r < count ? r : 0) * cols + c;
-			const auto slope = mp_load<strip>(dy + at);
-			const auto value = mp_load<strip>(x + at);
-			for (int e = 0; e < strip; e++)
-				add[r] += slope[e] * weight[e] * value[e];
-		}
+		for (int e = 0; e < strip; e++)
+			add[0] += slope[e] * weight[e] * value[e];
 	});
-	for (int r = 0; r < MP_TOGETHER; r++)
-		means[r] *= scale[r] / (full)cols;
+	return sum[0] * scale / (full)cols;
 }
 
-template <int strip, int width, int strips> MP_DEVICE void tmpl_rms_norm_grad_chunk(real *__restrict__ dx, full *__restrict__ weight_sums,
+template <int strip, int width> MP_DEVICE void tmpl_rms_norm_grad_chunk(real *__restrict__ dx, full *__restrict__ weight_sums,
 		const real *__restrict__ dy, const real *__restrict__ x, const full *__restrict__ rstd, const full *__restrict__ w,
 		long rows, long cols)
 {
-	for (long panel = 0; panel < cols; panel += (long)blockDim.x * width * strips) {
-		full weight_sum[strips][width] = {};
-		for (long row = 0; row < rows; row += MP_TOGETHER) {
-			const int count = rows - row < MP_TOGETHER ? (int)(rows - row) : MP_TOGETHER;
-			full scale[MP_TOGETHER], means[MP_TOGETHER];
-			for (int r = 0; r < MP_TOGETHER; r++)
-				scale[r] = rstd[row + (r < count ? r : 0)];
-			tmpl_rms_norm_grad_means<strip>(means, dy + row * cols, x + row * cols, w, scale, count, cols);
-			mp_each_panel<width, strips>(panel, cols, [&](int k, long c, int elements) {
+	for (long panel = 0; panel < cols; panel += (long)blockDim.x * width * MP_PANELS) {
+		full weight_sum[MP_PANELS][width] = {};
+		for (long row = 0; row < rows; row++) {
+			const full scale = rstd[row];
+			const long first = row * cols;
+			const full mean = tmpl_rms_norm_grad_mean<strip>(dy + first, x + first, w, scale, cols);
+			mp_each_panel<width>(panel, cols, [&](int k, long c, int elements) {
+				const auto slope = mp_load<width>(dy + first + c), value = mp_load<width>(x + first + c);
 				const auto weight = mp_load<width>(w + c);
-				for (int r = 0; r < MP_TOGETHER && r < count; r++) {
-					const long at = (row + r) * cols + c;
-					const auto slope = mp_load<width>(dy + at);
-					const auto value = mp_load<width>(x + at);
-					real to[width];
-					for (int e = 0; e < elements; e++) {
-						const full n = value[e] * scale[r];
-						to[e] = scale[r] * (slope[e] * weight[e] - n * means[r]);
-						weight_sum[k][e] += slope[e] * n;
-					}
-					mp_store<width>(dx + at, to, elements);
+				real to[width];
+				for (int e = 0; e < elements; e++) {
+					const full n = value[e] * scale;
+					to[e] = scale * (slope[e] * weight[e] - n * mean);
+					weight_sum[k][e] += slope[e] * n;
 				}
+				mp_store<width>(dx + first + c, to, elements);
 			});
 		}
-		mp_each_panel<width, strips>(panel, cols, [&](int k, long c, int elements) {
+		mp_each_panel<width>(panel, cols, [&](int k, long c, int elements) {
 			for (int e = 0; e < elements; e++)
 				weight_sums[c + e] = weight_sum[k][e];
 		});
 	}
 }
 
-static MP_BIG_BLOCKS __global__ void tmpl_rms_norm_grad_kernel(real *__restrict__ dx, full *__restrict__ weight_sums,
+static MP_ROW_BLOCKS __global__ void tmpl_rms_norm_grad_kernel(real *__restrict__ dx, full *__restrict__ weight_sums,
 		const real *__restrict__ dy, const real *__restrict__ x, const full *__restrict__ rstd, const full *__restrict__ w,
 		long rows, long cols, long chunks, bool wide)
 {
 	for (long chunk = blockIdx.x; chunk < chunks; chunk += gridDim.x) {
 		const long first = rows * chunk / chunks, count = rows * (chunk + 1) / chunks - first, at = first * cols;
 		if (wide)
-			tmpl_rms_norm_grad_chunk<MP_STRIP(real), MP_PANEL(real), MP_PANELS>(dx + at, weight_sums + chunk * cols, dy + at, x + at,
+			tmpl_rms_norm_grad_chunk<MP_STRIP(real), MP_PANEL(real)>(dx + at, weight_sums + chunk * cols, dy + at, x + at,
 					rstd + first, w, count, cols);
 		else
-			tmpl_rms_norm_grad_chunk<1, MP_NARROW_PANEL, MP_PANELS>(dx + at, weight_sums + chunk * cols, dy + at, x + at,
+			tmpl_rms_norm_grad_chunk<1, MP_NARROW_PANEL>(dx + at, weight_sums + chunk * cols, dy + at, x + at,
 					rstd + first, w, count, cols);
 	}
 }

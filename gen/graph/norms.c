@@ -8,7 +8,8 @@
 // added. So they are deterministic, and there is work for many blocks.
 #include "rules.h"
 
-enum { LEAST_CHUNKS = 128, SUMS = 1 << 20, CHUNK_ROWS = 8 }; // SUMS: elements of all chunks together
+// A block for each chunk, of a thread for each 16 columns as a rule: the most that an H100 runs at once.
+enum { LEAST_CHUNKS = 264, MOST_SUMS = 132 * 1024 * 16, CHUNK_ROWS = 8 };
 
 // ---- shapes
 
@@ -59,12 +60,11 @@ void shape_norm_grad(Graph *graph, Node *node)
 
 // ---- gradients
 
-// Enough blocks for the largest GPUs, few enough that their sums are little beside the activations. The number does not depend
-// on how tp shares out the rows of a replica's micro-batch.
+// The number does not depend on how tp shares out the rows of a replica's micro-batch.
 static long chunks_of(const Graph *graph, const Tensor *x)
 {
 	long rows = tensor_elements(x) / x->shape[x->dims - 1] / ((long)graph->microbatches * graph->replicas);
-	long chunks = (rows + CHUNK_ROWS - 1) / CHUNK_ROWS, most = SUMS / x->shape[x->dims - 1];
+	long chunks = (rows + CHUNK_ROWS - 1) / CHUNK_ROWS, most = MOST_SUMS / x->shape[x->dims - 1];
 	most = most < LEAST_CHUNKS ? LEAST_CHUNKS : most;
 	return chunks < 1 ? 1 : chunks > most ? most : chunks;
 }
