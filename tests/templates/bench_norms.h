@@ -11,7 +11,7 @@ static void bench(const char *type, long n)
 {
 	const double e = sizeof(real);
 	Buffer<real> x(n), y(n), dy(n), dx(n);
-	Buffer<full> w(65536), mean(n / 64), rstd(n / 64), sums(512L * 16384), more(512L * 16384);
+	Buffer<full> w(65536), mean(n / 64), rstd(n / 64), sums(1L << 23), more(1L << 23);
 	fill_random(x, 2);
 	fill_random(dy, 1);
 	fill_random(w, 1);
@@ -24,7 +24,7 @@ static void bench(const char *type, long n)
 		       [&] { tmpl_layer_norm(y.at(), mean.at(), rstd.at(), x.at(), w.at(), w.at(), rows, cols, (full)1e-5, 0); });
 		report(named(type, "rms norm", rows, cols), 2 * moved,
 		       [&] { tmpl_rms_norm(y.at(), rstd.at(), x.at(), w.at(), rows, cols, (full)1e-5, 0); });
-		const long chunks = rows / 8 < 512 ? rows / 8 : 512;
+		const long most = 132 * 1024 * 16 / cols, fill = most < 264 ? 264 : most, chunks = rows / 8 < fill ? rows / 8 : fill; // as graph/norms.c
 		report(named(type, "layer norm gradient", rows, cols), 3 * moved, [&] {
 			tmpl_layer_norm_grad(dx.at(), sums.at(), more.at(), dy.at(), x.at(), mean.at(), rstd.at(), w.at(), rows, cols, chunks, 0);
 		});
