@@ -38,7 +38,13 @@ MP_NORETURN static void lt_failed(cublasStatus_t status, const char *call, int l
 
 static bool has_bias(const struct mp_gemm *g)
 {
-	return g->epilogue == MP_BIAS || g->epilogue == MP_BIAS_RELU;
+	return g->epilogue == MP_BIAS || g->epilogue == MP_BIAS_RELU || g->epilogue == MP_BIAS_GELU || g->epilogue == MP_BIAS_GELU_AUX;
+}
+
+// Whether there is a tensor beside the result: what its activation reads.
+static bool has_aux(const struct mp_gemm *g)
+{
+	return g->epilogue == MP_GELU_AUX || g->epilogue == MP_BIAS_GELU_AUX || g->epilogue == MP_GELU_GRAD;
 }
 
 static cublasLtMatmulDesc_t describe(const struct mp_gemm *g, const void *some_pointer)
@@ -46,6 +52,9 @@ static cublasLtMatmulDesc_t describe(const struct mp_gemm *g, const void *some_p
 	static const cublasLtEpilogue_t epilogues[] = {
 		[MP_NO_EPILOGUE] = CUBLASLT_EPILOGUE_DEFAULT, [MP_BIAS] = CUBLASLT_EPILOGUE_BIAS,
 		[MP_RELU] = CUBLASLT_EPILOGUE_RELU, [MP_BIAS_RELU] = CUBLASLT_EPILOGUE_RELU_BIAS,
+		[MP_GELU] = CUBLASLT_EPILOGUE_GELU, [MP_BIAS_GELU] = CUBLASLT_EPILOGUE_GELU_BIAS,
+		[MP_GELU_AUX] = CUBLASLT_EPILOGUE_GELU_AUX, [MP_BIAS_GELU_AUX] = CUBLASLT_EPILOGUE_GELU_AUX_BIAS,
+		[MP_GELU_GRAD] = CUBLASLT_EPILOGUE_DGELU,
 	};
 	cublasLtEpilogue_t epilogue = epilogues[g->epilogue];
 	cublasOperation_t first = g->transpose == MP_NT ? CUBLAS_OP_T : CUBLAS_OP_N;
@@ -56,10 +65,16 @@ static cublasLtMatmulDesc_t describe(const struct mp_gemm *g, const void *some_p
 	LT(cublasLtMatmulDescSetAttribute(d, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first));
 	LT(cublasLtMatmulDescSetAttribute(d, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof second));
 	LT(cublasLtMatmulDescSetAttribute(d, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue));
+	int32_t type = data_type(g->out);
 	if (has_bias(g)) { // before the heuristic, which looks at its alignment
-		int32_t type = data_type(g->out);
 		LT(cublasLtMatmulDescSetAttribute(d, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &type, sizeof type));
 		LT(cublasLtMatmulDescSetAttribute(d, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &some_pointer, sizeof some_pointer));
+	}
+	if (has_aux(g)) {
+		int64_t row = g->n;
+		LT(cublasLtMatmulDescSetAttribute(d, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_DATA_TYPE, &type, sizeof type));
+		LT(cublasLtMatmulDescSetAttribute(d, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, &row, sizeof row));
+		LT(cublasLtMatmulDescSetAttribute(d, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &some_pointer, sizeof some_pointer));
 	}
 	return d;
 }
@@ -116,6 +131,31 @@ static void choose(struct mp_rank *r, const struct mp_gemm *g, struct choice *c)
 	LT(cublasLtMatmulPreferenceDestroy(wanted));
 }
 
+struct operands {
+	const void *a, *b, *bias;
+	const void *before;             // what the activation reads; NULL: nothing is kept
+	void *c;
+};
+
+static void multiply(struct mp_rank *r, const struct mp_gemm *gemm, const struct operands *o, bool accumulate, cudaStream_t stream)
+{
+	struct choice *choice = &r->gemm_plans->choices[gemm - r->program->gemms];
+	const float one = 1, beta = accumulate;
+	uintptr_t addresses = (uintptr_t)o->a | (uintptr_t)o->b | (uintptr_t)o->bias | (uintptr_t)o->before | (uintptr_t)o->c;
+
+	if (addresses % (uintptr_t)gemm->alignment)
+		mp_fail(MP_BUG, "gemm %s: an operand is not aligned to %d bytes", gemm->name, gemm->alignment);
+	if (stream != r->compute && choice->workspace)
+		mp_fail(MP_BUG, "gemm %s: the workspace belongs to the compute stream", gemm->name);
+	if (has_bias(gemm))
+		LT(cublasLtMatmulDescSetAttribute(choice->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &o->bias, sizeof o->bias));
+	if (has_aux(gemm))
+		LT(cublasLtMatmulDescSetAttribute(choice->operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &o->before, sizeof o->before));
+	LT(cublasLtMatmul(r->gemm_plans->library, choice->operation, &one, o->b, choice->first, o->a, choice->second, &beta,
+	                  o->c, choice->result, o->c, choice->result, &choice->algorithm, r->arena + r->program->workspace_offset,
+	                  choice->workspace, stream));
+}
+
 static size_t larger(size_t a, size_t b)
 {
 	return a > b ? a : b;
@@ -130,7 +170,7 @@ static void run_once(struct mp_rank *r, const struct mp_gemm *g)
 	size_t operand = g->type == MP_BF16 ? 2 : sizeof(float), result = g->out == MP_BF16 ? 2 : sizeof(float);
 	size_t bytes = larger(m * n * result, larger(m * k, n * k) * operand);
 	char *zeros = bytes <= p->workspace_offset ? r->arena : r->arena + p->workspace_offset + p->workspace_bytes;
-	mp_gemm(r, g, zeros, zeros, has_bias(g) ? zeros : NULL, zeros, false, r->compute);
+	multiply(r, g, &(struct operands){zeros, zeros, has_bias(g) ? zeros : NULL, has_aux(g) ? zeros : NULL, zeros}, false, r->compute);
 }
 
 void mp_gemm_prepare(struct mp_rank *r)
@@ -166,16 +206,17 @@ void mp_gemm_release(struct mp_rank *r)
 void mp_gemm(struct mp_rank *r, const struct mp_gemm *gemm, const void *a, const void *b, const void *bias,
              void *c, bool accumulate, cudaStream_t stream)
 {
-	struct choice *choice = &r->gemm_plans->choices[gemm - r->program->gemms];
-	const float one = 1, beta = accumulate;
+	multiply(r, gemm, &(struct operands){a, b, bias, NULL, c}, accumulate, stream);
+}
 
-	if (((uintptr_t)a | (uintptr_t)b | (uintptr_t)c | (uintptr_t)bias) % (uintptr_t)gemm->alignment)
-		mp_fail(MP_BUG, "gemm %s: an operand is not aligned to %d bytes", gemm->name, gemm->alignment);
-	if (stream != r->compute && choice->workspace)
-		mp_fail(MP_BUG, "gemm %s: the workspace belongs to the compute stream", gemm->name);
-	if (has_bias(gemm))
-		LT(cublasLtMatmulDescSetAttribute(choice->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias));
-	LT(cublasLtMatmul(r->gemm_plans->library, choice->operation, &one, b, choice->first, a, choice->second, &beta,
-	                  c, choice->result, c, choice->result, &choice->algorithm, r->arena + r->program->workspace_offset,
-	                  choice->workspace, stream));
+void mp_gemm_keep(struct mp_rank *r, const struct mp_gemm *gemm, const void *a, const void *b, const void *bias, void *before,
+                  void *c, cudaStream_t stream)
+{
+	multiply(r, gemm, &(struct operands){a, b, bias, before, c}, false, stream);
+}
+
+void mp_gemm_grad(struct mp_rank *r, const struct mp_gemm *gemm, const void *a, const void *b, const void *before, void *c,
+                  cudaStream_t stream)
+{
+	multiply(r, gemm, &(struct operands){a, b, NULL, before, c}, false, stream);
 }
