@@ -273,7 +273,7 @@ size_t mp_type_bytes(enum mp_type type);
 // GEMMs (cuda/gemm.c, host/gemm.c): chooses and keeps what mp_gemm needs for each of r->program->gemms.
 void mp_gemm_prepare(struct mp_rank *r);
 void mp_gemm_release(struct mp_rank *r);
-// --tune (cuda/gemm_tune.c, host/tune.c), collective, behind mp_gemm_prepare: algorithms from the file, or, where there is none,
+// --tune (cuda/gemm_tune.c, host/gemm_tune.c), collective, behind mp_gemm_prepare: algorithms from the file, or, where there is none,
 // the fastest, timed on zeros and numbers in the arena, which is clear again afterwards; then rank 0 writes the file.
 void mp_gemm_tune(struct mp_rank *r);
 

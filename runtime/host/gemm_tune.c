@@ -1,4 +1,4 @@
-// tune.c: --tune on the host, where products of one shape take one path: a file is checked, and nothing is timed.
+// gemm_tune.c: --tune on the host, where products of one shape take one path: a file is checked, and nothing is timed.
 #include "../mp_run.h"
 #include "../tune.h"
 
