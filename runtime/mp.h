@@ -159,7 +159,7 @@ struct mp_attention {
 	bool gradient;
 	int tokens, batch, groups, queries, size;
 	int slice;                      // how many pairs of a sample and a group the workspace is for at once
-	bool atomics;                   // gradient in bf16: dq is summed in no fixed order
+	bool any_order;                 // in bf16: the fastest engine as timed at start, and dq summed in no fixed order
 	double dropout;                 // the share of weights that are dropped; 0: all are kept
 	int heads;                      // with dropout: query heads of all devices
 	enum mp_type type;              // of all but lse

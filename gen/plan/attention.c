@@ -34,7 +34,7 @@ AttentionSlice attention_slice(const Plan *plan, const Node *node)
 		slice.bytes = gradient ? units * aligned(heads * tokens * sizeof(float)) : 0;
 		return slice;
 	}
-	slice.atomics = gradient && !plan->deterministic;
+	slice.any_order = !plan->deterministic;
 	if (!gradient && !drops)
 		return slice;
 	size_t mask = drops ? aligned(2 * heads * tokens * ((tokens + 7) / 8 * 8)) : 0;

@@ -171,7 +171,7 @@ typedef struct {
 	bool gradient;
 	int tokens, batch, groups, queries, size; // on one device
 	int slice;              // AttentionSlice.units
-	bool atomics;
+	bool any_order;
 	double dropout;
 	int heads;              // of all devices
 	int alignment;
@@ -180,7 +180,7 @@ typedef struct {
 // Attention takes so many pairs of a sample and a group at once. (attention.c)
 typedef struct {
 	int units;
-	bool atomics;           // the gradient of queries is summed in no fixed order
+	bool any_order;         // in bf16: engines are chosen by time, and the gradient of queries is summed in no fixed order
 	size_t bytes;           // of workspace, beside what any library call may use
 } AttentionSlice;
 

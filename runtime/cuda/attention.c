@@ -10,8 +10,12 @@
 // many at once as the table says (gen/plan/attention.c), or fewer should this cuDNN need more of the workspace than that counts
 // on. What remains at the end has a plan of its own. With dropout both directions go in slices, because cuDNN takes a mask of 0 and 1
 // as large as the scores; the scale of what is kept stands apart, so that it is not rounded.
+//
+// Where runs may differ in their last bits, each engine that cuDNN proposes for a shape is timed at start by the first rank of each
+// stage, and the stage's other ranks take the same: replicated values must not drift apart.
 #include "attention_mask.h"
 #include "dnn.h"
+#include "mp_data.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -327,6 +331,28 @@ static size_t own_bytes(const struct mp_attention *a, int units, bool atomics)
 	return sums_at(a, units) + (atomics ? aligned((size_t)units * (size_t)a->queries * (size_t)a->tokens * (size_t)a->size * sizeof(float)) : 0);
 }
 
+// The graph of so many units; end_description() takes it.
+static struct building *describe(const struct mp_attention *a, int units, bool atomics, bool any_order)
+{
+	struct building *b = mp_allocate(sizeof *b);
+	*b = (struct building){.a = a, .units = units, .inside = ID_INSIDE};
+	b->g.of = subject(a);
+	b->g.alignment = a->alignment;
+	b->g.tensor_cores = true;
+	b->g.any_order = any_order;
+	if (a->gradient)
+		gradient(b, atomics);
+	else
+		forward(b);
+	return b;
+}
+
+static void end_description(struct building *b)
+{
+	mp_dnn_destroy(&b->g);
+	free(b);
+}
+
 // An engine for so many units. The deterministic pattern is preferred with an engine that says so of itself.
 static struct mp_dnn_engine plan_units(struct mp_rank *r, const struct mp_attention *a, int units, bool atomics, char *why)
 {
@@ -334,20 +360,10 @@ static struct mp_dnn_engine plan_units(struct mp_rank *r, const struct mp_attent
 	size_t own = own_bytes(a, units, atomics), all = r->program->workspace_bytes;
 	if (own > all)
 		return e;
-	for (int any_order = atomics; any_order < 2 && !e.plan; any_order++) {
-		struct building *b = mp_allocate(sizeof *b);
-		*b = (struct building){.a = a, .units = units, .inside = ID_INSIDE};
-		b->g.of = subject(a);
-		b->g.alignment = a->alignment;
-		b->g.tensor_cores = true;
-		b->g.any_order = any_order;
-		if (a->gradient)
-			gradient(b, atomics);
-		else
-			forward(b);
+	for (int any_order = a->any_order; any_order < 2 && !e.plan; any_order++) {
+		struct building *b = describe(a, units, atomics, any_order);
 		e = mp_dnn_plan(&r->attention_plans->dnn, &b->g, all - own, why);
-		mp_dnn_destroy(&b->g);
-		free(b);
+		end_description(b);
 	}
 	return e;
 }
@@ -373,7 +389,7 @@ static void choose(struct mp_rank *r, const struct mp_attention *a, struct engin
 
 	if (a->type != MP_BF16)
 		mp_fail(MP_BUG, "attention %s: not in bf16", a->name);
-	for (int atomics = a->atomics; atomics >= 0; atomics--) // what is to be deterministic remains so
+	for (int atomics = a->any_order && a->gradient; atomics >= 0; atomics--) // what is to be deterministic remains so
 		for (int slice = a->slice; slice > 0; slice /= 2)
 			if (plan_slices(r, a, slice, atomics, e, why))
 				return;
@@ -407,24 +423,124 @@ static int find_same(const struct mp_program *p, int i)
 	for (int k = 0; k < i; k++) {
 		const struct mp_attention *b = &p->attentions[k];
 		if (a->gradient == b->gradient && a->tokens == b->tokens && a->batch == b->batch && a->groups == b->groups && a->queries == b->queries
-		    && a->size == b->size && a->slice == b->slice && a->atomics == b->atomics && a->dropout == b->dropout && a->heads == b->heads && a->alignment == b->alignment)
+		    && a->size == b->size && a->slice == b->slice && a->any_order == b->any_order && a->dropout == b->dropout && a->heads == b->heads
+		    && a->alignment == b->alignment)
 			return k;
 	}
 	return -1;
 }
 
-void mp_attention_prepare(struct mp_rank *r)
+// ---------------------------------------------------------------------------------------------------------
+// The fastest engine
+
+enum { CANDIDATES = 8, CHOICES = 64 };
+
+// Milliseconds of one run.
+static float time_of(struct mp_rank *r, const struct mp_attention *a)
+{
+	enum { RUNS = 5 };
+	cudaEvent_t begin, end;
+	float ms;
+
+	CUDA(cudaEventCreate(&begin));
+	CUDA(cudaEventCreate(&end));
+	run_once(r, a);
+	CUDA(cudaEventRecord(begin, r->compute));
+	for (int i = 0; i < RUNS; i++)
+		run_once(r, a);
+	CUDA(cudaEventRecord(end, r->compute));
+	CUDA(cudaEventSynchronize(end));
+	CUDA(cudaEventElapsedTime(&ms, begin, end));
+	CUDA(cudaEventDestroy(begin));
+	CUDA(cudaEventDestroy(end));
+	return ms / RUNS;
+}
+
+// The engines for whole slices among which one is chosen by time: their number, 0 where that is not for this call. What remains
+// at the end takes the first engine.
+static int find_candidates(struct mp_rank *r, const struct mp_attention *a, int only, struct mp_dnn_engine found[CANDIDATES], struct engines *e)
+{
+	char why[MP_DNN_TEXT];
+	int rest = a->batch * a->groups % a->slice, count;
+
+	*e = (struct engines){.slice = a->slice, .atomics = a->any_order && a->gradient};
+	size_t own = own_bytes(a, a->slice, e->atomics), all = r->program->workspace_bytes;
+	if (!a->any_order || own > all)
+		return 0;
+	if (rest)
+		e->rest = plan_units(r, a, rest, e->atomics, why);
+	if (rest && !e->rest.plan)
+		return 0;
+	struct building *b = describe(a, a->slice, e->atomics, true);
+	count = mp_dnn_candidates(&r->attention_plans->dnn, &b->g, all - own, only, CANDIDATES, found);
+	end_description(b);
+	return count;
+}
+
+// Times the candidates and keeps the fastest. Gives its number from 1 on, or 0 and the first engine that works where there are none.
+static unsigned char tune(struct mp_rank *r, const struct mp_attention *a, struct engines *e)
+{
+	struct mp_dnn_engine found[CANDIDATES] = {{0}};
+	struct mp_dnn_subject of = subject(a);
+	int count = find_candidates(r, a, -1, found, e), best = -1;
+	float least = INFINITY;
+
+	for (int i = 0; i < count; i++) {
+		if (!found[i].plan)
+			continue;
+		e->whole = found[i];
+		float ms = time_of(r, a);
+		if (ms < least) {
+			least = ms;
+			best = i;
+		}
+	}
+	for (int i = 0; i < count; i++)
+		if (i != best)
+			mp_dnn_forget(&of, &found[i]);
+	if (best >= 0) {
+		e->whole = found[best];
+		return (unsigned char)(best + 1);
+	}
+	mp_dnn_forget(&of, &e->rest);
+	choose(r, a, e);
+	return 0;
+}
+
+// Takes the engine that another rank found to be the fastest.
+static void follow(struct mp_rank *r, const struct mp_attention *a, unsigned char choice, struct engines *e)
+{
+	struct mp_dnn_engine found[CANDIDATES] = {{0}};
+
+	if (!choice) {
+		choose(r, a, e);
+		return;
+	}
+	if (find_candidates(r, a, choice - 1, found, e) < choice || !found[choice - 1].plan)
+		mp_fail(MP_DEVICE_FAILED, "attention %s: engine %d of cuDNN %zu, which is rank %d's choice, does not work here", a->name, choice,
+		        cudnnGetVersion(), r->pp * r->model->axis[MP_TP] * r->model->axis[MP_DP]);
+	e->whole = found[choice - 1];
+}
+
+// The choices of each stage's first rank go to all its ranks.
+static void agree(struct mp_rank *r, unsigned char choices[CHOICES])
+{
+	int ranks = r->model->axis[MP_TP] * r->model->axis[MP_DP]; // of a stage, one behind the other
+	for (int stage = 0; stage * ranks < r->world; stage++) {
+		unsigned char theirs[CHOICES];
+		memcpy(theirs, choices, CHOICES);
+		mp_broadcast(r, theirs, CHOICES, stage * ranks);
+		if (stage == r->pp)
+			memcpy(choices, theirs, CHOICES);
+	}
+}
+
+static void prepare_engines(struct mp_rank *r, bool follows, unsigned char choices[CHOICES])
 {
 	const struct mp_program *p = r->program;
 
-	r->attention_plans = mp_allocate(sizeof *r->attention_plans);
-	if (p->attention_count == 0)
-		return;
-	struct mp_dnn_subject first = subject(p->attentions);
-	mp_dnn_open(&r->attention_plans->dnn, &first, r->compute);
-	mp_attention_mask_prepare();
-	r->attention_plans->engines = mp_allocate((size_t)p->attention_count * sizeof *r->attention_plans->engines);
 	for (int i = 0; i < p->attention_count; i++) {
+		const struct mp_attention *a = &p->attentions[i];
 		struct engines *e = &r->attention_plans->engines[i];
 		int same = find_same(p, i);
 		if (same >= 0) {
@@ -432,9 +548,35 @@ void mp_attention_prepare(struct mp_rank *r)
 			e->borrowed = true;
 			continue;
 		}
-		choose(r, &p->attentions[i], e);
-		run_once(r, &p->attentions[i]);
+		if (follows)
+			follow(r, a, i < CHOICES ? choices[i] : 0, e);
+		else if (i < CHOICES)
+			choices[i] = tune(r, a, e);
+		else
+			choose(r, a, e);
+		run_once(r, a);
 	}
+}
+
+void mp_attention_prepare(struct mp_rank *r)
+{
+	const struct mp_program *p = r->program;
+	unsigned char choices[CHOICES] = {0};
+	bool follows = r->dp > 0 || r->tp > 0;
+
+	r->attention_plans = mp_allocate(sizeof *r->attention_plans);
+	if (p->attention_count) {
+		struct mp_dnn_subject first = subject(p->attentions);
+		mp_dnn_open(&r->attention_plans->dnn, &first, r->compute);
+		mp_attention_mask_prepare();
+		r->attention_plans->engines = mp_allocate((size_t)p->attention_count * sizeof *r->attention_plans->engines);
+	}
+	if (!follows)
+		prepare_engines(r, false, choices);
+	if (r->world > 1)
+		agree(r, choices);
+	if (follows)
+		prepare_engines(r, true, choices);
 }
 
 void mp_attention_release(struct mp_rank *r)

@@ -10,6 +10,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "mp_data.h"
 #include "mp_run.h"
 
 #define CHECK(condition, ...) do { if (!(condition)) { \
@@ -38,6 +39,11 @@ void mp_cuda_failed(cudaError_t error, const char *call, const char *file, int l
 	mp_fail(MP_DEVICE_FAILED, "%s:%d: %s: %s", file, line, call, cudaGetErrorString(error));
 }
 
+void mp_broadcast(struct mp_rank *r, void *bytes, size_t n, int root)
+{
+	(void)r, (void)bytes, (void)n, (void)root; // there is one rank
+}
+
 void *mp_allocate(size_t bytes)
 {
 	return calloc(1, bytes ? bytes : 1);
@@ -61,7 +67,7 @@ static void open_rank(struct mp_rank *r, struct mp_program *p, const struct mp_a
 	void *memory;
 	*p = (struct mp_program){.workspace_offset = OPERANDS * (size_t)OPERAND, .workspace_bytes = workspace_bytes, .attentions = table,
 	                         .attention_count = count, .arena_bytes = OPERANDS * (size_t)OPERAND + workspace_bytes};
-	*r = (struct mp_rank){.program = p};
+	*r = (struct mp_rank){.program = p, .world = 1};
 	CUDA(cudaMalloc(&memory, p->arena_bytes));
 	r->arena = memory;
 	CUDA(cudaMemset(r->arena, 0, p->arena_bytes));
@@ -172,7 +178,7 @@ static void check_attention(const int shape[5], double dropout)
 		if (slices)
 			free(before);
 	}
-	table[1].atomics = TYPE == MP_BF16; // the algorithm without an order
+	table[1].any_order = TYPE == MP_BF16; // the algorithm without an order
 	close_rank(&rank);
 	open_rank(&rank, &program, table, 2);
 	char *unordered = run_on(&rank, table, qkv, d_o, false);
@@ -220,7 +226,7 @@ static void measure(const int shape[5], int slice, bool atomics, double dropout)
 	double product = (double)count_o(table) * shape[0]; // operations of one, half of the scores counted
 	table[1].slice = slice ? slice : table[1].slice;
 	table[0].slice = dropout > 0 ? table[1].slice : table[0].slice;
-	table[1].atomics = atomics;
+	table[1].any_order = atomics;
 	open_rank(&rank, &program, table, 2);
 	struct places at = places_of(&rank);
 	void *qkv = random_elements(TYPE, count_qkv(table), 1);

@@ -34,7 +34,7 @@ static inline struct mp_dropped dropped_of(const struct mp_attention *a, const i
 static inline struct mp_attention attention_of(const int shape[5], bool gradient, enum mp_type type, double dropout)
 {
 	struct mp_attention a = {.name = "attention", .gradient = gradient, .tokens = shape[0], .batch = shape[1], .groups = shape[2],
-	                         .queries = shape[3], .size = shape[4], .slice = shape[1] * shape[2], .atomics = false, .dropout = dropout, .heads = 0, .type = type, .alignment = 16};
+	                         .queries = shape[3], .size = shape[4], .slice = shape[1] * shape[2], .any_order = false, .dropout = dropout, .heads = 0, .type = type, .alignment = 16};
 	a.heads = all_heads(&a);
 	return a;
 }
