@@ -15,6 +15,11 @@ void want_master(Graph *graph, const Node *node, int i);         // a parameter 
 // What t was before dims were exchanged or reshaped. (embedding.c)
 Tensor *origin_of(Tensor *t);
 
+// Of nodes that draw from the step's random numbers: the operand with seed and step, one for the whole graph, and a number
+// that tells layers apart, from a name that is the node's alone. (dropout.c)
+Tensor *random_key(Graph *graph, const Location *location);
+unsigned dropout_number(const char *name);
+
 // For shape_told: the output shall have the shape of t. (convolution.c)
 void tell_shape(Attributes *attributes, const Tensor *t);
 
