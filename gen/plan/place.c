@@ -315,7 +315,7 @@ static Tensor *accumulated(Placing *p, Tensor *t)
 	for (int i = 0; i < p->conversions.count; i++)
 		if (p->conversions.at[i]->op == OP_ACCUMULATE && p->conversions.at[i]->in[0] == t)
 			return p->conversions.at[i]->out[0];
-	bool sums_itself = op_table[producer->op].lowering == LOWER_GEMM || producer->op == OP_CONV2D_WEIGHT_GRAD || producer->op == OP_SUM
+	bool sums_itself = op_table[producer->op].lowering == LOWER_GEMM || producer->op == OP_CONV2D_WEIGHT_GRAD || producer->op == OP_SUM || producer->op == OP_COLUMN_SUMS
 	    || producer->op == OP_EMBEDDING_GRAD;
 	if (sums_itself && !uses(p, t)) {
 		producer->accumulate = true;
