@@ -45,6 +45,9 @@ Rule *add_rule(Rules *rules);
 // The op is linear in this operand: over micro-batches it passes on a sum that has not ended.
 void add_linear(Rules *rules, int operand);
 
+// Needs: a graph with its gradients. Gives: cross-entropy and its gradient in one node where one pass can do both. (losses.c)
+void join_losses(Graph *graph);
+
 // The optimizer's step for each parameter that has a gradient. (optimizer.c)
 void update_parameters(Graph *graph);
 
