@@ -349,5 +349,6 @@ template <class real, class Term> MP_DEVICE long mp_argmax_over(long n, Term ter
 
 #include "mp_images.h"
 #include "mp_rows.h"
+#include "mp_sort.h"
 
 #endif

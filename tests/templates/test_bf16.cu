@@ -205,7 +205,8 @@ static void test_embedding()
 	start_group("embedding");
 	for (long columns : {1, 10, 65}) {
 		const long n = 40, rows = 12;
-		Buffer<int> ids(n), order(n), order_too(n);
+		Buffer<int> ids(n), order(3 * n), order_too(3 * n), counts(64 * 512);
+		Buffer<float> heads(columns);
 		fill_labels(ids, 20);
 		Buffer<float> table(rows * columns), slope(rows * columns), slope_too(rows * columns);
 		fill_random(table, 1);
@@ -215,8 +216,8 @@ static void test_embedding()
 		expect_rounded(y, shape_text(n, columns));
 		Elements dy(n * columns, 1);
 		for (bool accumulate : {false, true}) {
-			f32::tmpl_embedding_grad(slope.at(), order.at(), ids.at(), dy.wide.at(), n, columns, 4, rows, accumulate, 0);
-			bf16::tmpl_embedding_grad(slope_too.at(), order_too.at(), ids.at(), dy.narrow.at(), n, columns, 4, rows, accumulate, 0);
+			f32::tmpl_embedding_grad(slope.at(), order.at(), counts.at(), heads.at(), ids.at(), dy.wide.at(), n, columns, 4, rows, accumulate, 0);
+			bf16::tmpl_embedding_grad(slope_too.at(), order_too.at(), counts.at(), heads.at(), ids.at(), dy.narrow.at(), n, columns, 4, rows, accumulate, 0);
 			expect_same(slope_too, slope, shape_text(n, columns));
 		}
 	}
