@@ -9,7 +9,7 @@
 
 #include "../common.h"
 
-enum { MAX_DIMS = 6, MAX_INPUTS = 8, MAX_OUTPUTS = 3 };
+enum { MAX_DIMS = 6, MAX_INPUTS = 8, MAX_OUTPUTS = 4 };
 
 typedef enum { TYPE_F32, TYPE_F64, TYPE_I32, TYPE_BF16 } Type;
 
