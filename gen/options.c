@@ -19,6 +19,8 @@ static const char usage[] =
 	"      --batch N            samples a step over all devices\n"
 	"      --microbatches N     for each replica: a micro-batch holds batch / (dp * microbatches) samples\n"
 	"      --schedule NAME      1F1B (default) or GPipe\n"
+	"      --recompute KIND     what the backward pass makes again in place of keeping it: none (default), selective\n"
+	"                           (norms, activations and the like), full (of every mp.block all but what comes in)\n"
 	"      --sequence-parallel  between tensor-parallel layers, tp splits the positions of a sequence\n"
 	"      --dtype TYPE         f32 (default), tf32 (f32 with TF32 matrix products), bf16 (with f32 master weights),\n"
 	"                           f64 (host build only)\n"
@@ -95,7 +97,7 @@ static void choose_schedule(Options *options, const char *text)
 static void choose_later(int option, const char *value)
 {
 	static const struct { int option; const char *name, *harmless, *works; } later[] = {
-		{OPT_ZERO, "zero", "0", "--zero 0 works"}, {OPT_RECOMPUTE, "recompute", "none", "--recompute none works"},
+		{OPT_ZERO, "zero", "0", "--zero 0 works"},
 		{OPT_OFFLOAD, "offload", "none", "--offload none works"},
 		{OPT_DEVICES, "devices", NULL, "name the mesh: --mesh dp=2,tp=2,pp=2"}};
 	for (size_t i = 0; i < sizeof later / sizeof *later; i++)
@@ -105,7 +107,7 @@ static void choose_later(int option, const char *value)
 
 static void apply(Arena *arena, Options *options, int option, const char *value)
 {
-	static const char *const modes[] = {"train", "infer"}, *const forms[] = {"json", "text"};
+	static const char *const modes[] = {"train", "infer"}, *const forms[] = {"json", "text"}, *const recomputes[] = {"none", "selective", "full"};
 	switch (option) {
 	case 'o': options->output = value; break;
 	case 'D': list_add(arena, &options->spec.defines, value); break;
@@ -121,6 +123,7 @@ static void apply(Arena *arena, Options *options, int option, const char *value)
 	case OPT_SCHEDULE: choose_schedule(options, value); break;
 	case OPT_SEQUENCE_PARALLEL: options->spec.sequence_parallel = true; break;
 	case OPT_DTYPE: choose_dtype(options, value); break;
+	case OPT_RECOMPUTE: options->recompute = choice("recompute", value, recomputes, 3); break;
 	case OPT_MODE: options->spec.training = choice("mode", value, modes, 2) == 0; break;
 	case OPT_EXPLAIN:
 		options->explain = true;
@@ -192,7 +195,7 @@ Options read_options(Arena *arena, int argc, char **argv, const char *const *pas
 Plan *start_plan(Arena *arena, const Spec *spec, const Options *options)
 {
 	Plan *plan = arena_alloc(arena, sizeof *plan);
-	*plan = (Plan){.arena = arena, .graph = spec->graph, .location = spec->location, .schedule = options->schedule, .tf32 = options->tf32, .device = options->device};
+	*plan = (Plan){.arena = arena, .graph = spec->graph, .location = spec->location, .schedule = options->schedule, .tf32 = options->tf32, .recompute = options->recompute, .device = options->device};
 	memcpy(plan->mesh, spec->mesh, sizeof plan->mesh);
 	return plan;
 }
@@ -205,6 +208,8 @@ const char *describe_options(Arena *arena, const Spec *spec, const Plan *plan)
 	         plan->tf32 ? "tf32" : type_name(plan->graph->real), plan->graph->training ? "train" : "infer");
 	if (spec->sequence_parallel)
 		text_add(&text, " sequence-parallel");
+	if (plan->recompute != RECOMPUTE_NONE)
+		text_add(&text, " recompute %s", plan->recompute == RECOMPUTE_FULL ? "full" : "selective");
 	for (int i = 0; i < spec->options.count; i++)
 		text_add(&text, " -D %s", spec->options.at[i]);
 	return text.at;

@@ -232,6 +232,7 @@ typedef struct {
 	int *stage_of;          // by block
 	bool cut_by_cost;       // the spec's own cuts did not give the wanted number of stages
 	ScheduleKind schedule;
+	enum { RECOMPUTE_NONE, RECOMPUTE_SELECTIVE, RECOMPUTE_FULL } recompute;
 	bool tf32;
 	const Device *device;
 	LIST(Transfer *) transfers;
@@ -269,6 +270,9 @@ void place_tensors(Plan *plan);
 
 // Needs: placements. Gives: stage of each block; refuses a pp that the blocks cannot give. (stages.c)
 void cut_stages(Plan *plan);
+
+// Needs: placements. Gives: with --recompute, copies of forward nodes in the backward pass, which reads their results. (recompute.c)
+void recompute_activations(Plan *plan);
 
 // Needs: stages. Gives: where the optimizer asks for the norm of all gradients, the nodes that compute it on every stage,
 // and the updates read how much to scale their gradients. (norm.c)

@@ -1,0 +1,161 @@
+// recompute.c: activations that the backward pass makes again, in place of keeping them from the forward pass.
+//
+// What the forward pass makes and the backward pass reads is kept for every micro-batch in flight; that is most of the
+// memory of training. A node of the forward pass is copied into the backward pass, in front of the first node there that
+// reads its result. The copy computes with the same kernel from the same operands, so no bit changes.
+//   selective  element-wise nodes and kernels of rows, where what need not be kept is a good part of the bytes that they move,
+//              and everything that they read is there anyway: norms, activations, gates, dropout.
+//   full       everything inside a unit of repetition (mp.block): of a layer only what comes into it is kept.
+// (Korthikanti et al., Reducing Activation Recomputation in Large Transformer Models, 2022; Chen et al., Training Deep Nets with
+// Sublinear Memory Cost, 2016.)
+#include "cost.h"
+
+// A selective copy must save this part of the bytes that it reads and writes.
+static const double WORTH = 0.25;
+
+typedef LIST(Node *) Nodes;
+
+typedef struct {
+	Plan *plan;
+	bool *needed;           // by tensor id: the backward pass reads it, or something that is its bytes
+	bool *kept;             // by tensor id: must be kept whatever is recomputed
+	bool *again;            // by tensor id: may be made again
+	Tensor **copies;        // by tensor id: what was made again; NULL: not yet
+	Nodes nodes;            // the graph's new list
+} Recompute;
+
+static bool is_alias(const Node *node)
+{
+	return op_table[node->op].lowering == LOWER_ALIAS;
+}
+
+static void mark_needed(Recompute *r, const Tensor *t, bool kept)
+{
+	for (;; t = t->producer->in[0]) {
+		r->needed[t->id] = true;
+		r->kept[t->id] |= kept;
+		if (!is_alias(t->producer))
+			return;
+	}
+}
+
+// What is read behind the forward pass. Only the backward nodes of the same block, hence of the same stage, can be given a copy.
+static void find_needed(Recompute *r)
+{
+	const Graph *graph = r->plan->graph;
+	for (int i = 0; i < graph->nodes.count; i++) {
+		const Node *node = graph->nodes.at[i];
+		if (node->phase != PHASE_BACKWARD && node->phase != PHASE_EPILOGUE)
+			continue;
+		for (int k = 0; k < node->ins; k++)
+			if (node->in[k]->producer->phase == PHASE_FORWARD)
+				mark_needed(r, node->in[k], node->phase == PHASE_EPILOGUE || node->in[k]->producer->block != node->block);
+	}
+}
+
+static bool is_sink(const Node *node)
+{
+	return node->op == OP_METRIC || node->op == OP_OUTPUT;
+}
+
+static bool is_worth_it(const Recompute *r, const Node *node)
+{
+	double saved = 0;
+	for (int k = 0; k < node->outs; k++)
+		if (r->needed[node->out[k]->id])
+			saved += (double)local_bytes(r->plan, node->out[k]);
+	return saved >= WORTH * node_bytes(r->plan, node);
+}
+
+static bool is_cheap(const Recompute *r, const Node *node)
+{
+	Lowering lowering = op_table[node->op].lowering;
+	if (lowering == LOWER_ALIAS)
+		return true;
+	bool simple = lowering == LOWER_ELEMENTWISE || (lowering == LOWER_KERNEL && node->op != OP_CLEAR_PADDING && !may_overwrite(node));
+	return simple && node->out[0]->place[AXIS_MICRO].kind == SHARD && is_worth_it(r, node);
+}
+
+// Whether the backward pass can read t without its being kept for that alone.
+static bool is_there(const Recompute *r, const Tensor *t, const Node *reader)
+{
+	const Node *producer = t->producer;
+	if (producer->phase != PHASE_FORWARD || r->again[t->id])
+		return true;
+	if (r->plan->recompute == RECOMPUTE_FULL)
+		return producer->block != reader->block;
+	return r->needed[t->id];
+}
+
+static bool may_copy(const Recompute *r, const Node *node)
+{
+	if (node->phase != PHASE_FORWARD || node->evaluation || node->accumulate || is_sink(node))
+		return false;
+	if (r->plan->recompute == RECOMPUTE_FULL ? !r->plan->graph->blocks.at[node->block].unit : !is_cheap(r, node))
+		return false;
+	for (int k = 0; k < node->outs; k++)
+		if (r->kept[node->out[k]->id])
+			return false;
+	for (int k = 0; k < node->ins; k++)
+		if (!is_there(r, node->in[k], node))
+			return false;
+	return true;
+}
+
+static void choose(Recompute *r)
+{
+	const Graph *graph = r->plan->graph;
+	for (int i = 0; i < graph->nodes.count; i++) {
+		const Node *node = graph->nodes.at[i];
+		bool again = may_copy(r, node);
+		for (int k = 0; k < node->outs; k++)
+			r->again[node->out[k]->id] = again;
+	}
+}
+
+// What a backward node reads in t's place; what that needs is made first.
+static Tensor *made_again(Recompute *r, Tensor *t)
+{
+	if (!r->again[t->id])
+		return t;
+	if (!r->copies[t->id]) {
+		Node *original = t->producer, *copy = copy_node(r->plan->graph, original, "again");
+		copy->phase = PHASE_BACKWARD;
+		for (int k = 0; k < copy->ins; k++)
+			copy->in[k] = made_again(r, copy->in[k]);
+		for (int k = 0; k < copy->outs; k++)
+			r->copies[original->out[k]->id] = copy->out[k];
+		list_add(r->plan->arena, &r->nodes, copy);
+	}
+	return r->copies[t->id];
+}
+
+static void copy_what_is_read(Recompute *r)
+{
+	Graph *graph = r->plan->graph;
+	int tensors = graph->tensors.count; // copies are not copied again
+	for (int i = 0; i < graph->nodes.count; i++) {
+		Node *node = graph->nodes.at[i];
+		for (int k = 0; k < node->ins && node->phase == PHASE_BACKWARD; k++)
+			if (node->in[k]->id < tensors)
+				node->in[k] = made_again(r, node->in[k]);
+		list_add(r->plan->arena, &r->nodes, node);
+	}
+	graph->nodes.count = 0;
+	for (int i = 0; i < r->nodes.count; i++) {
+		r->nodes.at[i]->id = i;
+		list_add(r->plan->arena, &graph->nodes, r->nodes.at[i]);
+	}
+}
+
+void recompute_activations(Plan *plan)
+{
+	if (plan->recompute == RECOMPUTE_NONE)
+		return;
+	size_t tensors = (size_t)plan->graph->tensors.count;
+	Recompute r = {.plan = plan, .needed = arena_alloc(plan->arena, tensors), .kept = arena_alloc(plan->arena, tensors),
+	               .again = arena_alloc(plan->arena, tensors), .copies = arena_alloc(plan->arena, tensors * sizeof *r.copies)};
+	find_needed(&r);
+	choose(&r);
+	copy_what_is_read(&r);
+}
