@@ -114,10 +114,15 @@ struct mp_metric {
 };
 
 enum mp_transpose { MP_NN, MP_NT, MP_TN };      // C = A B, A B^T, A^T B
-enum mp_epilogue { MP_NO_EPILOGUE, MP_BIAS, MP_RELU, MP_BIAS_RELU };
+enum mp_epilogue {
+	MP_NO_EPILOGUE, MP_BIAS, MP_RELU, MP_BIAS_RELU, MP_GELU, MP_BIAS_GELU,
+	MP_GELU_AUX, MP_BIAS_GELU_AUX,  // mp_gemm_keep: what GELU reads is a result as well
+	MP_GELU_GRAD                    // mp_gemm_grad: times the slope of GELU
+};
 
-// C[m,n] (+)= op(A) op(B) (+ bias[n]), then ReLU; all row-major and dense. k is the summed extent. Sums of products of bf16
-// are f32, and what the epilogue gives is rounded once.
+// C[m,n] (+)= op(A) op(B) (+ bias[n]), then the activation; all row-major and dense. k is the summed extent. Sums of products
+// of bf16 are f32, and what the epilogue gives is rounded once: GELU, in the tanh form, sees what was not rounded yet.
+// The epilogues of GELU are for operands and results of one type, n and k multiples of 8, 16 bytes of alignment.
 struct mp_gemm {
 	const char *name;               // the model's node, for messages and traces
 	int m, n, k;
@@ -153,14 +158,24 @@ struct mp_conv {
 //   o[t,b,g,h,:] = sum over s <= t of p[t,s] v[s],   p[t,.] = softmax of q[t] . k[s] / sqrt(size)
 //   lse[b,g,h,t] = log of the sum of exp(q[t] . k[s] / sqrt(size)), which the gradient computes p from again
 // o and its gradient are [tokens, batch, groups, queries, size]; lse [batch, groups, queries, tokens] is f32, or f64 with f64.
+// With dropout, while training: p[t,s] of some s count as 0 in o, and those of the others as p[t,s] / (1 - dropout).
 struct mp_attention {
 	const char *name;               // the model's node, for messages and traces
 	bool gradient;
 	int tokens, batch, groups, queries, size;
-	int slice;                      // gradient: how many pairs of a sample and a group the workspace is for at once
-	bool atomics;                   // gradient in bf16: dq is summed in no fixed order
+	int slice;                      // how many pairs of a sample and a group the workspace is for at once
+	bool any_order;                 // in bf16: the fastest engine as timed at start, and dq summed in no fixed order
+	double dropout;                 // the share of weights that are dropped; 0: all are kept
+	int heads;                      // with dropout: query heads of all devices
 	enum mp_type type;              // of all but lse
 	int alignment;                  // as of struct mp_gemm
+};
+
+// What a call of attention with dropout draws from, so that every plan drops the same weights; {} without.
+struct mp_dropped {
+	const int *key;                 // on the device: seed and step, what r->random_key holds on the host
+	unsigned layer;                 // tells layers apart
+	long sample, head;              // of its first sample in the whole batch, of its first query head among `heads`
 };
 
 // One entry of a schedule. Compute actions have one micro-batch; an action that sends one micro-batch while it
@@ -299,17 +314,26 @@ static inline long mp_shard_classes(long classes, long columns, int c)
 void mp_gemm(struct mp_rank *r, const struct mp_gemm *gemm, const void *a, const void *b, const void *bias,
              void *c, bool accumulate, cudaStream_t stream);
 
+// The same for a row of the table whose activation keeps what it reads: before = op(A) op(B) (+ bias), C = GELU of it.
+void mp_gemm_keep(struct mp_rank *r, const struct mp_gemm *gemm, const void *a, const void *b, const void *bias, void *before,
+                  void *c, cudaStream_t stream);
+
+// The same for a row with the gradient of an activation: C = op(A) op(B) times the slope of GELU at `before`.
+void mp_gemm_grad(struct mp_rank *r, const struct mp_gemm *gemm, const void *a, const void *b, const void *before, void *c,
+                  cudaStream_t stream);
+
 // result = a convolution of the table, of a and b as its kind lists them; result += with accumulate, which
 // MP_CONV_WEIGHT_GRAD alone takes. bias is NULL where the table has none. Enqueued on stream.
 void mp_conv(struct mp_rank *r, const struct mp_conv *conv, const void *a, const void *b, const void *bias, void *result,
              bool accumulate, cudaStream_t stream);
 
 // o and lse of qkv; a row of the table without `gradient`. Enqueued on stream.
-void mp_attention(struct mp_rank *r, const struct mp_attention *attention, const void *qkv, void *o, void *lse, cudaStream_t stream);
+void mp_attention(struct mp_rank *r, const struct mp_attention *attention, const void *qkv, void *o, void *lse, struct mp_dropped dropped,
+                  cudaStream_t stream);
 
 // dqkv, the gradient of qkv, from that of o, and from what mp_attention read and gave; a row with `gradient`.
 void mp_attention_grad(struct mp_rank *r, const struct mp_attention *attention, const void *d_o, const void *qkv, const void *o,
-                       const void *lse, void *dqkv, cudaStream_t stream);
+                       const void *lse, void *dqkv, struct mp_dropped dropped, cudaStream_t stream);
 
 MP_NORETURN void mp_fail(enum mp_exit status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 MP_NORETURN void mp_cuda_failed(cudaError_t error, const char *call, const char *file, int line);

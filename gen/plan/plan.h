@@ -153,7 +153,9 @@ typedef struct {
 	int m, n, k;
 	Transpose transpose;
 	Type type, out;         // of the operands, of the result
-	bool bias, relu;
+	bool bias;
+	const Node *activation; // what the epilogue computes behind the product and its bias; NULL: nothing
+	const Tensor *kept;     // what the activation reads, where others read it too; or what the gradient of one reads
 	int alignment;          // bytes that all operands' addresses are multiples of, at most 16
 } Gemm;
 
@@ -171,14 +173,16 @@ typedef struct {
 	bool gradient;
 	int tokens, batch, groups, queries, size; // on one device
 	int slice;              // AttentionSlice.units
-	bool atomics;
+	bool any_order;
+	double dropout;
+	int heads;              // of all devices
 	int alignment;
 } Attention;
 
-// The gradient of attention takes so many pairs of a sample and a group at once. (attention.c)
+// Attention takes so many pairs of a sample and a group at once. (attention.c)
 typedef struct {
 	int units;
-	bool atomics;           // the one algorithm that fits sums in no fixed order
+	bool any_order;         // in bf16: engines are chosen by time, and the gradient of queries is summed in no fixed order
 	size_t bytes;           // of workspace, beside what any library call may use
 } AttentionSlice;
 
@@ -234,6 +238,7 @@ typedef struct {
 	ScheduleKind schedule;
 	enum { RECOMPUTE_NONE, RECOMPUTE_SELECTIVE, RECOMPUTE_FULL } recompute;
 	bool tf32;
+	bool deterministic;     // the same bits in every run
 	const Device *device;
 	LIST(Transfer *) transfers;
 	Role *roles;            // one for each stage
@@ -249,6 +254,7 @@ long local_extent(const Plan *plan, const Tensor *t, int dim);
 long local_product(const Plan *plan, const Tensor *t, int from, int to); // of the extents of dims [from, to)
 long local_elements(const Plan *plan, const Tensor *t);
 size_t local_bytes(const Plan *plan, const Tensor *t);
+void product_extents(const Plan *plan, const Node *matmul, int *m, int *n, int *k); // result [m,n], k is summed
 bool is_padded(const Plan *plan, const Tensor *t, int *dim, Axis *axis);   // a sharded dim that does not divide
 Tensor *root_of(Tensor *t);             // through aliases, to the tensor whose bytes it is
 int stage_of(const Plan *plan, const Node *node);
