@@ -2,7 +2,8 @@
 //
 // What the forward pass makes and the backward pass reads is kept for every micro-batch in flight; that is most of the
 // memory of training. A node of the forward pass is copied into the backward pass, in front of the first node there that
-// reads its result. The copy computes with the same kernel from the same operands, so no bit changes.
+// reads its result. The copy computes the same of the same operands, masks of dropout included, and updates no state.
+// What another block reads is never made again: a plan may cut there, and every plan shall keep the same.
 //   selective  element-wise nodes and kernels of rows, where what need not be kept is a good part of the bytes that they move,
 //              and everything that they read is there anyway: norms, activations, gates, dropout.
 //   full       everything inside a unit of repetition (mp.block): of a layer only what comes into it is kept.
@@ -29,27 +30,26 @@ static bool is_alias(const Node *node)
 	return op_table[node->op].lowering == LOWER_ALIAS;
 }
 
-static void mark_needed(Recompute *r, const Tensor *t, bool kept)
+static void mark(Recompute *r, const Tensor *t, bool needed, bool kept)
 {
 	for (;; t = t->producer->in[0]) {
-		r->needed[t->id] = true;
+		r->needed[t->id] |= needed;
 		r->kept[t->id] |= kept;
 		if (!is_alias(t->producer))
 			return;
 	}
 }
 
-// What is read behind the forward pass. Only the backward nodes of the same block, hence of the same stage, can be given a copy.
+// What is read behind the forward pass, and what cannot be a copy there: the copy is at hand only in its block.
 static void find_needed(Recompute *r)
 {
 	const Graph *graph = r->plan->graph;
 	for (int i = 0; i < graph->nodes.count; i++) {
 		const Node *node = graph->nodes.at[i];
-		if (node->phase != PHASE_BACKWARD && node->phase != PHASE_EPILOGUE)
-			continue;
+		bool behind = node->phase == PHASE_BACKWARD || node->phase == PHASE_EPILOGUE;
 		for (int k = 0; k < node->ins; k++)
 			if (node->in[k]->producer->phase == PHASE_FORWARD)
-				mark_needed(r, node->in[k], node->phase == PHASE_EPILOGUE || node->in[k]->producer->block != node->block);
+				mark(r, node->in[k], behind, node->phase == PHASE_EPILOGUE || node->in[k]->producer->block != node->block);
 	}
 }
 
@@ -70,28 +70,31 @@ static bool is_worth_it(const Recompute *r, const Node *node)
 static bool is_cheap(const Recompute *r, const Node *node)
 {
 	Lowering lowering = op_table[node->op].lowering;
-	if (lowering == LOWER_ALIAS)
-		return true;
 	bool simple = lowering == LOWER_ELEMENTWISE || (lowering == LOWER_KERNEL && node->op != OP_CLEAR_PADDING && !may_overwrite(node));
-	return simple && node->out[0]->place[AXIS_MICRO].kind == SHARD && is_worth_it(r, node);
+	return simple && node->out[0]->type == r->plan->graph->real && is_worth_it(r, node);
 }
 
 // Whether the backward pass can read t without its being kept for that alone.
 static bool is_there(const Recompute *r, const Tensor *t, const Node *reader)
 {
-	const Node *producer = t->producer;
-	if (producer->phase != PHASE_FORWARD || r->again[t->id])
+	if (t->producer->phase != PHASE_FORWARD || r->again[t->id] || r->needed[t->id])
 		return true;
-	if (r->plan->recompute == RECOMPUTE_FULL)
-		return producer->block != reader->block;
-	return r->needed[t->id];
+	return r->plan->recompute == RECOMPUTE_FULL && t->producer->block != reader->block;
+}
+
+// Another name for bytes comes along with them.
+static bool is_chosen(const Recompute *r, const Node *node)
+{
+	if (is_alias(node))
+		return r->again[node->in[0]->id];
+	return r->plan->recompute == RECOMPUTE_FULL ? r->plan->graph->blocks.at[node->block].unit : is_cheap(r, node);
 }
 
 static bool may_copy(const Recompute *r, const Node *node)
 {
 	if (node->phase != PHASE_FORWARD || node->evaluation || node->accumulate || is_sink(node))
 		return false;
-	if (r->plan->recompute == RECOMPUTE_FULL ? !r->plan->graph->blocks.at[node->block].unit : !is_cheap(r, node))
+	if (!is_chosen(r, node))
 		return false;
 	for (int k = 0; k < node->outs; k++)
 		if (r->kept[node->out[k]->id])
