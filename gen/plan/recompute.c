@@ -6,7 +6,7 @@
 // What another block reads is never made again: a plan may cut there, and every plan shall keep the same.
 //   selective  element-wise nodes and kernels of rows, where what need not be kept is a good part of the bytes that they move,
 //              and everything that they read is there anyway: norms, activations, gates, dropout.
-//   full       everything inside a unit of repetition (mp.block): of a layer only what comes into it is kept.
+//   full       besides, everything inside a unit of repetition (mp.block): of a layer only what comes into it is kept.
 // (Korthikanti et al., Reducing Activation Recomputation in Large Transformer Models, 2022; Chen et al., Training Deep Nets with
 // Sublinear Memory Cost, 2016.)
 #include "cost.h"
@@ -18,6 +18,7 @@ typedef LIST(Node *) Nodes;
 
 typedef struct {
 	Plan *plan;
+	int kind;               // of Plan.recompute
 	bool *needed;           // by tensor id: the backward pass reads it, or something that is its bytes
 	bool *kept;             // by tensor id: must be kept whatever is recomputed
 	bool *again;            // by tensor id: may be made again
@@ -74,12 +75,18 @@ static bool is_cheap(const Recompute *r, const Node *node)
 	return simple && node->out[0]->type == r->plan->graph->real && is_worth_it(r, node);
 }
 
+// Whether all of a node's block is to be made again.
+static bool is_in_unit(const Recompute *r, const Node *node)
+{
+	return r->kind == RECOMPUTE_FULL && r->plan->graph->blocks.at[node->block].unit;
+}
+
 // Whether the backward pass can read t without its being kept for that alone.
 static bool is_there(const Recompute *r, const Tensor *t, const Node *reader)
 {
 	if (t->producer->phase != PHASE_FORWARD || r->again[t->id] || r->needed[t->id])
 		return true;
-	return r->plan->recompute == RECOMPUTE_FULL && t->producer->block != reader->block;
+	return is_in_unit(r, reader) && t->producer->block != reader->block;
 }
 
 // Another name for bytes comes along with them.
@@ -87,12 +94,12 @@ static bool is_chosen(const Recompute *r, const Node *node)
 {
 	if (is_alias(node))
 		return r->again[node->in[0]->id];
-	return r->plan->recompute == RECOMPUTE_FULL ? r->plan->graph->blocks.at[node->block].unit : is_cheap(r, node);
+	return is_in_unit(r, node) || is_cheap(r, node);
 }
 
 static bool may_copy(const Recompute *r, const Node *node)
 {
-	if (node->phase != PHASE_FORWARD || node->evaluation || node->accumulate || is_sink(node))
+	if (r->kind == RECOMPUTE_NONE || node->phase != PHASE_FORWARD || node->evaluation || node->accumulate || is_sink(node))
 		return false;
 	if (!is_chosen(r, node))
 		return false;
@@ -151,14 +158,49 @@ static void copy_what_is_read(Recompute *r)
 	}
 }
 
+// ---- how much is kept
+
+static void count_kept(const Recompute *r, Tensor *t, bool *counted, double *bytes)
+{
+	Node *producer = t->producer;
+	if (producer->phase != PHASE_FORWARD || counted[t->id])
+		return;
+	counted[t->id] = true;
+	if (is_alias(producer) || r->again[t->id])
+		for (int k = 0; k < producer->ins; k++)
+			count_kept(r, producer->in[k], counted, bytes);
+	else
+		*bytes += (double)local_bytes(r->plan, t);
+}
+
+// Bytes of a micro-batch that the forward pass hands to the backward pass, on all stages together.
+static double kept_bytes(const Recompute *r)
+{
+	const Graph *graph = r->plan->graph;
+	bool *counted = arena_alloc(r->plan->arena, (size_t)graph->tensors.count);
+	double bytes = 0;
+	for (int i = 0; i < graph->nodes.count; i++) {
+		const Node *node = graph->nodes.at[i];
+		for (int k = 0; k < node->ins && node->phase == PHASE_BACKWARD; k++)
+			count_kept(r, node->in[k], counted, &bytes);
+	}
+	return bytes;
+}
+
 void recompute_activations(Plan *plan)
 {
-	if (plan->recompute == RECOMPUTE_NONE)
-		return;
 	size_t tensors = (size_t)plan->graph->tensors.count;
 	Recompute r = {.plan = plan, .needed = arena_alloc(plan->arena, tensors), .kept = arena_alloc(plan->arena, tensors),
 	               .again = arena_alloc(plan->arena, tensors), .copies = arena_alloc(plan->arena, tensors * sizeof *r.copies)};
 	find_needed(&r);
+	for (int kind = RECOMPUTE_NONE; kind <= RECOMPUTE_FULL; kind++) {
+		r.kind = kind;
+		choose(&r);
+		plan->kept_bytes[kind] = kept_bytes(&r);
+	}
+	if (plan->recompute == RECOMPUTE_NONE)
+		return;
+	r.kind = plan->recompute;
 	choose(&r);
 	copy_what_is_read(&r);
 }
