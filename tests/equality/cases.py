@@ -118,11 +118,16 @@ def recomputed(spec, kind, mesh, schedule, microbatches, dtype):
 
 
 def recomputed_rows():
-    """Norms, gates, dropout, attention, rotary heads, GELU behind products; shards, sequence-parallel rows, stages."""
+    """Blocks with norms, dropout, attention, rotary heads, gates, GELU behind products; shards, sequence-parallel rows, stages."""
+    of_tokens = ["vocab=45", "context=8", "layers=3", "heads=4", "width=32", "dropout=0.2"]
+    gpt = specs.Spec("gpt2", "specs/gpt2.lua", 5, True, "synthetic", None, *of_tokens, ids=45)
+    llama = specs.Spec("llama", "specs/llama.lua", 5, True, "synthetic", None, *of_tokens, "kv_heads=2", "ff=48", ids=45,
+                       words=["--sequence-parallel"])
     named = {spec.name: spec for spec in specs.SPECS}
-    plans_of = [((1, 1, 1), "1F1B", 1, "f64"), ((1, 1, 2), "1F1B", 4, "f32"), ((2, 2, 1), "1F1B", 2, "f64"), ((1, 2, 2), "GPipe", 2, "f64")]
-    return [(named[name], kind, *plan) for name in ("attends_drops", "gelus", "layers", "rows")
-            for kind in ("selective", "full") for plan in plans_of]
+    meshes_of = [((1, 1, 1), "1F1B", 1, "f64"), ((1, 1, 2), "1F1B", 4, "f32"), ((2, 2, 2), "1F1B", 4, "f64")]
+    rows = [(spec, kind, *plan) for spec in (gpt, llama) for kind in ("selective", "full") for plan in meshes_of]
+    return rows + [(named["gelus"], "full", (1, 2, 2), "GPipe", 2, "f64"),
+                   (named["layers"], "full", (1, 1, 4), "1F1B", 4, "f32"), (named["convnet"], "selective", (1, 1, 1), "1F1B", 2, "f64")]
 
 
 # ---------------------------------------------------------------------------------------------------------
