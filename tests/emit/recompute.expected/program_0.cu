@@ -61,9 +61,9 @@ static void forward(struct mp_rank *r, int mb, int)
 	// h.1.up.gelu: gelu_erf f32[4,32]
 	gelu_erf(h_1_up_gelu(r), h_1_up_add(r, mb), 128, r->compute);
 	// h.1.up.dropout: dropout f32[4,32]
-	dropout(h_1_up_dropout(r, mb), h_1_up_gelu(r), random_key(r), 1, 1, 128, mb * 128L, 0, 512, 0xf38c5464u, 0.25f, r->evaluating, r->compute);
+	dropout(h_1_up_dropout(r), h_1_up_gelu(r), random_key(r), 1, 1, 128, mb * 128L, 0, 512, 0xf38c5464u, 0.25f, r->evaluating, r->compute);
 	// h.1.down.add: h.1.up.dropout f32[4,32] . h.1.down.weight f32[8,32]^T + h.1.down.bias -> f32[4,8]
-	mp_gemm(r, &gemms[H_1_DOWN_ADD], h_1_up_dropout(r, mb), h_1_down_weight(r), h_1_down_bias(r), h_1_down_add(r), false, r->compute);
+	mp_gemm(r, &gemms[H_1_DOWN_ADD], h_1_up_dropout(r), h_1_down_weight(r), h_1_down_bias(r), h_1_down_add(r), false, r->compute);
 	// h.1.add: add f32[4,8]
 	add(h_1_add(r, mb), x(r, mb), h_1_down_add(r), 32, r->compute);
 	// h.2.norm.layer_norm: layer_norm f32[4,8]
@@ -73,9 +73,9 @@ static void forward(struct mp_rank *r, int mb, int)
 	// h.2.up.gelu: gelu_erf f32[4,32]
 	gelu_erf(h_2_up_gelu(r), h_2_up_add(r, mb), 128, r->compute);
 	// h.2.up.dropout: dropout f32[4,32]
-	dropout(h_2_up_dropout(r, mb), h_2_up_gelu(r), random_key(r), 1, 1, 128, mb * 128L, 0, 512, 0x91c3ce15u, 0.25f, r->evaluating, r->compute);
+	dropout(h_2_up_dropout(r), h_2_up_gelu(r), random_key(r), 1, 1, 128, mb * 128L, 0, 512, 0x91c3ce15u, 0.25f, r->evaluating, r->compute);
 	// h.2.down.add: h.2.up.dropout f32[4,32] . h.2.down.weight f32[8,32]^T + h.2.down.bias -> f32[4,8]
-	mp_gemm(r, &gemms[H_2_DOWN_ADD], h_2_up_dropout(r, mb), h_2_down_weight(r), h_2_down_bias(r), h_2_down_add(r), false, r->compute);
+	mp_gemm(r, &gemms[H_2_DOWN_ADD], h_2_up_dropout(r), h_2_down_weight(r), h_2_down_bias(r), h_2_down_add(r), false, r->compute);
 	// h.2.add: add f32[4,8]
 	CUDA(cudaStreamWaitEvent(r->compute, r->event[H_2_ADD_SENT + mb % 2], 0));
 	add(h_2_add(r, mb), h_1_add(r, mb), h_2_down_add(r), 32, r->compute);
@@ -87,8 +87,12 @@ static void backward(struct mp_rank *r, int mb, int)
 	// h.2.down.bias.grad: sum f32[8]
 	CUDA(cudaStreamWaitEvent(r->compute, r->event[H_2_ADD_GRAD_WITH_H_3_NORM_LAYER_NORM_ARRIVED + mb % 2], 0));
 	sum(h_2_down_bias_grad(r), h_2_add_grad_with_h_3_norm_layer_norm(r, mb), 1, 4, 8, 1.0f, mb > 0, r->compute);
-	// h.2.down.weight.grad: += h.2.add.grad_with_h.3.norm.layer_norm f32[4,8]^T . h.2.up.dropout f32[4,32] -> f32[8,32]
-	mp_gemm(r, &gemms[H_2_DOWN_WEIGHT_GRAD], h_2_add_grad_with_h_3_norm_layer_norm(r, mb), h_2_up_dropout(r, mb), NULL, h_2_down_weight_grad(r), mb > 0, r->compute);
+	// h.2.up.gelu.again: gelu_erf f32[4,32]
+	gelu_erf(h_2_up_gelu_again(r), h_2_up_add(r, mb), 128, r->compute);
+	// h.2.up.dropout.again: dropout f32[4,32]
+	dropout(h_2_up_dropout_again(r), h_2_up_gelu_again(r), random_key(r), 1, 1, 128, mb * 128L, 0, 512, 0x91c3ce15u, 0.25f, r->evaluating, r->compute);
+	// h.2.down.weight.grad: += h.2.add.grad_with_h.3.norm.layer_norm f32[4,8]^T . h.2.up.dropout.again f32[4,32] -> f32[8,32]
+	mp_gemm(r, &gemms[H_2_DOWN_WEIGHT_GRAD], h_2_add_grad_with_h_3_norm_layer_norm(r, mb), h_2_up_dropout_again(r), NULL, h_2_down_weight_grad(r), mb > 0, r->compute);
 	// h.2.up.dropout.grad: h.2.add.grad_with_h.3.norm.layer_norm f32[4,8] . h.2.down.weight f32[8,32] -> f32[4,32]
 	mp_gemm(r, &gemms[H_2_UP_DROPOUT_GRAD], h_2_add_grad_with_h_3_norm_layer_norm(r, mb), h_2_down_weight(r), NULL, h_2_up_dropout_grad(r), false, r->compute);
 	// h.2.up.gelu.grad: dropout f32[4,32]
@@ -113,8 +117,12 @@ static void backward(struct mp_rank *r, int mb, int)
 	add(h_1_add_grad_with_h_2_norm_layer_norm(r), h_2_add_grad_with_h_3_norm_layer_norm(r, mb), h_1_add_grad_from_h_2_norm_layer_norm(r), 32, r->compute);
 	// h.1.down.bias.grad: sum f32[8]
 	sum(h_1_down_bias_grad(r), h_1_add_grad_with_h_2_norm_layer_norm(r), 1, 4, 8, 1.0f, mb > 0, r->compute);
-	// h.1.down.weight.grad: += h.1.add.grad_with_h.2.norm.layer_norm f32[4,8]^T . h.1.up.dropout f32[4,32] -> f32[8,32]
-	mp_gemm(r, &gemms[H_1_DOWN_WEIGHT_GRAD], h_1_add_grad_with_h_2_norm_layer_norm(r), h_1_up_dropout(r, mb), NULL, h_1_down_weight_grad(r), mb > 0, r->compute);
+	// h.1.up.gelu.again: gelu_erf f32[4,32]
+	gelu_erf(h_1_up_gelu_again(r), h_1_up_add(r, mb), 128, r->compute);
+	// h.1.up.dropout.again: dropout f32[4,32]
+	dropout(h_1_up_dropout_again(r), h_1_up_gelu_again(r), random_key(r), 1, 1, 128, mb * 128L, 0, 512, 0xf38c5464u, 0.25f, r->evaluating, r->compute);
+	// h.1.down.weight.grad: += h.1.add.grad_with_h.2.norm.layer_norm f32[4,8]^T . h.1.up.dropout.again f32[4,32] -> f32[8,32]
+	mp_gemm(r, &gemms[H_1_DOWN_WEIGHT_GRAD], h_1_add_grad_with_h_2_norm_layer_norm(r), h_1_up_dropout_again(r), NULL, h_1_down_weight_grad(r), mb > 0, r->compute);
 	// h.1.up.dropout.grad: h.1.add.grad_with_h.2.norm.layer_norm f32[4,8] . h.1.down.weight f32[8,32] -> f32[4,32]
 	mp_gemm(r, &gemms[H_1_UP_DROPOUT_GRAD], h_1_add_grad_with_h_2_norm_layer_norm(r), h_1_down_weight(r), NULL, h_1_up_dropout_grad(r), false, r->compute);
 	// h.1.up.gelu.grad: dropout f32[4,32]
@@ -249,8 +257,8 @@ static const struct mp_input inputs[] = {
 
 extern const struct mp_program program_0 = {
 	"program_0",
-	33574912, // bytes of the arena
-	18944, 33554432, // workspace: offset, bytes
+	33572864, // bytes of the arena
+	16896, 33554432, // workspace: offset, bytes
 	states, 12,
 	inputs, 1,
 	NULL, 0,
