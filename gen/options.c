@@ -19,6 +19,8 @@ static const char usage[] =
 	"      --batch N            samples a step over all devices\n"
 	"      --microbatches N     for each replica: a micro-batch holds batch / (dp * microbatches) samples\n"
 	"      --schedule NAME      1F1B (default) or GPipe\n"
+	"      --recompute KIND     what the backward pass makes again in place of keeping it: none (default), selective\n"
+	"                           (norms, activations and the like), full (of every mp.block all but what comes in)\n"
 	"      --sequence-parallel  between tensor-parallel layers, tp splits the positions of a sequence\n"
 	"      --deterministic      the same bits in every run on a GPU, also from attention in bf16, whose gradient is faster\n"
 	"                           without; everything else, and all of the host build, always gives the same bits\n"
@@ -97,7 +99,7 @@ static void choose_schedule(Options *options, const char *text)
 static void choose_later(int option, const char *value)
 {
 	static const struct { int option; const char *name, *harmless, *works; } later[] = {
-		{OPT_ZERO, "zero", "0", "--zero 0 works"}, {OPT_RECOMPUTE, "recompute", "none", "--recompute none works"},
+		{OPT_ZERO, "zero", "0", "--zero 0 works"},
 		{OPT_OFFLOAD, "offload", "none", "--offload none works"},
 		{OPT_DEVICES, "devices", NULL, "name the mesh: --mesh dp=2,tp=2,pp=2"}};
 	for (size_t i = 0; i < sizeof later / sizeof *later; i++)
@@ -107,7 +109,7 @@ static void choose_later(int option, const char *value)
 
 static void apply(Arena *arena, Options *options, int option, const char *value)
 {
-	static const char *const modes[] = {"train", "infer"}, *const forms[] = {"json", "text"};
+	static const char *const modes[] = {"train", "infer"}, *const forms[] = {"json", "text"}, *const recomputes[] = {"none", "selective", "full"};
 	switch (option) {
 	case 'o': options->output = value; break;
 	case 'D': list_add(arena, &options->spec.defines, value); break;
@@ -123,6 +125,7 @@ static void apply(Arena *arena, Options *options, int option, const char *value)
 	case OPT_SCHEDULE: choose_schedule(options, value); break;
 	case OPT_SEQUENCE_PARALLEL: options->spec.sequence_parallel = true; break;
 	case OPT_DTYPE: choose_dtype(options, value); break;
+	case OPT_RECOMPUTE: options->recompute = choice("recompute", value, recomputes, 3); break;
 	case OPT_MODE: options->spec.training = choice("mode", value, modes, 2) == 0; break;
 	case OPT_EXPLAIN:
 		options->explain = true;
@@ -195,7 +198,7 @@ Plan *start_plan(Arena *arena, const Spec *spec, const Options *options)
 {
 	Plan *plan = arena_alloc(arena, sizeof *plan);
 	*plan = (Plan){.arena = arena, .graph = spec->graph, .location = spec->location, .schedule = options->schedule, .tf32 = options->tf32, .deterministic = options->deterministic,
-	               .device = options->device};
+	               .recompute = options->recompute, .device = options->device};
 	memcpy(plan->mesh, spec->mesh, sizeof plan->mesh);
 	return plan;
 }
@@ -208,6 +211,8 @@ const char *describe_options(Arena *arena, const Spec *spec, const Plan *plan)
 	         plan->tf32 ? "tf32" : type_name(plan->graph->real), plan->graph->training ? "train" : "infer");
 	if (spec->sequence_parallel)
 		text_add(&text, " sequence-parallel");
+	if (plan->recompute != RECOMPUTE_NONE)
+		text_add(&text, " recompute %s", plan->recompute == RECOMPUTE_FULL ? "full" : "selective");
 	if (plan->deterministic && plan->graph->real == TYPE_BF16) // elsewhere it changes nothing
 		text_add(&text, " deterministic");
 	for (int i = 0; i < spec->options.count; i++)

@@ -218,6 +218,26 @@ Node *add_node(Graph *graph, Op op, const char *name, const Location *location, 
 	return node;
 }
 
+Node *copy_node(Graph *graph, const Node *node, const char *what)
+{
+	Node *copy = arena_alloc(graph->arena, sizeof *copy);
+	*copy = *node;
+	copy->name = unique_name(graph, arena_printf(graph->arena, "%s.%s", node->name, what));
+	copy->in = arena_alloc(graph->arena, (size_t)(node->ins > MAX_INPUTS ? node->ins : MAX_INPUTS) * sizeof(Tensor *));
+	memcpy(copy->in, node->in, (size_t)node->ins * sizeof(Tensor *));
+	copy->outs = 0;
+	for (int k = 0; k < node->outs; k++) {
+		const Tensor *t = node->out[k];
+		size_t known = strlen(node->name);
+		const char *name = k == 0 ? copy->name : unique_name(graph, arena_printf(graph->arena, "%s%s", copy->name, t->name + (strncmp(t->name, node->name, known) ? 0 : known)));
+		Tensor *twin = new_output(graph, copy, name, t->type, t->dims, t->shape);
+		memcpy(twin->place, t->place, sizeof twin->place);
+		memcpy(twin->pinned, t->pinned, sizeof twin->pinned);
+		twin->channels_last = t->channels_last;
+	}
+	return copy;
+}
+
 void add_operand(Node *node, Tensor *t)
 {
 	assert(node->ins < MAX_INPUTS);

@@ -271,6 +271,10 @@ Tensor *add_attention(Graph *graph, const char *name, const Location *location, 
 // How many windows fit along one side; less than 1: none. (convolution.c)
 long window_places(const Window *window, int i, long extent);
 
+// A copy of a node: the same operands, new outputs that lie as the original's, the name with `what` behind it. It belongs to the
+// caller's list.
+Node *copy_node(Graph *graph, const Node *node, const char *what);
+
 // Another operand behind those that the node has.
 void add_operand(Node *node, Tensor *t);
 

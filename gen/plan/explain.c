@@ -29,6 +29,25 @@ static void explain_summary(const Plan *plan, Text *out)
 	text_add(out, "predicted on %s: %.1f us a step, bubble %.1f %%\n", plan->device->name, plan->step_time * 1e6, plan->bubble * 100);
 }
 
+// Positions of a sample of token data; otherwise a sample counts as one.
+static double tokens_of_sample(const Graph *graph)
+{
+	for (int i = 0; i < graph->inputs.count; i++)
+		if (graph->inputs.at[i]->vocabulary)
+			return (double)tensor_elements(graph->inputs.at[i]->tensor) / (double)graph->batch;
+	return 1;
+}
+
+static void explain_kept(const Plan *plan, Text *out)
+{
+	static const char *const kinds[] = {"none", "selective", "full"};
+	double tokens = tokens_of_sample(plan->graph), samples = (double)plan->graph->batch / plan->mesh[AXIS_MICRO] / plan->mesh[AXIS_DP];
+	text_add(out, "  kept of a %s for the backward pass, on all stages together, by --recompute:", tokens > 1 ? "token" : "sample");
+	for (int kind = RECOMPUTE_NONE; kind <= RECOMPUTE_FULL; kind++)
+		text_add(out, "%s %s %.0f%s", kind ? "," : "", kinds[kind], plan->kept_bytes[kind] / samples / tokens, kind == (int)plan->recompute ? " (this plan)" : "");
+	text_add(out, "\n");
+}
+
 static void explain_memory(const Plan *plan, Text *out)
 {
 	text_add(out, "\nbytes of one device, by stage\n");
@@ -44,6 +63,8 @@ static void explain_memory(const Plan *plan, Text *out)
 			text_add(out, " %13zu", role->bytes[c]);
 		text_add(out, " %13zu\n", role->arena);
 	}
+	if (plan->graph->training)
+		explain_kept(plan, out);
 	text_add(out, "  besides the arena: about %zu bytes for the CUDA context and libraries (measured)\n", plan->device->overhead);
 }
 

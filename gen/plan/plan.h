@@ -236,6 +236,8 @@ typedef struct {
 	int *stage_of;          // by block
 	bool cut_by_cost;       // the spec's own cuts did not give the wanted number of stages
 	ScheduleKind schedule;
+	enum { RECOMPUTE_NONE, RECOMPUTE_SELECTIVE, RECOMPUTE_FULL } recompute;
+	double kept_bytes[RECOMPUTE_FULL + 1]; // of a micro-batch, from forward to backward pass on all stages of a device each, by kind of recomputation
 	bool tf32;
 	bool deterministic;     // the same bits in every run
 	const Device *device;
@@ -275,6 +277,9 @@ void place_tensors(Plan *plan);
 
 // Needs: placements. Gives: stage of each block; refuses a pp that the blocks cannot give. (stages.c)
 void cut_stages(Plan *plan);
+
+// Needs: placements. Gives: how much each kind of recomputation keeps; with --recompute, copies of forward nodes in the backward pass, which reads their results. (recompute.c)
+void recompute_activations(Plan *plan);
 
 // Needs: stages. Gives: where the optimizer asks for the norm of all gradients, the nodes that compute it on every stage,
 // and the updates read how much to scale their gradients. (norm.c)

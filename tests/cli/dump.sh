@@ -1,5 +1,5 @@
 # Every pass prints something, and what a later pass adds.
-for pass in spec differentiate place stages roles fuse schedule memory synchronise; do
+for pass in spec differentiate place recompute stages roles fuse schedule memory synchronise; do
 	mpgen specs/mlp.lua --mesh dp=2,tp=2,pp=2 --dump $pass >$pass || echo "$pass failed"
 	[ -s $pass ] || echo "$pass printed nothing"
 	[ "$(head -c 6 $pass)" = "stage " ] && kind=plan || kind=graph

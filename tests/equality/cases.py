@@ -103,6 +103,34 @@ def equal_plan(spec, mesh, schedule, microbatches, dtype, keep=True):
 
 
 # ---------------------------------------------------------------------------------------------------------
+# Recomputation
+
+def recomputed(spec, kind, mesh, schedule, microbatches, dtype):
+    """What the backward pass makes again changes no bit, and fewer bytes are kept."""
+    words = ["--schedule", schedule]
+    kept = specs.program(spec, mesh, microbatches, dtype, *words)
+    again = specs.program(spec, mesh, microbatches, dtype, *words, "--recompute", kind)
+    bytes_of = [sum(device["activations"] for device in program.plan["devices"]) for program in (kept, again)]
+    check(bytes_of[1] < bytes_of[0], f"--recompute {kind} keeps {bytes_of[1]} bytes, without it are {bytes_of[0]}")
+    trained = [program.train("plan", STEPS, *training_words(spec)) for program in (kept, again)]
+    check_memory(again, trained[1])
+    compare_trainings(trained[1], trained[0], dtype, bitwise=True)
+
+
+def recomputed_rows():
+    """Blocks with norms, dropout, attention, rotary heads, gates, GELU behind products; shards, sequence-parallel rows, stages."""
+    of_tokens = ["vocab=45", "context=8", "layers=3", "heads=4", "width=32", "dropout=0.2"]
+    gpt = specs.Spec("gpt2", "specs/gpt2.lua", 5, True, "synthetic", None, *of_tokens, ids=45)
+    llama = specs.Spec("llama", "specs/llama.lua", 5, True, "synthetic", None, *of_tokens, "kv_heads=2", "ff=48", ids=45,
+                       words=["--sequence-parallel"])
+    named = {spec.name: spec for spec in specs.SPECS}
+    meshes_of = [((1, 1, 1), "1F1B", 1, "f64"), ((1, 1, 2), "1F1B", 4, "f32"), ((2, 2, 2), "1F1B", 4, "f64")]
+    rows = [(spec, kind, *plan) for spec in (gpt, llama) for kind in ("selective", "full") for plan in meshes_of]
+    return rows + [(named["gelus"], "full", (1, 2, 2), "GPipe", 2, "f64"), (named["layers"], "selective", (1, 1, 2), "1F1B", 4, "f32"),
+                   (named["layers"], "full", (1, 1, 4), "1F1B", 4, "f32"), (named["convnet"], "selective", (1, 1, 1), "1F1B", 2, "f64")]
+
+
+# ---------------------------------------------------------------------------------------------------------
 # Interruption
 
 def lines_of(path):
@@ -199,4 +227,5 @@ def cases(long):
               for spec, mesh, m, dtype in inference_rows(long)]
     found += [Case(f"resumed-{ADAMW}-{specs.mesh_text(mesh)}", resumed, ADAMW, mesh, other, "f64", ("exp_avg", "exp_avg_sq"))
               for mesh, other in (((1, 1, 1), (1, 2, 2)), ((2, 1, 2), (1, 3, 1)))]
+    found += [Case(f"recomputed-{kind}-{name_of((spec, *plan))}", recomputed, spec, kind, *plan) for spec, kind, *plan in recomputed_rows()]
     return found + [Case(f"halved-{spec}", halved_parameters, spec) for spec in specs.SPECS[:4]]
