@@ -114,10 +114,15 @@ struct mp_metric {
 };
 
 enum mp_transpose { MP_NN, MP_NT, MP_TN };      // C = A B, A B^T, A^T B
-enum mp_epilogue { MP_NO_EPILOGUE, MP_BIAS, MP_RELU, MP_BIAS_RELU };
+enum mp_epilogue {
+	MP_NO_EPILOGUE, MP_BIAS, MP_RELU, MP_BIAS_RELU, MP_GELU, MP_BIAS_GELU,
+	MP_GELU_AUX, MP_BIAS_GELU_AUX,  // mp_gemm_keep: what GELU reads is a result as well
+	MP_GELU_GRAD                    // mp_gemm_grad: times the slope of GELU
+};
 
-// C[m,n] (+)= op(A) op(B) (+ bias[n]), then ReLU; all row-major and dense. k is the summed extent. Sums of products of bf16
-// are f32, and what the epilogue gives is rounded once.
+// C[m,n] (+)= op(A) op(B) (+ bias[n]), then the activation; all row-major and dense. k is the summed extent. Sums of products
+// of bf16 are f32, and what the epilogue gives is rounded once: GELU, in the tanh form, sees what was not rounded yet.
+// The epilogues of GELU are for operands and results of one type, n and k multiples of 8, 16 bytes of alignment.
 struct mp_gemm {
 	const char *name;               // the model's node, for messages and traces
 	int m, n, k;
@@ -298,6 +303,14 @@ static inline long mp_shard_classes(long classes, long columns, int c)
 // bias may be NULL when the epilogue has none. Pointers are device memory, aligned as the table says.
 void mp_gemm(struct mp_rank *r, const struct mp_gemm *gemm, const void *a, const void *b, const void *bias,
              void *c, bool accumulate, cudaStream_t stream);
+
+// The same for a row of the table whose activation keeps what it reads: before = op(A) op(B) (+ bias), C = GELU of it.
+void mp_gemm_keep(struct mp_rank *r, const struct mp_gemm *gemm, const void *a, const void *b, const void *bias, void *before,
+                  void *c, cudaStream_t stream);
+
+// The same for a row with the gradient of an activation: C = op(A) op(B) times the slope of GELU at `before`.
+void mp_gemm_grad(struct mp_rank *r, const struct mp_gemm *gemm, const void *a, const void *b, const void *before, void *c,
+                  cudaStream_t stream);
 
 // result = a convolution of the table, of a and b as its kind lists them; result += with accumulate, which
 // MP_CONV_WEIGHT_GRAD alone takes. bias is NULL where the table has none. Enqueued on stream.

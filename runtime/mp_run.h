@@ -18,6 +18,7 @@ struct mp_options {
 	const char *load, *save;        // --load, --save
 	const char *output;             // --output of inference
 	const char *log, *trace;        // --log, --trace
+	const char *tune;               // --tune; NULL: the libraries' own choices
 	long eval_every, save_every;    // 0: after the last step only
 	long eval_batches;              // of an evaluation; 0: all
 	long log_every;                 // 1 unless given
@@ -163,6 +164,10 @@ struct mp_loop {
 void mp_rank_open(struct mp_rank *r);
 void mp_rank_close(struct mp_rank *r);
 
+// The arena starts as zeros, so that padding that nothing writes is the same on every device, but for the program's constant.
+// The workspace is left alone: it is large and nothing is read from it before it is written.
+void mp_arena_clear(struct mp_rank *r);
+
 // Waits until everything that r enqueued is done. A step is closed: it ends on the compute stream.
 void mp_rank_wait(struct mp_rank *r);
 
@@ -268,6 +273,9 @@ size_t mp_type_bytes(enum mp_type type);
 // GEMMs (cuda/gemm.c, host/gemm.c): chooses and keeps what mp_gemm needs for each of r->program->gemms.
 void mp_gemm_prepare(struct mp_rank *r);
 void mp_gemm_release(struct mp_rank *r);
+// --tune (cuda/gemm_tune.c, host/gemm_tune.c), collective, behind mp_gemm_prepare: algorithms from the file, or, where there is none,
+// the fastest, timed on zeros and numbers in the arena, which is clear again afterwards; then rank 0 writes the file.
+void mp_gemm_tune(struct mp_rank *r);
 
 // Convolutions (cuda/conv.c, host/conv.c): the same for mp_conv and r->program->convs.
 void mp_conv_prepare(struct mp_rank *r);

@@ -48,7 +48,7 @@ static const struct row {
 	{"log", "FILE", LOG, TRAINING, "append a JSON object per step and evaluation (the file starts empty)"},
 	{"log-every", "N", LOG_EVERY, TRAINING, "report every Nth step only"},
 	{"trace", "FILE", TRACE, BOTH, "write a Chrome trace (chrome://tracing, Perfetto)"},
-	{"tune", "FILE", TUNE, BOTH, NULL},
+	{"tune", "FILE", TUNE, BOTH, "matrix products by the fastest algorithms, timed at start and kept in this file"},
 	{"one-gpu", NULL, ONE_GPU, BOTH, "put all ranks of this machine on one GPU (slow; for tests)"},
 	{"timeout", "SECONDS", TIMEOUT, BOTH, "give up when nothing moves for so long (default 600)"},
 	{"help", NULL, HELP, BOTH, "print this and exit"},
@@ -72,7 +72,7 @@ static void print_help(const struct mp_model *model)
 	       model->axis[MP_DP] * model->axis[MP_TP] * model->axis[MP_PP] == 1 ? "" : "s",
 	       model->axis[MP_DP], model->axis[MP_TP], model->axis[MP_PP], model->batch);
 	for (int i = 0; i < ROWS; i++) {
-		if (!rows[i].help || !applies(&rows[i], model))
+		if (!applies(&rows[i], model))
 			continue;
 		char left[64];
 		snprintf(left, sizeof left, "--%s %s", rows[i].name, rows[i].argument ? rows[i].argument : "");
@@ -114,7 +114,7 @@ MP_NORETURN static void refuse_unknown(const char *word, const struct mp_model *
 	snprintf(name, sizeof name, "%.*s", (int)strcspn(word, "="), word + strspn(word, "-"));
 	name[strcspn(name, "=")] = '\0';
 	for (int i = 0; i < ROWS; i++) {
-		int d = rows[i].help && applies(&rows[i], model) ? distance(name, rows[i].name) : INT_MAX;
+		int d = applies(&rows[i], model) ? distance(name, rows[i].name) : INT_MAX;
 		if (d < best) {
 			best = d;
 			nearest = &rows[i];
@@ -191,8 +191,6 @@ MP_NORETURN static void refuse_mode(const struct row *row, const struct mp_model
 
 static void take_option(struct mp_options *o, const struct row *row, const char *argument, const struct mp_model *model)
 {
-	if (row->id == TUNE)
-		mp_fail(MP_USAGE, "--tune is not built yet; without it the first algorithm that cuBLASLt offers is used");
 	if (!applies(row, model))
 		refuse_mode(row, model);
 	if (argument && !*argument)
@@ -222,10 +220,10 @@ static void take_option(struct mp_options *o, const struct row *row, const char 
 	case LOG: o->log = argument; break;
 	case LOG_EVERY: o->log_every = number(row->name, argument, 1, LONG_MAX); break;
 	case TRACE: o->trace = argument; break;
+	case TUNE: o->tune = argument; break;
 	case ONE_GPU: o->one_gpu = true; break;
 	case TIMEOUT: o->timeout = (int)number(row->name, argument, 1, INT_MAX); break;
 	case HELP: print_help(model); exit(MP_DONE);
-	case TUNE: break;
 	}
 }
 

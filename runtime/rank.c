@@ -60,23 +60,27 @@ static void make_streams(struct mp_rank *r)
 		CUDA(cudaEventCreateWithFlags(&r->event[i], cudaEventDisableTiming));
 }
 
-// The arena starts as zeros, so that padding that nothing writes is the same on every device. The workspace is left
-// alone: it is large and nothing is read from it before it is written.
-static void make_arena(struct mp_rank *r)
+void mp_arena_clear(struct mp_rank *r)
 {
 	const struct mp_program *p = r->program;
 	size_t after = p->workspace_offset + p->workspace_bytes;
-	void *memory = NULL;
 
-	CUDA(cudaMalloc(&memory, p->arena_bytes));
-	r->arena = memory;
-	r->device_bytes += p->arena_bytes;
 	CUDA(cudaMemsetAsync(r->arena, 0, p->workspace_bytes ? p->workspace_offset : p->arena_bytes, r->compute));
 	if (p->workspace_bytes)
 		CUDA(cudaMemsetAsync(r->arena + after, 0, p->arena_bytes - after, r->compute));
 	if (p->constant)
 		CUDA(cudaMemcpyAsync(r->arena + p->constant_offset, p->constant, p->constant_bytes, cudaMemcpyHostToDevice, r->compute));
 	CUDA(cudaStreamSynchronize(r->compute));
+}
+
+static void make_arena(struct mp_rank *r)
+{
+	void *memory = NULL;
+
+	CUDA(cudaMalloc(&memory, r->program->arena_bytes));
+	r->arena = memory;
+	r->device_bytes += r->program->arena_bytes;
+	mp_arena_clear(r);
 }
 
 static void *pinned(size_t bytes)
@@ -203,6 +207,8 @@ void mp_rank_open(struct mp_rank *r)
 	make_host_buffers(r);
 	make_communicators(r);
 	mp_gemm_prepare(r);
+	if (r->options->tune)
+		mp_gemm_tune(r);
 	mp_conv_prepare(r);
 	mp_attention_prepare(r);
 	connect_and_load(r);

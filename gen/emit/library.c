@@ -1,4 +1,5 @@
 // library.c: the tables of what libraries compute: matrix products, convolutions and attention with their extents on one device.
+#include <assert.h>
 #include <string.h>
 
 #include "source.h"
@@ -45,17 +46,18 @@ static int alignment_of(const Role *role, const Function *function, int code)
 static Gemm describe_gemm(const Emit *emit, const Role *role, const Step *step)
 {
 	const Node *node = step->nodes.at[0];
-	const Tensor *a = node->in[0], *b = node->in[1];
-	int first = matmul_rows(node), last = b->dims - 1;
 	Gemm gemm = {.name = step->name, .constant = constant_name(emit, role, step->name), .transpose = node->attributes.transpose,
-	             .type = a->type, .out = node->out[0]->type};
-	int rows = (int)local_product(emit->plan, a, 0, first), columns = (int)local_product(emit->plan, a, first, a->dims);
-	gemm.m = gemm.transpose == MATMUL_TN ? columns : rows;
-	gemm.k = gemm.transpose == MATMUL_TN ? rows : columns;
-	gemm.n = (int)(gemm.transpose == MATMUL_NT ? local_product(emit->plan, b, 0, last) : local_extent(emit->plan, b, last));
+	             .type = node->in[0]->type, .out = node->out[0]->type};
+	product_extents(emit->plan, node, &gemm.m, &gemm.n, &gemm.k);
 	for (int i = 1; i < step->nodes.count; i++) {
-		gemm.bias |= step->nodes.at[i]->op == OP_ADD;
-		gemm.relu |= step->nodes.at[i]->op == OP_RELU;
+		const Node *tail = step->nodes.at[i];
+		if (tail->op == OP_ADD) {
+			gemm.bias = true;
+			continue;
+		}
+		const Tensor *read = tail->in[tail->ins - 1];
+		gemm.activation = tail;
+		gemm.kept = find_buffer(emit->plan, role, read) >= 0 ? read : NULL;
 	}
 	return gemm;
 }
@@ -103,6 +105,7 @@ void number_library_calls(const Emit *emit, Role *role)
 			if (step->kind == STEP_GEMM) {
 				Gemm gemm = describe_gemm(emit, role, step);
 				gemm.alignment = alignment_of(role, &role->functions.at[f], i);
+				assert(!gemm.kept || gemm.alignment == 16); // as fuse_steps promised
 				step->call = role->gemms.count;
 				list_add(emit->arena, &role->gemms, gemm);
 			} else if (step->kind == STEP_CONV) {
@@ -119,9 +122,21 @@ void number_library_calls(const Emit *emit, Role *role)
 		}
 }
 
+// Of enum mp_epilogue.
+static const char *epilogue(const Gemm *g)
+{
+	static const char *const names[][2] = {
+		{"MP_NO_EPILOGUE", "MP_BIAS"}, {"MP_RELU", "MP_BIAS_RELU"}, {"MP_GELU", "MP_BIAS_GELU"}, {"MP_GELU_AUX", "MP_BIAS_GELU_AUX"},
+	};
+	if (!g->activation)
+		return names[0][g->bias];
+	if (g->activation->op == OP_GELU_TANH_GRAD)
+		return "MP_GELU_GRAD";
+	return names[g->activation->op == OP_RELU ? 1 : g->kept ? 3 : 2][g->bias];
+}
+
 static void emit_gemms(Text *out, const Emit *emit, const Role *role)
 {
-	static const char *const epilogues[2][2] = {{"MP_NO_EPILOGUE", "MP_RELU"}, {"MP_BIAS", "MP_BIAS_RELU"}};
 	static const char *const transposes[] = {"MP_NN", "MP_NT", "MP_TN"};
 	if (!role->gemms.count)
 		return;
@@ -133,7 +148,7 @@ static void emit_gemms(Text *out, const Emit *emit, const Role *role)
 	for (int i = 0; i < role->gemms.count; i++) {
 		const Gemm *g = &role->gemms.at[i];
 		text_add(out, "\t{%s, %d, %d, %d, %s, %s, %s, %s, %s, %d},\n", c_string(emit->arena, g->name), g->m, g->n, g->k, transposes[g->transpose],
-		         epilogues[g->bias][g->relu], mp_type(g->type), mp_type(g->out), emit->plan->tf32 ? "true" : "false", g->alignment);
+		         epilogue(g), mp_type(g->type), mp_type(g->out), emit->plan->tf32 ? "true" : "false", g->alignment);
 	}
 	text_add(out, "};\n\n");
 }

@@ -67,6 +67,10 @@ static void comment_gemm(Text *out, const Emit *emit, const Role *role, const St
 		const Node *tail = step->nodes.at[i];
 		if (tail->op == OP_ADD)
 			text_add(out, " + %s", shown_name(emit, role, tail->in[1]));
+		else if (tail->ins > 1)
+			text_add(out, ", %s at %s", op_name(tail->op), shown_name(emit, role, tail->in[1]));
+		else if (role->gemms.at[step->call].kept)
+			text_add(out, ", %s of %s", op_name(tail->op), shown_name(emit, role, tail->in[0]));
 		else
 			text_add(out, ", %s", op_name(tail->op));
 	}
@@ -120,20 +124,31 @@ static const char *event_expression(const Emit *emit, const Event *event, const 
 	return arena_printf(emit->arena, "r->event[%s + %s %% %d]", event->name, slot, event->slots);
 }
 
+static const char *bias_of(const Emit *emit, const Role *role, const Step *step, const char *slot)
+{
+	for (int i = 1; i < step->nodes.count; i++)
+		if (step->nodes.at[i]->op == OP_ADD)
+			return place_of(emit, role, step->nodes.at[i]->in[1], slot);
+	return "NULL";
+}
+
 // A matrix product or convolution with its operands and, where it has one, the bias.
 static void emit_library_call(Text *out, Kernels *kernels, const Role *role, const Step *step, const char *slot, const char *indent)
 {
 	const Emit *emit = kernels->emit;
 	const Node *node = step->nodes.at[0];
-	bool gemm = step->kind == STEP_GEMM;
-	const char *bias = "NULL", *name = gemm ? role->gemms.at[step->call].constant : role->convs.at[step->call].constant;
-	for (int i = 1; i < step->nodes.count; i++)
-		if (step->nodes.at[i]->op == OP_ADD)
-			bias = place_of(emit, role, step->nodes.at[i]->in[1], slot);
+	const char *a = place_of(emit, role, node->in[0], slot), *b = place_of(emit, role, node->in[1], slot), *bias = bias_of(emit, role, step, slot);
+	const char *result = place_of(emit, role, step->nodes.at[step->nodes.count - 1]->out[0], slot), *stream = stream_name(step->stream);
 	const char *accumulate = step->accumulate ? arena_printf(emit->arena, "%s > 0", slot) : "false";
-	text_add(out, "%s%s(r, &%s[%s], %s, %s, %s, %s, %s, r->%s);\n", indent, gemm ? "mp_gemm" : "mp_conv", gemm ? "gemms" : "convs", name,
-	         place_of(emit, role, node->in[0], slot), place_of(emit, role, node->in[1], slot), bias,
-	         place_of(emit, role, step->nodes.at[step->nodes.count - 1]->out[0], slot), accumulate, stream_name(step->stream));
+	const Gemm *gemm = step->kind == STEP_GEMM ? &role->gemms.at[step->call] : NULL;
+	const char *kept = gemm && gemm->kept ? place_of(emit, role, step->nodes.at[step->nodes.count - 1]->in[gemm->activation->ins - 1], slot) : NULL;
+	if (kept && gemm->activation->ins > 1)
+		text_add(out, "%smp_gemm_grad(r, &gemms[%s], %s, %s, %s, %s, r->%s);\n", indent, gemm->constant, a, b, kept, result, stream);
+	else if (kept)
+		text_add(out, "%smp_gemm_keep(r, &gemms[%s], %s, %s, %s, %s, %s, r->%s);\n", indent, gemm->constant, a, b, bias, kept, result, stream);
+	else
+		text_add(out, "%s%s(r, &%s[%s], %s, %s, %s, %s, %s, r->%s);\n", indent, gemm ? "mp_gemm" : "mp_conv", gemm ? "gemms" : "convs",
+		         gemm ? gemm->constant : role->convs.at[step->call].constant, a, b, bias, result, accumulate, stream);
 }
 
 // Attention gives o and lse; its gradient reads both.

@@ -1,8 +1,9 @@
 // fuse.c: from the nodes of a role to steps: what the emitted program enqueues one after another.
 //
-// Element-wise nodes that follow one another and share a shape become one kernel; a bias right behind a matrix product
-// or convolution, and a ReLU behind a product, join the library call. Nothing is fused across a block boundary, where some plan may cut: then every plan
-// computes with the same kernels, and pipelining changes no bit.
+// Element-wise nodes that follow one another and share a shape become one kernel. A bias right behind a matrix product
+// or convolution joins the library call; so do an activation behind a product, also where others read what the activation
+// reads, and the gradient of an activation behind the product that makes its operand. Nothing is fused across a block
+// boundary, where some plan may cut: then every plan computes with the same kernels, and pipelining changes no bit.
 #include <string.h>
 
 #include "fuse.h"
@@ -55,21 +56,50 @@ static int bias_dims(const Node *node)
 	return several ? node->out[0]->dims - matmul_rows(node) : 1;
 }
 
-// A bias joins a matrix product or a convolution, a ReLU the product alone.
+// Whether the library computes GELU and its gradient behind a product: it wants every row of the operands and of the result, and
+// of the tensor beside the result that the activation reads, to be a multiple of 8 elements. Then rows, and slots of
+// micro-batches, are multiples of 16 bytes as well.
+static bool takes_gelu(const Plan *plan, const Node *product)
+{
+	enum { WHOLE = 8 };
+	int m, n, k;
+	product_extents(plan, product, &m, &n, &k);
+	return product->attributes.transpose != MATMUL_TN && n % WHOLE == 0 && k % WHOLE == 0 && product->in[0]->type == product->out[0]->type;
+}
+
+// An activation, or an activation's gradient, behind a product (and its bias). What a ReLU reads must be its own: the library
+// would keep no more than one bit of it.
+static bool joins_as_activation(const Fusing *f, const Step *step, const Node *node)
+{
+	const Node *product = step->nodes.at[0], *last = step->nodes.at[step->nodes.count - 1];
+	bool alone = f->uses[last->out[0]->id] == 1;
+	if (step->kind != STEP_GEMM || (last != product && last->op != OP_ADD))
+		return false;
+	switch (node->op) {
+	case OP_RELU: return alone;
+	case OP_GELU_TANH: return takes_gelu(f->plan, product);
+	case OP_GELU_TANH_GRAD: return alone && last == product && same_layout(node->in[1], node->out[0]) && takes_gelu(f->plan, product);
+	default: return false;
+	}
+}
+
+static bool joins_as_bias(const Fusing *f, const Step *step, const Node *node)
+{
+	const Node *last = step->nodes.at[step->nodes.count - 1];
+	return node->op == OP_ADD && (last->op == OP_MATMUL || last->op == OP_CONV2D) && f->uses[last->out[0]->id] == 1
+	    && node->in[1]->dims == bias_dims(last);
+}
+
 static bool joins_library_call(const Fusing *f, const Step *step, const Node *node)
 {
 	if ((step->kind != STEP_GEMM && step->kind != STEP_CONV) || step->accumulate)
 		return false;
 	const Node *last = step->nodes.at[step->nodes.count - 1];
-	bool follows = node->in[0] == last->out[0] && f->uses[last->out[0]->id] == 1 && last->block == node->block
-	    && last->evaluation == node->evaluation && same_layout(last->out[0], node->out[0]);
+	bool follows = node->in[0] == last->out[0] && last->block == node->block && last->evaluation == node->evaluation
+	    && same_layout(last->out[0], node->out[0]) && node->in[node->ins - 1]->type == last->out[0]->type;
 	for (int axis = 0; axis < PLACED_AXES; axis++)
 		follows &= last->out[0]->place[axis].kind != PARTIAL;
-	if (!follows || last->op == OP_RELU || node->in[node->ins - 1]->type != last->out[0]->type)
-		return false;
-	if (node->op == OP_RELU)
-		return step->kind == STEP_GEMM;
-	return node->op == OP_ADD && (last->op == OP_MATMUL || last->op == OP_CONV2D) && node->in[1]->dims == bias_dims(last);
+	return follows && (joins_as_bias(f, step, node) || joins_as_activation(f, step, node));
 }
 
 static Stream stream_of(const Node *node)

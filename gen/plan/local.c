@@ -33,6 +33,17 @@ size_t local_bytes(const Plan *plan, const Tensor *t)
 	return (size_t)local_elements(plan, t) * type_size(t->type);
 }
 
+void product_extents(const Plan *plan, const Node *matmul, int *m, int *n, int *k)
+{
+	const Tensor *a = matmul->in[0], *b = matmul->in[1];
+	int first = matmul_rows(matmul), last = b->dims - 1;
+	int rows = (int)local_product(plan, a, 0, first), columns = (int)local_product(plan, a, first, a->dims);
+	Transpose transpose = matmul->attributes.transpose;
+	*m = transpose == MATMUL_TN ? columns : rows;
+	*k = transpose == MATMUL_TN ? rows : columns;
+	*n = (int)(transpose == MATMUL_NT ? local_product(plan, b, 0, last) : local_extent(plan, b, last));
+}
+
 bool is_padded(const Plan *plan, const Tensor *t, int *dim, Axis *axis)
 {
 	for (int a = 0; a < PLACED_AXES; a++)

@@ -153,7 +153,9 @@ typedef struct {
 	int m, n, k;
 	Transpose transpose;
 	Type type, out;         // of the operands, of the result
-	bool bias, relu;
+	bool bias;
+	const Node *activation; // what the epilogue computes behind the product and its bias; NULL: nothing
+	const Tensor *kept;     // what the activation reads, where others read it too; or what the gradient of one reads
 	int alignment;          // bytes that all operands' addresses are multiples of, at most 16
 } Gemm;
 
@@ -248,6 +250,7 @@ long local_extent(const Plan *plan, const Tensor *t, int dim);
 long local_product(const Plan *plan, const Tensor *t, int from, int to); // of the extents of dims [from, to)
 long local_elements(const Plan *plan, const Tensor *t);
 size_t local_bytes(const Plan *plan, const Tensor *t);
+void product_extents(const Plan *plan, const Node *matmul, int *m, int *n, int *k); // result [m,n], k is summed
 bool is_padded(const Plan *plan, const Tensor *t, int *dim, Axis *axis);   // a sharded dim that does not divide
 Tensor *root_of(Tensor *t);             // through aliases, to the tensor whose bytes it is
 int stage_of(const Plan *plan, const Node *node);

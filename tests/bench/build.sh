@@ -17,7 +17,8 @@ built ${CC:-cc} -std=c11 -O2 $warn tests/bench/conv_engines.c -I"$cuda/include" 
 
 host=runtime/host
 name=$folder/conv_speed
-built ${CC:-cc} -std=c11 -O3 -march=native -ffp-contract=off $warn -I$host -Iruntime tests/bench/conv_speed.c \
+${CXX:-c++} -x c++ -std=c++17 -O3 -march=native -ffp-contract=off $warn -c $host/activations.cu -o "$folder/activations.o" &&
+built ${CC:-cc} -std=c11 -O3 -march=native -ffp-contract=off $warn -I$host -Iruntime tests/bench/conv_speed.c "$folder/activations.o" \
 	$host/device.c $host/event.c $host/memory.c $host/trace.c $host/errors.c $host/comm.c $host/group.c $host/collective.c \
 	$host/reduce.c $host/gemm.c $host/conv.c -lopenblas -lm -lpthread -o "$name"
 exit $failed

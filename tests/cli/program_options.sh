@@ -8,5 +8,4 @@ run program/bin/mlp-host --data synthetic --save-every 2
 run program/bin/mlp-host --data synthetic --eval-every 2
 run program/bin/mlp-host --data synthetic --allow-missing
 run program/bin/mlp-host --data synthetic --output out
-run program/bin/mlp-host --data synthetic --tune file
 run program/bin/mlp-host --help

@@ -52,6 +52,22 @@ def emulated(source):
     check(result.status == 0, (result.stderr.strip() or f"exit {result.status}").splitlines()[-1])
 
 
+def products():
+    """tests/gpu/gemm_test.c, and with it mp_gemm and --tune as they are on GPUs, on a stand-in for cuBLASLt."""
+    binary = WORK / "cuda" / "gemm_test"
+    binary.parent.mkdir(parents=True, exist_ok=True)
+    host = [ROOT / f"runtime/host/{name}.c" for name in "device event memory trace errors comm group collective reduce".split()]
+    command("cc", "-std=c11", "-O1", "-g", "-fsanitize=address,undefined", "-Wall", "-Wextra", "-Werror", f"-I{ROOT}/runtime/host", f"-I{ROOT}/runtime",
+            f"-I{ROOT}/tests/cuda/fake", ROOT / "tests/gpu/gemm_test.c", ROOT / "tests/cuda/fake/cublasLt.c", ROOT / "runtime/cuda/gemm.c",
+            ROOT / "runtime/cuda/gemm_tune.c", ROOT / "runtime/tune.c", *host, "-o", binary, "-lm", "-lpthread")
+    tune = binary.with_suffix(".tune")
+    result = command(binary, tune, status=None)
+    check(result.status == 0, (result.stderr.strip() or f"exit {result.status}").splitlines()[-1])
+    check("others than the first" in result.stdout and "warning: --tune" in result.stderr, f"it printed {result.stdout} {result.stderr}")
+    rows = [line.split() for line in tune.read_text().splitlines()[4:]]
+    check(len(rows) > 20 and all(row[8:13] == ["0.5000", "0.0", "3", "5", "1.0000"] for row in rows), "not the fastest candidates were chosen")
+
+
 def cases(long):
     plans = [(spec, [*options, "--mesh", mesh]) for spec, options in PLANS for mesh in ("1", "dp=2,tp=2,pp=2")
              if mesh == "1" or "sharded" not in spec or "layer=pair" in options]
@@ -59,5 +75,6 @@ def cases(long):
     plans += [("specs/convnet.lua", ["--mesh", "1"]), (ATTENDS, ["--mesh", "1"]), (ATTENDS, ["--mesh", "1", "--dtype", "bf16"])]
     sources = sorted((ROOT / "tests/cuda").glob("*_test.cpp"))
     return [Case(source.stem, emulated, source) for source in sources] + [
+        Case("gemm_test", products)] + [
         Case(fold(f"{pathlib.Path(spec).stem}-{'-'.join(options)}"), compiles, spec, options)
         for spec, options in plans + (MORE if long else MORE[:2])]

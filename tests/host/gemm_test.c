@@ -1,7 +1,7 @@
 // The host's mp_gemm against three loops: all transposes, epilogues, types, with accumulation and on a stream.
 //   cc -std=c11 -Wall -Wextra -Werror -g -O2 -Iruntime/host -Iruntime tests/host/gemm_test.c tests/host/test.c
-//      runtime/host/{device,event,memory,trace,errors,comm,group,collective,reduce,gemm}.c
-//      -lopenblas -lm -lpthread -o gemm_test
+//      runtime/host/{device,event,memory,trace,errors,comm,group,collective,reduce,gemm}.c activations.o
+//      -lopenblas -lm -lpthread -lstdc++ -o gemm_test
 #include "test.h"
 #undef CUDA     // mp.h has its own, which need the runtime
 #undef NCCL
@@ -53,8 +53,30 @@ static void fill(void *x, enum mp_type type, size_t count, unsigned seed)
 	}
 }
 
-static double expected(const struct mp_gemm *g, const void *a, const void *b, const void *bias, double before,
-                       bool accumulate, int i, int j)
+static bool has_bias(const struct mp_gemm *g)
+{
+	return g->epilogue == MP_BIAS || g->epilogue == MP_BIAS_RELU || g->epilogue == MP_BIAS_GELU || g->epilogue == MP_BIAS_GELU_AUX;
+}
+
+static bool keeps(const struct mp_gemm *g)
+{
+	return g->epilogue == MP_GELU_AUX || g->epilogue == MP_BIAS_GELU_AUX;
+}
+
+static double gelu(double x)
+{
+	return x / 2 * (1 + tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+}
+
+static double gelu_slope(double x)
+{
+	double step = 1e-6;
+	return (gelu(x + step) - gelu(x - step)) / (2 * step);
+}
+
+// The sum and its bias: what the activation reads.
+static double before_activation(const struct mp_gemm *g, const void *a, const void *b, const void *bias, double before,
+                                bool accumulate, int i, int j)
 {
 	double sum = accumulate ? before : 0;
 	for (int p = 0; p < g->k; p++) {
@@ -62,30 +84,54 @@ static double expected(const struct mp_gemm *g, const void *a, const void *b, co
 		size_t ib = g->transpose == MP_NT ? (size_t)j * g->k + p : (size_t)p * g->n + j;
 		sum += at(a, g->type, ia) * at(b, g->type, ib);
 	}
-	if (!accumulate && (g->epilogue == MP_BIAS || g->epilogue == MP_BIAS_RELU))
-		sum += at(bias, g->out, j);
-	if (!accumulate && (g->epilogue == MP_RELU || g->epilogue == MP_BIAS_RELU))
-		sum = sum > 0 ? sum : 0;
-	return sum;
+	return !accumulate && has_bias(g) ? sum + at(bias, g->out, j) : sum;
+}
+
+static double activated(const struct mp_gemm *g, double sum, bool accumulate, double slope_at)
+{
+	if (accumulate)
+		return sum;
+	switch (g->epilogue) {
+	case MP_RELU: case MP_BIAS_RELU: return sum > 0 ? sum : 0;
+	case MP_GELU: case MP_BIAS_GELU: case MP_GELU_AUX: case MP_BIAS_GELU_AUX: return gelu(sum);
+	case MP_GELU_GRAD: return sum * gelu_slope(slope_at);
+	default: return sum;
+	}
 }
 
 // How far a result may be from the sum: rounding while summing, and once to bf16.
 static double limit(const struct mp_gemm *g, double want)
 {
-	double each = g->type == MP_F64 ? 1e-13 : 1e-5;
+	double each = g->type == MP_F64 ? g->epilogue == MP_GELU_GRAD ? 1e-9 : 1e-13 : 1e-5; // the slope comes from a difference
 	return each * (g->k + 1) + (g->out == MP_BF16 ? fabs(want) / 256 : 0);
 }
 
-static void compare(const struct mp_gemm *g, const void *a, const void *b, const void *bias, const void *before, const void *c,
-                    bool accumulate)
+struct operands {
+	void *a, *b, *bias, *kept, *c;
+	void *before;           // copies of c, and where the slope is taken of `kept`, from before the call
+	void *slope_at;
+};
+
+static void compare(const struct mp_gemm *g, const struct operands *o, bool accumulate)
 {
 	for (int i = 0; i < g->m; i++)
 		for (int j = 0; j < g->n; j++) {
 			size_t ij = (size_t)i * g->n + j;
-			double want = expected(g, a, b, bias, at(before, g->out, ij), accumulate, i, j), got = at(c, g->out, ij);
+			double sum = before_activation(g, o->a, o->b, o->bias, at(o->before, g->out, ij), accumulate, i, j);
+			double want = activated(g, sum, accumulate, at(o->slope_at, g->out, ij)), got = at(o->c, g->out, ij), kept = at(o->kept, g->out, ij);
 			CHECK(fabs(got - want) <= limit(g, want), "%dx%dx%d transpose %d epilogue %d type %d out %d: [%d,%d] %g, expected %g",
 			      g->m, g->n, g->k, g->transpose, g->epilogue, g->type, g->out, i, j, got, want);
+			if (keeps(g))
+				CHECK(fabs(kept - sum) <= limit(g, sum), "%dx%dx%d epilogue %d type %d: keeps %g at [%d,%d], expected %g",
+				      g->m, g->n, g->k, g->epilogue, g->type, kept, i, j, sum);
+			else
+				CHECK(kept == at(o->slope_at, g->out, ij), "epilogue %d overwrote what the slope is taken at", g->epilogue);
 		}
+}
+
+static void *copy_of(const void *bytes, size_t n)
+{
+	return memcpy(malloc(n ? n : 1), bytes, n);
 }
 
 static void check_gemm(const struct mp_gemm *g, bool accumulate)
@@ -94,27 +140,35 @@ static void check_gemm(const struct mp_gemm *g, bool accumulate)
 	struct mp_program program = {.gemms = g, .gemm_count = 1};
 	struct mp_rank rank = {.program = &program};
 	mp_gemm_prepare(&rank);
-	void *a = device_memory((size_t)g->m * g->k * in), *b = device_memory((size_t)g->k * g->n * in);
-	void *c = device_memory(count * out), *bias = device_memory(g->n * out);
-	void *before = malloc(count * out);
+	struct operands o = {device_memory((size_t)g->m * g->k * in), device_memory((size_t)g->k * g->n * in), device_memory(g->n * out),
+	                     device_memory(count * out), device_memory(count * out), NULL, NULL};
 	cudaStream_t stream = new_stream();
-	fill(a, g->type, (size_t)g->m * g->k, 1);
-	fill(b, g->type, (size_t)g->k * g->n, 2);
-	fill(bias, g->out, g->n, 3);
-	fill(c, g->out, count, 4);
+	fill(o.a, g->type, (size_t)g->m * g->k, 1);
+	fill(o.b, g->type, (size_t)g->k * g->n, 2);
+	fill(o.bias, g->out, g->n, 3);
+	fill(o.c, g->out, count, 4);
+	fill(o.kept, g->out, count, 5);
 	if (!accumulate)
-		put(c, g->out, 0, NAN); // what was there must not matter
-	memcpy(before, c, count * out);
-	mp_gemm(&rank, g, a, b, bias, c, accumulate, stream);
+		put(o.c, g->out, 0, NAN); // what was there must not matter
+	if (keeps(g))
+		put(o.kept, g->out, count - 1, NAN);
+	o.before = copy_of(o.c, count * out);
+	o.slope_at = copy_of(o.kept, count * out);
+	if (keeps(g))
+		mp_gemm_keep(&rank, g, o.a, o.b, o.bias, o.kept, o.c, stream);
+	else if (g->epilogue == MP_GELU_GRAD)
+		mp_gemm_grad(&rank, g, o.a, o.b, o.kept, o.c, stream);
+	else
+		mp_gemm(&rank, g, o.a, o.b, o.bias, o.c, accumulate, stream);
 	CUDA(cudaStreamSynchronize(stream));
-	compare(g, a, b, bias, before, c, accumulate);
+	compare(g, &o, accumulate);
 	mp_gemm_release(&rank);
 	CUDA(cudaStreamDestroy(stream));
-	free(before);
-	CUDA(cudaFree(a));
-	CUDA(cudaFree(b));
-	CUDA(cudaFree(c));
-	CUDA(cudaFree(bias));
+	void *device[] = {o.a, o.b, o.bias, o.kept, o.c};
+	for (size_t i = 0; i < sizeof device / sizeof *device; i++)
+		CUDA(cudaFree(device[i]));
+	free(o.before);
+	free(o.slope_at);
 }
 
 // All transposes and epilogues of a shape.
@@ -123,7 +177,7 @@ static void check_shape(const int shape[3], enum mp_type type, enum mp_type out)
 	for (int transpose = MP_NN; transpose <= MP_TN; transpose++) {
 		struct mp_gemm g = {"gemm", shape[0], shape[1], shape[2], (enum mp_transpose)transpose, MP_NO_EPILOGUE, type, out, false, 16};
 		check_gemm(&g, true);
-		for (int e = MP_NO_EPILOGUE; e <= MP_BIAS_RELU; e++) {
+		for (int e = MP_NO_EPILOGUE; e <= MP_GELU_GRAD; e++) {
 			g.epilogue = (enum mp_epilogue)e;
 			check_gemm(&g, false);
 		}

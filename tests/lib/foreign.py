@@ -31,9 +31,11 @@ def run_program(program):
 def run_c_test(source):
     program = WORK / "c" / source.stem
     program.parent.mkdir(parents=True, exist_ok=True)
-    runtime = sorted(path for path in (ROOT / "runtime/host").glob("*.c") if path.stem not in ("local", "marks"))
-    command("cc", "-std=c11", "-O2", "-g", "-march=native", "-ffp-contract=off", *WARN, f"-I{ROOT}/runtime/host",
-            f"-I{ROOT}/runtime", f"-I{source.parent}", source, source.parent / "test.c", *runtime, "-o", program,
+    runtime = sorted(path for path in (ROOT / "runtime/host").glob("*.c") if path.stem not in ("local", "marks", "gemm_tune"))
+    options = ["-O2", "-g", "-march=native", "-ffp-contract=off", *WARN, f"-I{ROOT}/runtime/host", f"-I{ROOT}/runtime", f"-I{source.parent}"]
+    activations = program.with_name(f"{source.stem}-activations.o")
+    command("c++", "-x", "c++", "-std=c++17", *options, "-c", ROOT / "runtime/host/activations.cu", "-o", activations)
+    command("cc", "-std=c11", *options, source, source.parent / "test.c", *runtime, activations, "-o", program,
             "-lopenblas", "-lm", "-lpthread")
     result = command(program, status=None)
     print(result.stdout, result.stderr, sep="\n")

@@ -56,6 +56,7 @@ SPECS = [
     Spec("layers_before", "tests/equality/layers.lua", 8, True, "synthetic", {"x": [10]}, "before=2"),
     Spec("heads", "tests/equality/heads.lua", 3, True, "synthetic", {"x": [3, 16]}),
     Spec("attends", "tests/equality/attends.lua", 3, True, "synthetic", {"x": [12]}, groups=4),
+    Spec("gelus", "tests/equality/gelus.lua", 5, True, "synthetic", {"x": [2, 16]}),
     Spec("rows", "tests/equality/rows.lua", 3, True, "synthetic", {"x": [12]}),
     VOCABULARY,
     SEQUENCES,

@@ -31,7 +31,7 @@ SPECS = {spec.name: spec for spec in specs.SPECS + [
 HAS_LR = ("mlp", "column", "row", "pair")       # with an option for it
 TOLERANCE = {"f64": 1e-9, "f32": 1e-5}
 ONE, ALL = (1, 1, 1), (2, 2, 2)
-OTHERS = ["residual_across_cut", "shared_weight", "two_losses", "chains", "uneven", "reuse", "attends", "activations",
+OTHERS = ["residual_across_cut", "shared_weight", "two_losses", "chains", "uneven", "reuse", "attends", "gelus", "activations",
           "rows", "tokens"]
 
 

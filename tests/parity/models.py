@@ -122,6 +122,17 @@ def attends(w, t):
     return F.mse_loss(again, t["y"].expand_as(again)), {"y": again.mean(0)}
 
 
+def gelus(w, t):
+    def pair(name, x):
+        return x + linear(w, f"{name}.down", F.gelu(linear(w, f"{name}.up", x), approximate="tanh"))
+
+    h = pair("no_bias", pair("first", t["x"]))
+    again = linear(w, "residual.linear", h)
+    h = pair("odd", again + linear(w, "residual.down", F.gelu(again, approximate="tanh")))
+    y = F.gelu(linear(w, "last", h), approximate="tanh")
+    return F.mse_loss(y, t["y"]), {"y": y}
+
+
 def window(name, letters):
     """The {height, width} of each letter in the name of an output of images.lua."""
     return [tuple(map(int, re.search(f"_{letter}(\\d+)x(\\d+)", name).groups())) for letter in letters]
@@ -250,6 +261,7 @@ MODELS = {
     "unclipped": Model(adamw, IMAGE, 0.005, decay=0.1, no_decay=("scale",), warmup=5, cosine=True, least=0.0005,
                        adamw=(0.9, 0.95, 1e-6)),
     "attends": Model(attends, {"x": [12], "y": [12]}, 0.05, momentum=0.5),
+    "gelus": Model(gelus, {"x": [2, 16], "y": [2, 16]}, 0.05, momentum=0.5),
     "activations": Model(activations, {"x": [16], "y": [16]}, 0.5),
     "rows": Model(rows, {"x": [16], "y": [16]}, 0.1, decay=0.01, no_decay=(
         "layer_norm.weight", "layer_norm.bias", "no_bias.weight", "far.weight", "far.bias", "rms_norm.weight", "rms_eps.weight")),

@@ -154,6 +154,13 @@ class Reader:
             operation.accesses.append(result)
             if self.workspace:
                 operation.accesses.append(Access(WORKSPACE, None, True, False))
+        elif name in ("mp_gemm_keep", "mp_gemm_grad"):
+            operation.stream, grad = arguments[-1], name == "mp_gemm_grad"
+            for i, argument in enumerate(arguments[2:-1]):
+                written = i == len(arguments) - 4 or (not grad and i == len(arguments) - 5)
+                operation.accesses += self.place(argument, written, not written)
+            if self.workspace:
+                operation.accesses.append(Access(WORKSPACE, None, True, False))
         elif name in ("mp_attention", "mp_attention_grad"):
             operation.stream = arguments[-1]
             results = 2 if name == "mp_attention" else 1

@@ -16,6 +16,9 @@ for source in "$root"/runtime/*.c "$root"/runtime/host/*.c "$root"/runtime/cuda/
 	case $object in */*_local.c.o) ;; *) objects="$objects $object" ;; esac
 	[ "$object" -nt "$source" ] && [ "$object" -nt "$newest" ] || ${CC:-gcc} -std=c11 $common -c "$source" -o "$object"
 done
+object=$out/objects/activations.o
+[ "$object" -nt "$newest" ] || ${CXX:-g++} -x c++ -std=c++17 $common -c "$root/runtime/host/activations.cu" -o "$object"
+objects="$objects $object"
 program() { # NAME SOURCE TEMPLATE MACHINE DEFINES...
 	name=$1 source=$2 template=$3 local=$out/objects/$4_local.c.o
 	shift 4

@@ -94,7 +94,7 @@ def read_tensors(path):
 
 def test_help(_):
     status, out, _ = run("train1", "--help")
-    expect(status == 0 and "--eval-every N" in out and "--output" not in out and "--tune" not in out, out)
+    expect(status == 0 and "--eval-every N" in out and "--output" not in out and "--tune FILE" in out, out)
 
 
 def test_usage(_):
@@ -110,7 +110,6 @@ def test_usage(_):
     expect_failure(run("train1", *data, "--seed=-1"), 2, "--seed needs")
     expect_failure(run("train1", *data, "--order", "random"), 2, "shuffled or file")
     expect_failure(run("train1", *data, "more"), 2, '"more"')
-    expect_failure(run("train1", *data, "--tune", "f"), 2, "--tune is not built yet")
     expect_failure(run("train1", *data, "--output", "f"), 2, "inference", "--mode train")
     expect_failure(run("infer1", *data, "--save", "f"), 2, "training", "--mode infer")
     expect_failure(run("infer1", *data), 2, "--output is missing")
@@ -123,6 +122,25 @@ def test_usage(_):
     expect_failure(run("train1", *data, "--max-shard-size", "5GB"), 2, "needs --save")
     for size in ("0", "-1", "5TB", "GB", "1.5GB"):
         expect_failure(run("train1", *data, "--save", "f", "--max-shard-size", size), 2, "500MB or 5GB", size)
+
+
+def test_tune(tmp):
+    """The host tunes nothing, and reads the file of a GPU as strictly as that does."""
+    file, row = tmp / "tune", "NT 64 32 16 bf16 f32 BIAS_GELU_AUX 16  0.01 6.5  2 8 0.02  1024 " + "0a" * 64
+    head = "mpgen tune 1\nlibrary cuBLASLt 130100\ndevice A GPU\n# comment\n"
+    words = ["train1", "--data", "synthetic", "--steps", 1, "--tune", file]
+    status, out, err = run(*words)
+    expect(status == 0 and out.count("nothing to tune") == 1 and not file.exists(), status, out, err)
+    file.write_text(head + row + "\n\n" + row.replace("NT", "NN"))
+    expect(run(*words)[0] == 0, "a right file was refused")
+    for text, line, what in (("", 1, "ends before"), ("mpgen tune 2", 1, "begins with"), (head.replace("library", "lib"), 2, "the library, not \"lib cu"),
+                             (head.replace("device", "gpu"), 3, "the device"), (head + row.replace("NT", "TT"), 5, 'not "TT"'),
+                             (head + row.replace("64 32", "64 x"), 5, "n is a whole number"), (head + row.replace(" f32", " f16"), 5, "type of the result"),
+                             (head + row.replace("GELU", "SELU"), 5, "the epilogue"), (head + row.replace(" 2 8", " 9 8"), 5, "candidates"),
+                             (head + row[:-1], 5, "128 digits"), (head + row + " 1", 5, "ends with its algorithm"),
+                             (head + row[:40], 5, 'not ""'), (head + row + "\n" + row, 6, "one line")):
+        file.write_text(text)
+        expect_failure(run(*words), 1, f"{file}:{line}: ", what)
 
 
 def test_unwritable_log(_):
