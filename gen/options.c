@@ -20,6 +20,8 @@ static const char usage[] =
 	"      --microbatches N     for each replica: a micro-batch holds batch / (dp * microbatches) samples\n"
 	"      --schedule NAME      1F1B (default) or GPipe\n"
 	"      --sequence-parallel  between tensor-parallel layers, tp splits the positions of a sequence\n"
+	"      --deterministic      the same bits in every run on a GPU, also from attention in bf16, whose gradient is faster\n"
+	"                           without; everything else, and all of the host build, always gives the same bits\n"
 	"      --dtype TYPE         f32 (default), tf32 (f32 with TF32 matrix products), bf16 (with f32 master weights),\n"
 	"                           f64 (host build only)\n"
 	"      --mode MODE          train (default) or infer\n"
@@ -130,7 +132,7 @@ static void apply(Arena *arena, Options *options, int option, const char *value)
 	case OPT_IGNORE_VERSION: options->ignore_version = true; break;
 	case OPT_TEMPLATES: options->templates = value; break;
 	case OPT_DUMP: options->dump = value; break;
-	case OPT_DETERMINISTIC: break; // everything is
+	case OPT_DETERMINISTIC: options->deterministic = true; break;
 	case 'h': fputs(usage, stdout); exit(EXIT_DONE);
 	case OPT_VERSION: puts("mpgen " MPGEN_VERSION); exit(EXIT_DONE);
 	default: choose_later(option, value);
@@ -192,7 +194,8 @@ Options read_options(Arena *arena, int argc, char **argv, const char *const *pas
 Plan *start_plan(Arena *arena, const Spec *spec, const Options *options)
 {
 	Plan *plan = arena_alloc(arena, sizeof *plan);
-	*plan = (Plan){.arena = arena, .graph = spec->graph, .location = spec->location, .schedule = options->schedule, .tf32 = options->tf32, .device = options->device};
+	*plan = (Plan){.arena = arena, .graph = spec->graph, .location = spec->location, .schedule = options->schedule, .tf32 = options->tf32, .deterministic = options->deterministic,
+	               .device = options->device};
 	memcpy(plan->mesh, spec->mesh, sizeof plan->mesh);
 	return plan;
 }
@@ -205,6 +208,8 @@ const char *describe_options(Arena *arena, const Spec *spec, const Plan *plan)
 	         plan->tf32 ? "tf32" : type_name(plan->graph->real), plan->graph->training ? "train" : "infer");
 	if (spec->sequence_parallel)
 		text_add(&text, " sequence-parallel");
+	if (plan->deterministic && plan->graph->real == TYPE_BF16) // elsewhere it changes nothing
+		text_add(&text, " deterministic");
 	for (int i = 0; i < spec->options.count; i++)
 		text_add(&text, " -D %s", spec->options.at[i]);
 	return text.at;

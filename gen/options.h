@@ -11,7 +11,7 @@ typedef struct {
 	const char *templates;
 	const char *dump;               // a pass, or NULL
 	bool explain, explain_json, check, ignore_version;
-	bool tf32;
+	bool tf32, deterministic;
 	const Device *device;
 	ScheduleKind schedule;
 } Options;

@@ -158,14 +158,24 @@ struct mp_conv {
 //   o[t,b,g,h,:] = sum over s <= t of p[t,s] v[s],   p[t,.] = softmax of q[t] . k[s] / sqrt(size)
 //   lse[b,g,h,t] = log of the sum of exp(q[t] . k[s] / sqrt(size)), which the gradient computes p from again
 // o and its gradient are [tokens, batch, groups, queries, size]; lse [batch, groups, queries, tokens] is f32, or f64 with f64.
+// With dropout, while training: p[t,s] of some s count as 0 in o, and those of the others as p[t,s] / (1 - dropout).
 struct mp_attention {
 	const char *name;               // the model's node, for messages and traces
 	bool gradient;
 	int tokens, batch, groups, queries, size;
-	int slice;                      // gradient: how many pairs of a sample and a group the workspace is for at once
-	bool atomics;                   // gradient in bf16: dq is summed in no fixed order
+	int slice;                      // how many pairs of a sample and a group the workspace is for at once
+	bool any_order;                 // in bf16: the fastest engine as timed at start, and dq summed in no fixed order
+	double dropout;                 // the share of weights that are dropped; 0: all are kept
+	int heads;                      // with dropout: query heads of all devices
 	enum mp_type type;              // of all but lse
 	int alignment;                  // as of struct mp_gemm
+};
+
+// What a call of attention with dropout draws from, so that every plan drops the same weights; {} without.
+struct mp_dropped {
+	const int *key;                 // on the device: seed and step, what r->random_key holds on the host
+	unsigned layer;                 // tells layers apart
+	long sample, head;              // of its first sample in the whole batch, of its first query head among `heads`
 };
 
 // One entry of a schedule. Compute actions have one micro-batch; an action that sends one micro-batch while it
@@ -318,11 +328,12 @@ void mp_conv(struct mp_rank *r, const struct mp_conv *conv, const void *a, const
              bool accumulate, cudaStream_t stream);
 
 // o and lse of qkv; a row of the table without `gradient`. Enqueued on stream.
-void mp_attention(struct mp_rank *r, const struct mp_attention *attention, const void *qkv, void *o, void *lse, cudaStream_t stream);
+void mp_attention(struct mp_rank *r, const struct mp_attention *attention, const void *qkv, void *o, void *lse, struct mp_dropped dropped,
+                  cudaStream_t stream);
 
 // dqkv, the gradient of qkv, from that of o, and from what mp_attention read and gave; a row with `gradient`.
 void mp_attention_grad(struct mp_rank *r, const struct mp_attention *attention, const void *d_o, const void *qkv, const void *o,
-                       const void *lse, void *dqkv, cudaStream_t stream);
+                       const void *lse, void *dqkv, struct mp_dropped dropped, cudaStream_t stream);
 
 MP_NORETURN void mp_fail(enum mp_exit status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 MP_NORETURN void mp_cuda_failed(cudaError_t error, const char *call, const char *file, int line);

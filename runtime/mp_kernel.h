@@ -11,7 +11,7 @@
 //   matrices   MP_MATRIX, or mp_row_first/mp_row_stride and mp_column_first/mp_column_stride   grid mp_matrix_blocks(...)
 //   rows       for (long row = blockIdx.x; row < rows; row += gridDim.x), a block for each row, reduced with
 //              mp_sum_over, mp_max_over, mp_sum_exp_over, mp_argmax_over               grid mp_row_blocks(rows)
-//   columns    mp_column_sums: a block for each MP_TILE columns
+//   columns    mp_column_sums: a block for some adjacent columns of some rows (mp_rows.h)
 //   images     channels last: mp_images.h
 #ifndef MP_KERNEL_H
 #define MP_KERNEL_H
@@ -33,8 +33,6 @@ extern "C" {
 #ifndef MP_THREADS
 #define MP_THREADS 256 // of a block that walks over elements or matrices
 #endif
-#define MP_TILE 8      // columns of one block of mp_column_sums: 32 bytes of f32, the unit of device memory
-#define MP_WIDE_TILE 32 // the same where there are blocks enough: a warp then reads one row at a time
 #define MP_UNROLL _Pragma("unroll 4") // before a loop over elements: loads of four iterations in flight
 
 // A loop over the elements of a matrix. Here a thread stays in its columns, so that what depends on the column alone is
@@ -72,14 +70,6 @@ static inline unsigned mp_row_threads(long columns)
 	while (threads < 1024 && threads * 8 < columns)
 		threads *= 2;
 	return threads;
-}
-
-// Threads for mp_column_sums over n rows when `tiles` blocks run. Many blocks keep the memory busy by their number;
-// smaller ones then spend less of their time waiting for each other's threads.
-static inline unsigned mp_column_threads(long n, int tile, long tiles)
-{
-	unsigned threads = mp_row_threads(n * tile);
-	return tiles > 500 && threads > 256 ? 256 : threads;
 }
 
 // How many threads share a row of a matrix: a power of two, so that finding one's place needs no division; about four
@@ -208,29 +198,6 @@ template <class real, class Term> MP_DEVICE long mp_argmax_over(long n, Term ter
 	return mp_block_min(lowest);
 }
 
-// Sums down `width` <= tile adjacent columns of n rows that are `stride` elements apart, by the whole block;
-// done(column, sum) is called by one thread for each column; sums are of the type full.
-template <int tile, class full, class real, class Done>
-MP_DEVICE void mp_column_sums(const real *__restrict__ x, long n, long stride, int width, Done done)
-{
-	__shared__ full of_warp[32][tile];
-	int column = threadIdx.x % tile;
-	full sum = mp_strided_sum<full>(threadIdx.x / tile, blockDim.x / tile, column < width ? n : 0,
-		[=](long row) { return (full)x[row * stride + column]; });
-	for (int offset = tile; offset < 32; offset *= 2)
-		sum += __shfl_xor_sync(~0u, sum, offset);
-	if (threadIdx.x % 32 < tile)
-		of_warp[threadIdx.x / 32][column] = sum;
-	__syncthreads();
-	if (threadIdx.x < width) {
-		sum = of_warp[0][column];
-		for (unsigned warp = 1; warp < blockDim.x / 32; warp++)
-			sum += of_warp[warp][column];
-		done(column, sum);
-	}
-	__syncthreads(); // of_warp is free for the next call
-}
-
 // ---------------------------------------------------------------------------------------------------------
 #else
 
@@ -242,8 +209,6 @@ MP_DEVICE void mp_column_sums(const real *__restrict__ x, long n, long stride, i
 #endif
 
 #define MP_THREADS 1
-#define MP_TILE 256
-#define MP_WIDE_TILE MP_TILE
 #define MP_UNROLL
 #define MP_MATRIX(row, rows, column, columns, lanes) \
 	for (long row = mp_row_first(lanes); row < (rows); row += mp_row_stride(lanes)) \
@@ -312,7 +277,6 @@ static inline void mp_host_launch(void (*)(Parameters...), const char *name, uns
 static inline unsigned mp_blocks(long) { return 1; }
 static inline unsigned mp_row_blocks(long) { return 1; }
 static inline unsigned mp_row_threads(long) { return 1; }
-static inline unsigned mp_column_threads(long, int, long) { return 1; }
 static inline int mp_lanes(long) { return 1; }
 static inline unsigned mp_matrix_blocks(long, int) { return 1; }
 
@@ -381,26 +345,10 @@ template <class real, class Term> MP_DEVICE long mp_argmax_over(long n, Term ter
 	return lowest;
 }
 
-// Rows are added in groups of 64, then the groups: rounding errors grow with n / 64 + 64 instead of n.
-template <int tile, class full, class real, class Done>
-MP_DEVICE void mp_column_sums(const real *__restrict__ x, long n, long stride, int width, Done done)
-{
-	full sum[tile] = {};
-	for (long first = 0; first < n; first += 64) {
-		full part[tile] = {};
-		for (long row = first; row < n && row < first + 64; row++)
-			for (int column = 0; column < width; column++)
-				part[column] += x[row * stride + column];
-		for (int column = 0; column < width; column++)
-			sum[column] += part[column];
-	}
-	for (int column = 0; column < width; column++)
-		done(column, sum[column]);
-}
-
 #endif
 
 #include "mp_images.h"
 #include "mp_rows.h"
+#include "mp_sort.h"
 
 #endif

@@ -135,6 +135,14 @@ MP_DEVICE float mp_erf(float x)
 
 #endif
 
+// e^x of exponents that are not above 0, in sums of such: on a GPU errors grow with |x|, as e^x falls.
+MP_DEVICE double mp_exp_below(double x) { return mp_exp(x); }
+#ifdef __CUDACC__
+MP_DEVICE float mp_exp_below(float x) { return __expf(x); }
+#else
+MP_DEVICE float mp_exp_below(float x) { return mp_exp(x); }
+#endif
+
 // ---------------------------------------------------------------------------------------------------------
 // The ops. real is float or double; all arguments of a call have the same type, so constants of a float program
 // are written 0.5f.

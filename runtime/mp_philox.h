@@ -40,6 +40,18 @@ MP_DEVICE void mp_philox_strip(uint32_t word[4][MP_PHILOX_STRIP], const uint32_t
 	}
 }
 
+// Of a step's random key, in its first two words for a layer: word[0..3][j] is random number `first` + j, 0 <= j < n.
+MP_DEVICE void mp_philox_numbers(uint32_t word[4][MP_PHILOX_STRIP], uint64_t first, const uint32_t key[4], int n)
+{
+	for (int j = 0; j < n; j++) {
+		word[0][j] = (uint32_t)(first + j);
+		word[1][j] = (uint32_t)((first + j) >> 32);
+		word[2][j] = key[2];
+		word[3][j] = key[3];
+	}
+	mp_philox_strip(word, key, n);
+}
+
 MP_DEVICE void mp_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4])
 {
 	uint32_t word[4][MP_PHILOX_STRIP];

@@ -19,7 +19,7 @@ local model = {
   ff = mp.option("ff", preset.ff, "hidden units of the MLP"),
   vocab = mp.option("vocab", 128256, "tokens in the vocabulary"),
   context = mp.option("context", 2048, "positions of a sample"),
-  dropout = mp.option("dropout", 0.0, "dropout of attention's and the MLP's results"),
+  dropout = mp.option("dropout", 0.0, "dropout of attention's weights, its results and the MLP's"),
   tied = mp.option("tied", preset.tied, "the head is the table of tokens"),
   rope = { theta = mp.option("theta", 500000.0, "base of the rotary angles") },
   eps = 1e-5,
@@ -29,7 +29,7 @@ local init = mp.normal(0, 0.02)
 local function block(x)
   local norm = { eps = model.eps }
   local a = nn.self_attention("self_attn", nn.rms_norm("input_layernorm", x, norm), { heads = model.heads, kv_heads = model.kv_heads,
-    bias = false, rope = model.rope, init = init, files = hf.llama.attention(model) })
+    bias = false, rope = model.rope, dropout = model.dropout, init = init, files = hf.llama.attention(model) })
   x = nn.residual(x + nn.residual(nn.dropout(nn.residual(a), model.dropout)))
   local y = nn.rms_norm("post_attention_layernorm", x, norm)
   local m = mp.scope("mlp", function()

@@ -11,7 +11,7 @@ static __global__ void tmpl_class_sums_kernel(full *__restrict__ sums, const rea
 	for (long row = blockIdx.x; row < rows; row += gridDim.x) {
 		const real *from = logits + row * cols;
 		const long target = label[row] - first;
-		full largest, sum = mp_sum_exp_over<full>(classes, [=](long c) { return (full)from[c]; }, &largest);
+		full largest, sum = mp_sum_exp_row<full>(from, classes, &largest);
 		if (threadIdx.x == 0) {
 			sums[row] = largest;
 			sums[rows + row] = classes > 0 ? sum : 0;
@@ -26,6 +26,6 @@ static __global__ void tmpl_class_sums_kernel(full *__restrict__ sums, const rea
 void tmpl_class_sums(full *sums, const real *logits, const int *label, long rows, long cols, long first, long classes,
 		cudaStream_t stream)
 {
-	MP_LAUNCH(tmpl_class_sums_kernel, mp_row_blocks(rows), mp_row_threads(cols), stream, sums, logits, label, rows, cols,
+	MP_LAUNCH(tmpl_class_sums_kernel, mp_row_blocks(rows), mp_span_threads<real>(cols, 256), stream, sums, logits, label, rows, cols,
 			first, classes);
 }

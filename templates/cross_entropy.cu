@@ -11,7 +11,7 @@ static __global__ void tmpl_cross_entropy_kernel(full *__restrict__ nll, full *_
 {
 	for (long row = blockIdx.x; row < rows; row += gridDim.x) {
 		const real *from = logits + row * cols;
-		full largest, sum = mp_sum_exp_over<full>(classes, [=](long c) { return (full)from[c]; }, &largest);
+		full largest, sum = mp_sum_exp_row<full>(from, classes, &largest);
 		if (threadIdx.x == 0) {
 			lse[row] = largest + mp_log(sum);
 			nll[row] = label[row] < 0 ? 0 : lse[row] - (full)from[label[row]];
@@ -25,6 +25,6 @@ static __global__ void tmpl_cross_entropy_kernel(full *__restrict__ nll, full *_
 void tmpl_cross_entropy(full *nll, full *lse, const real *logits, const int *label, long rows, long cols, long classes,
 		cudaStream_t stream)
 {
-	MP_LAUNCH(tmpl_cross_entropy_kernel, mp_row_blocks(rows), mp_row_threads(cols), stream,
+	MP_LAUNCH(tmpl_cross_entropy_kernel, mp_row_blocks(rows), mp_span_threads<real>(cols, 256), stream,
 			nll, lse, logits, label, rows, cols, classes);
 }

@@ -6,25 +6,14 @@
 typedef float real; //@ param
 typedef float full; //@ param
 
-// What decides about elements 4 * block and following: word[k][j] about element 4 * (block + j) + k, for j < n.
-MP_DEVICE void tmpl_dropout_words(uint32_t word[4][MP_PHILOX_STRIP], uint64_t block, const uint32_t key[4], int n)
-{
-	for (int j = 0; j < n; j++) {
-		word[0][j] = (uint32_t)(block + j);
-		word[1][j] = (uint32_t)((block + j) >> 32);
-		word[2][j] = key[2];
-		word[3][j] = key[3];
-	}
-	mp_philox_strip(word, key, n);
-}
-
-// Elements of whole blocks, numbered from 4 * block on. They are loaded and stored `width` at once, a divisor of 4.
+// Elements of whole blocks, numbered from 4 * block on: words 0 to 3 of random number b decide about elements 4 * b to 4 * b + 3.
+// They are loaded and stored `width` at once, a divisor of 4.
 template <int width>
 MP_DEVICE void tmpl_dropout_blocks(real *__restrict__ y, const real *__restrict__ x, const uint32_t key[4], uint64_t block,
 		int n, uint32_t threshold, full scale)
 {
 	uint32_t word[4][MP_PHILOX_STRIP];
-	tmpl_dropout_words(word, block, key, n);
+	mp_philox_numbers(word, block, key, n);
 	for (int j = 0; j < n; j++)
 		for (int k = 0; k < 4; k += width) {
 			const auto from = mp_load<width>(x + 4 * j + k);
@@ -54,7 +43,7 @@ MP_DEVICE void tmpl_dropout_row(real *__restrict__ y, const real *__restrict__ x
 		const long at = i < head ? i : i + 4 * blocks;
 		const uint64_t number = first + at;
 		uint32_t word[4][MP_PHILOX_STRIP];
-		tmpl_dropout_words(word, number / 4, key, 1);
+		mp_philox_numbers(word, number / 4, key, 1);
 		const uint32_t low = number & 1 ? word[1][0] : word[0][0], high = number & 1 ? word[3][0] : word[2][0];
 		y[at] = (number & 2 ? high : low) >> 8 >= threshold ? (full)x[at] * scale : (full)0;
 	}

@@ -38,12 +38,21 @@ static void add_sum(Text *call, const Emit *emit, const Node *node, const char *
 		text_add(call, "false");
 }
 
+static void add_column_sums(Text *call, const Emit *emit, const Node *node, const char *slot)
+{
+	const Tensor *x = node->in[0];
+	const Attributes *a = &node->attributes;
+	text_add(call, ", %ld, %ld, %ld, ", local_product(emit->plan, x, 0, a->to), local_product(emit->plan, x, a->to, x->dims), a->chunks);
+	text_add(call, node->accumulate ? "%s > 0" : "false", slot);
+}
+
 static void add_extents(Text *call, const Emit *emit, const Role *role, const Node *node, const char *slot)
 {
 	const Attributes *a = &node->attributes;
 	int size = emit->plan->mesh[a->axis];
 	switch (node->op) {
 	case OP_SUM: add_sum(call, emit, node, slot); break;
+	case OP_COLUMN_SUMS: add_column_sums(call, emit, node, slot); break;
 	case OP_SOFTMAX: case OP_SOFTMAX_GRAD:
 		add_rows(call, emit, node->in[0]);
 		break;
@@ -84,7 +93,7 @@ static Type element_type(const Emit *emit, const Node *node)
 {
 	switch (node->op) {
 	case OP_EMBEDDING_GRAD: return node->in[1]->type;
-	case OP_SUM: case OP_CROSS_ENTROPY: case OP_CORRECT: case OP_CLASS_SUMS: case OP_CLASS_BEST: return node->in[0]->type;
+	case OP_SUM: case OP_COLUMN_SUMS: case OP_CROSS_ENTROPY: case OP_CORRECT: case OP_CLASS_SUMS: case OP_CLASS_BEST: return node->in[0]->type;
 	default: return node->outs ? node->out[0]->type : emit->plan->graph->master;
 	}
 }

@@ -93,7 +93,7 @@ const char *first_index(const Emit *emit, const Tensor *x, int dim, long each, c
 }
 
 // In a loop of equal layers the number rises with the layer.
-static const char *layer_number(const Emit *emit, const Role *role, unsigned number)
+const char *layer_number(const Emit *emit, const Role *role, unsigned number)
 {
 	const Loop *loop = role->inside;
 	if (!loop)

@@ -21,7 +21,8 @@ static void add_lookup(Text *call, const Emit *emit, const Node *node, const Ten
 	         sharded ? arena_printf(emit->arena, "r->tp * %ldL", rows) : "0", rows);
 }
 
-// "rows, cols, first, classes": of classes that tp shares out, this device has those from `first` on.
+// "rows, cols, first, classes": of classes that tp shares out, this device has those from `first` on. Then whether each row has a
+// slope of its own.
 static void add_classes(Text *call, const Emit *emit, const Node *node)
 {
 	const Tensor *logits = node->in[0];
@@ -33,6 +34,10 @@ static void add_classes(Text *call, const Emit *emit, const Node *node)
 		text_add(call, ", r->tp * %ldL, mp_shard_classes(%ld, %ld, r->tp)", columns, classes, columns);
 	else
 		text_add(call, node->op == OP_CROSS_ENTROPY_GRAD ? ", 0, %ld" : ", %ld", classes);
+	if (node->op == OP_CROSS_ENTROPY_GRAD)
+		text_add(call, ", %d", node->in[3]->dims > 0);
+	if (node->op == OP_CROSS_ENTROPY_AND_GRAD)
+		text_add(call, ", r->evaluating");
 }
 
 bool add_language_extents(Text *call, const Emit *emit, const Node *node, const char *slot)
@@ -44,7 +49,7 @@ bool add_language_extents(Text *call, const Emit *emit, const Node *node, const 
 		add_lookup(call, emit, node, node->out[0]);
 		text_add(call, node->accumulate ? ", %s > 0" : ", false", slot);
 		break;
-	case OP_CROSS_ENTROPY: case OP_CORRECT: case OP_CROSS_ENTROPY_GRAD: case OP_CLASS_SUMS: case OP_CLASS_BEST:
+	case OP_CROSS_ENTROPY: case OP_CORRECT: case OP_CROSS_ENTROPY_GRAD: case OP_CROSS_ENTROPY_AND_GRAD: case OP_CLASS_SUMS: case OP_CLASS_BEST:
 		add_classes(call, emit, node);
 		break;
 	case OP_CROSS_ENTROPY_OF_SUMS: case OP_CORRECT_OF_BEST:

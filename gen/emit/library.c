@@ -88,7 +88,9 @@ static Attention describe_attention(const Emit *emit, const Role *role, const St
 	Attention attention = {.name = step->name, .constant = constant_name(emit, role, step->name), .gradient = node->op == OP_ATTENTION_GRAD};
 	AttentionSlice slice = attention_slice(emit->plan, node);
 	attention.slice = slice.units;
-	attention.atomics = slice.atomics;
+	attention.any_order = slice.any_order;
+	attention.dropout = node->attributes.scale;
+	attention.heads = (int)(o->shape[2] * o->shape[3]);
 	int *const extents[] = {&attention.tokens, &attention.batch, &attention.groups, &attention.queries, &attention.size};
 	for (int i = 0; i < 5; i++)
 		*extents[i] = (int)local_extent(emit->plan, o, i);
@@ -182,11 +184,11 @@ static void emit_attentions(Text *out, const Emit *emit, const Role *role)
 	for (int i = 0; i < role->attentions.count; i++)
 		text_add(out, "%s%s", i % 4 ? ", " : i ? ",\n\t" : "\n\t", role->attentions.at[i].constant);
 	text_add(out, "\n};\nstatic const struct mp_attention attentions[] = {\n");
-	text_add(out, "\t// name, gradient, tokens, batch, groups, queries, size, slice, atomics, type, alignment\n");
+	text_add(out, "\t// name, gradient, tokens, batch, groups, queries, size, slice, any_order, dropout, heads, type, alignment\n");
 	for (int i = 0; i < role->attentions.count; i++) {
 		const Attention *a = &role->attentions.at[i];
-		text_add(out, "\t{%s, %s, %d, %d, %d, %d, %d, %d, %s, %s, %d},\n", c_string(emit->arena, a->name), a->gradient ? "true" : "false", a->tokens, a->batch,
-		         a->groups, a->queries, a->size, a->slice, a->atomics ? "true" : "false", mp_type(emit->plan->graph->real), a->alignment);
+		text_add(out, "\t{%s, %s, %d, %d, %d, %d, %d, %d, %s, %s, %d, %s, %d},\n", c_string(emit->arena, a->name), a->gradient ? "true" : "false", a->tokens, a->batch,
+		         a->groups, a->queries, a->size, a->slice, a->any_order ? "true" : "false", c_number(emit->arena, TYPE_F64, a->dropout), a->heads, mp_type(emit->plan->graph->real), a->alignment);
 	}
 	text_add(out, "};\n\n");
 }

@@ -56,7 +56,8 @@ static bool is_left_out(const Emit *emit, const char *path)
 		bool wanted;
 	} choices[] = {
 		{"runtime/cuda/conv.c", convolves}, {"runtime/cuda/no_conv.c", !convolves},
-		{"runtime/cuda/attention.c", attends && bf16}, {"runtime/cuda/attention_f32.cu", attends && !bf16},
+		{"runtime/cuda/attention.c", attends && bf16}, {"runtime/cuda/attention_mask.cu", attends && bf16},
+		{"runtime/cuda/attention_mask.h", attends && bf16}, {"runtime/cuda/attention_f32.cu", attends && !bf16},
 		{"runtime/cuda/no_attention.c", !attends},
 		{"runtime/cuda/dnn.c", convolves || (attends && bf16)}, {"runtime/cuda/dnn.h", convolves || (attends && bf16)},
 	};

@@ -42,6 +42,7 @@ bool add_language_extents(Text *call, const Emit *emit, const Node *node, const 
 // Likewise of norms and other kernels on rows. (row_calls.c)
 bool add_row_extents(Text *call, const Emit *emit, const Node *node, const char *slot);
 // The index in the whole tensor of this device's first element of a dim in the micro-batch, times `each`. (image_calls.c)
+const char *layer_number(const Emit *emit, const Role *role, unsigned number);
 const char *first_index(const Emit *emit, const Tensor *x, int dim, long each, const char *slot);
 const char *kernel_call(Kernels *kernels, const Role *role, const Function *function, const Step *step, const char *slot);
 

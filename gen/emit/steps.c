@@ -151,16 +151,26 @@ static void emit_library_call(Text *out, Kernels *kernels, const Role *role, con
 		         gemm ? gemm->constant : role->convs.at[step->call].constant, a, b, bias, result, accumulate, stream);
 }
 
-// Attention gives o and lse; its gradient reads both.
+// "{random_key(r), 0x…u, sample, head}", what dropout draws from; "{}" without.
+static const char *dropped_of(const Emit *emit, const Role *role, const Node *node, const char *slot)
+{
+	const Tensor *o = node->op == OP_ATTENTION ? node->out[0] : node->in[2]; // [T,B,G,q,hs]
+	if (node->attributes.scale == 0)
+		return "{}";
+	return arena_printf(emit->arena, "{%s, %s, %s, %s}", place_of(emit, role, node->in[node->ins - 1], slot),
+	                    layer_number(emit, role, node->attributes.layer), first_index(emit, o, 1, 1, slot), first_index(emit, o, 2, o->shape[3], slot));
+}
+
+// Attention gives o and lse; its gradient reads both. The random key is no operand of its own.
 static void emit_attention(Text *out, const Emit *emit, const Role *role, const Step *step, const char *slot, const char *indent)
 {
 	const Node *node = step->nodes.at[0];
 	text_add(out, "%s%s(r, &attentions[%s]", indent, node->op == OP_ATTENTION ? "mp_attention" : "mp_attention_grad", role->attentions.at[step->call].constant);
-	for (int i = 0; i < node->ins; i++)
+	for (int i = 0; i < (node->op == OP_ATTENTION ? 1 : 4); i++)
 		text_add(out, ", %s", place_of(emit, role, node->in[i], slot));
 	for (int i = 0; i < node->outs; i++)
 		text_add(out, ", %s", place_of(emit, role, node->out[i], slot));
-	text_add(out, ", r->%s);\n", stream_name(step->stream));
+	text_add(out, ", %s, r->%s);\n", dropped_of(emit, role, node, slot), stream_name(step->stream));
 }
 
 static int result_index(const Role *role, const Node *sink)

@@ -6,7 +6,25 @@
 //   o[t] = sum over s <= t of p[t,s] v[s],   p[t,.] = softmax of q[t] . k[s] / sqrt(hs)     (Vaswani et al., 2017)
 // The backward pass computes p anew from the log of each row's sum of exponentials, lse, instead of keeping it:
 //   dv = p^T do,   ds = p (do v^T - delta) / sqrt(hs) with delta[t] = do[t] . o[t],   dq = ds k,   dk = ds^T q
+//
+// With dropout, o is a sum of p m v instead, where m is 0 for what is dropped and 1 / (1 - rate) for what is kept; then
+//   dv = (p m)^T do,   ds = p (m do v^T - delta) / sqrt(hs),
+// and delta is do . o still. Whether a weight is dropped depends on the seed, the layer, the step, the sample's place in the whole
+// batch, the head's among all heads, query and key (see dropout.c); nothing is kept for the backward pass.
 #include "rules.h"
+
+enum { FORWARD_KEY = 1, GRADIENT_KEY = 4 }; // operands that only dropout needs
+
+Tensor *add_attention(Graph *graph, const char *name, const Location *location, Tensor *qkv, double rate)
+{
+	bool drops = rate > 0 && graph->training;
+	Attributes of = {.scale = drops ? rate : 0};
+	Node *node = add_node(graph, OP_ATTENTION, name, location, PHASE_FORWARD, (Tensor *[]){qkv, drops ? random_key(graph, location) : NULL},
+	                      FORWARD_KEY + drops, &of);
+	if (drops)
+		node->attributes.layer = dropout_number(node->name);
+	return node->out[0];
+}
 
 void shape_attention(Graph *graph, Node *node)
 {
@@ -32,8 +50,10 @@ void shape_attention_grad(Graph *graph, Node *node)
 void gradient_attention(Gradient *g)
 {
 	const Node *node = g->node;
+	bool drops = node->ins > FORWARD_KEY;
+	Tensor *in[] = {g->dout[0], node->in[0], node->out[0], node->out[1], drops ? node->in[FORWARD_KEY] : NULL};
 	if (g->dout[0]) // lse is nobody's operand but the gradient's
-		g->din[0] = make_backward(g, OP_ATTENTION_GRAD, g->names[0], (Tensor *[]){g->dout[0], node->in[0], node->out[0], node->out[1]}, 4, NULL);
+		g->din[0] = make_backward(g, OP_ATTENTION_GRAD, g->names[0], in, GRADIENT_KEY + drops, &node->attributes);
 }
 
 // Replicas, samples, groups.

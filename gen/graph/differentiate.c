@@ -275,6 +275,7 @@ void differentiate(Graph *graph)
 		update_running_statistics(graph);
 	}
 	add_sinks(graph);
+	join_losses(graph);
 	remove_dead_nodes(graph);
 	sink_expansions(graph);
 }

@@ -9,7 +9,7 @@
 
 // Tells layers apart: FNV-1a of the name without its numbers, and each number times a weight of its own, so that the layers
 // of a model, whose names count up, have numbers that rise evenly.
-static unsigned layer_number(const char *name)
+unsigned dropout_number(const char *name)
 {
 	unsigned hash = 0x811c9dc5u, numbers = 0, weight = 0x9e3779b1u;
 	while (*name) {
@@ -27,7 +27,7 @@ static unsigned layer_number(const char *name)
 }
 
 // Seed and step, one for the whole graph.
-static Tensor *random_key(Graph *graph, const Location *location)
+Tensor *random_key(Graph *graph, const Location *location)
 {
 	for (int i = 0; i < graph->inputs.count; i++)
 		if (graph->inputs.at[i]->kind == INPUT_RANDOM_KEY)
@@ -43,7 +43,7 @@ Tensor *add_dropout(Graph *graph, const char *name, const Location *location, Te
 {
 	Attributes of = {.scale = rate};
 	Node *node = add_node(graph, OP_DROPOUT, name, location, PHASE_FORWARD, (Tensor *[]){x, random_key(graph, location)}, 2, &of);
-	node->attributes.layer = layer_number(node->name); // the name that is the node's alone
+	node->attributes.layer = dropout_number(node->name); // the name that is the node's alone
 	return node->out[0];
 }
 

@@ -24,7 +24,7 @@ static void dump_attributes(Text *out, const Node *node)
 	switch (node->op) {
 	case OP_MATMUL: text_add(out, " %s", (const char *[]){"nn", "nt", "tn"}[a->transpose]); break;
 	case OP_SCALE: case OP_CONSTANT: text_add(out, " %.9g", a->scale); break;
-	case OP_SUM: text_add(out, " dims %d..%d scale %.9g", a->from, a->to - 1, a->scale); break;
+	case OP_SUM: case OP_COLUMN_SUMS: text_add(out, " dims %d..%d scale %.9g", a->from, a->to - 1, a->scale); break;
 	case OP_EXPAND: text_add(out, " dims %d..%d", a->from, a->to - 1); break;
 	case OP_ALL_REDUCE: case OP_KEEP_FIRST: text_add(out, " %s", axis_names[a->axis]); break;
 	case OP_REDUCE_SCATTER: case OP_ALL_GATHER: case OP_ALL_TO_ALL: case OP_SLICE: case OP_PACK: case OP_UNPACK:

@@ -2,6 +2,8 @@
 //
 // A table that lies over tp by its rows (vocabulary parallel) gives partial results: each device looks up the ids that are
 // its own and gives zeros for the others. The gradient adds up what one id receives in the order of the positions.
+#include <string.h>
+
 #include "rules.h"
 
 Tensor *origin_of(Tensor *t)
@@ -73,17 +75,25 @@ void shape_embedding(Graph *graph, Node *node)
 	limit_ids(graph, node, origin_of(ids)->producer, table->shape[0]);
 }
 
-// Of the table; and working memory, a number for each id.
+// Of the table; and working memory: the order of the positions by their ids, twice, and the ids in that order; the counts of a
+// radix sort's pass; a row for each 64 positions.
 void shape_embedding_grad(Graph *graph, Node *node)
 {
+	enum { SORT_CHUNKS = 64, SORT_DIGITS = 512 }; // of runtime/mp_sort.h
 	const Tensor *ids = node->in[0];
+	long order[MAX_DIMS] = {3}, counts[] = {SORT_CHUNKS, SORT_DIGITS}, heads[] = {node->attributes.chunks, node->attributes.shape[1]};
+	memcpy(order + 1, ids->shape, (size_t)ids->dims * sizeof *order);
 	add_output(graph, node, graph->master, node->attributes.dims, node->attributes.shape);
-	add_named_output(graph, node, "order", TYPE_I32, ids->dims, ids->shape);
+	add_named_output(graph, node, "order", TYPE_I32, ids->dims + 1, order);
+	add_named_output(graph, node, "counts", TYPE_I32, 2, counts);
+	add_named_output(graph, node, "heads", graph->master, 2, heads);
 }
 
 void gradient_embedding(Gradient *g)
 {
-	Attributes of = {0};
+	const Tensor *ids = g->node->in[0];
+	long positions = tensor_elements(ids) / ((long)g->graph->microbatches * g->graph->replicas);
+	Attributes of = {.chunks = (positions + 63) / 64};
 	tell_shape(&of, g->node->in[1]);
 	g->din[1] = make_backward(g, OP_EMBEDDING_GRAD, g->names[1], (Tensor *[]){g->node->in[0], g->dout[0]}, 2, &of);
 }
@@ -109,10 +119,11 @@ void placement_embedding_grad(const Node *node, Rules *rules)
 	add_rule(rules);
 	for (int d = 0; d < dims; d++) {
 		Rule *rule = add_rule(rules);
-		rule->in[0] = rule->in[1] = rule->out[1] = S(d), rule->out[0] = P;
+		rule->in[0] = rule->in[1] = S(d), rule->out[1] = S(d + 1);
+		rule->out[0] = rule->out[2] = rule->out[3] = P;
 	}
 	Rule *columns = add_rule(rules);
-	columns->in[1] = S(dims), columns->out[0] = S(1);
+	columns->in[1] = S(dims), columns->out[0] = columns->out[3] = S(1);
 	Rule *rows = add_rule(rules);
 	rows->out[0] = S(0);
 	rows->on = ON_TP;

@@ -18,6 +18,22 @@ const char *part_name(Gradient *g, int i, const char *part)
 	return arena_printf(g->graph->arena, "%s.%s", g->names[i], part);
 }
 
+// Chunks of 32 rows or more, as many as give an H100 four blocks of mp_column_sums for each multiprocessor; a block has 32 strips
+// of 16 bytes.
+Tensor *make_column_sums(Gradient *g, const char *name, Tensor *x, int dims, long rows)
+{
+	enum { BLOCKS = 4 * 132, CHUNK_ROWS = 32, TILE_BYTES = 32 * 16 };
+	long columns = 1;
+	for (int d = dims; d < x->dims; d++)
+		columns *= x->shape[d];
+	long tile = TILE_BYTES / (long)type_size(x->type), most = BLOCKS / ((columns + tile - 1) / tile);
+	Attributes of = {.scale = 1, .from = 0, .to = dims, .chunks = rows / CHUNK_ROWS < most ? rows / CHUNK_ROWS : most};
+	if (x->dims > dims && of.chunks > 1)
+		return make_backward(g, OP_COLUMN_SUMS, name, &x, 1, &of);
+	of.chunks = 0;
+	return make_backward(g, OP_SUM, name, &x, 1, &of);
+}
+
 // The cotangent of a broadcast operand sums over the dims it was repeated along.
 static Tensor *reduce_to(Gradient *g, int i, Tensor *d)
 {
@@ -25,12 +41,10 @@ static Tensor *reduce_to(Gradient *g, int i, Tensor *d)
 	int extra = d->dims - x->dims;
 	if (!extra)
 		return d;
-	if (extra > 1) { // samples apart first: one sum for each keeps the device busy
-		Attributes inner = {.scale = 1, .from = 1, .to = extra};
-		d = make_backward(g, OP_SUM, part_name(g, i, "of_samples"), &d, 1, &inner);
-	}
-	Attributes outer = {.scale = 1, .from = 0, .to = 1};
-	return make_backward(g, OP_SUM, g->names[i], &d, 1, &outer);
+	long rows = 1;
+	for (int k = 0; k < extra; k++)
+		rows *= d->shape[k];
+	return make_column_sums(g, g->names[i], d, extra, rows / ((long)g->graph->microbatches * g->graph->replicas));
 }
 
 // The name of the product before reduce_to: the operand's own when nothing is summed.

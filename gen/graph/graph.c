@@ -36,7 +36,7 @@ bool is_update(const Node *node)
 
 bool may_overwrite(const Node *node)
 {
-	return node->op == OP_CROSS_ENTROPY_GRAD || node->op == OP_ROPE;
+	return node->op == OP_CROSS_ENTROPY_GRAD || node->op == OP_CROSS_ENTROPY_AND_GRAD || node->op == OP_ROPE;
 }
 
 static bool same_windows(const Window *a, const Window *b)

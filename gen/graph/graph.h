@@ -9,7 +9,7 @@
 
 #include "../common.h"
 
-enum { MAX_DIMS = 6, MAX_INPUTS = 8, MAX_OUTPUTS = 3 };
+enum { MAX_DIMS = 6, MAX_INPUTS = 8, MAX_OUTPUTS = 4 };
 
 typedef enum { TYPE_F32, TYPE_F64, TYPE_I32, TYPE_BF16 } Type;
 
@@ -137,7 +137,7 @@ typedef struct {
 
 typedef struct Attributes {
 	double scale;           // OP_SCALE, OP_SUM (mean: 1/n), OP_CONSTANT: the value; OP_RSTD: epsilon; OP_NORMALIZE_GRAD: 1/rows;
-	                        // OP_DROPOUT: the rate; OP_GRADIENT_NORM: the norm that gradients are clipped to, 0: none
+	                        // OP_DROPOUT, OP_ATTENTION and its gradient: the rate of dropout; OP_GRADIENT_NORM: the norm that gradients are clipped to, 0: none
 	Transpose transpose;    // OP_MATMUL
 	int from, to;           // OP_SUM, OP_EXPAND: dims [from, to) are summed away or inserted
 	Axis axis;              // collectives and slices
@@ -155,7 +155,7 @@ typedef struct Attributes {
 	bool synchronised;
 	Rotary rotary;          // OP_ROPE
 	long classes;           // of cross-entropy and accuracy: columns from here on are padding; 0: none is. parts: shards of the classes
-	unsigned layer;         // OP_DROPOUT: tells layers apart
+	unsigned layer;         // of dropout: tells layers apart
 	Tensor *converts;       // conversions: the tensor that this one is in another placement
 	bool typed;             // OP_MATMUL, OP_EXPAND, OP_CAST: the result is of this type
 	Type type;
@@ -264,6 +264,9 @@ Tensor *add_batch_norm(Graph *graph, const char *name, const Location *location,
 
 // x with elements dropped at `rate`, 0 <= rate < 1, while training. (dropout.c)
 Tensor *add_dropout(Graph *graph, const char *name, const Location *location, Tensor *x, double rate);
+
+// Causal attention of packed heads. While training, weights are dropped at `rate`, 0 <= rate < 1. (attention.c)
+Tensor *add_attention(Graph *graph, const char *name, const Location *location, Tensor *qkv, double rate);
 
 // How many windows fit along one side; less than 1: none. (convolution.c)
 long window_places(const Window *window, int i, long extent);

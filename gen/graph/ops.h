@@ -74,13 +74,14 @@ bool writes_operand(const Node *node, int i);
 bool may_overwrite(const Node *node);
 
 // The rules of the table's placement column.
-#define PLACEMENTS(X) X(given) X(replicated) X(matmul) X(reshape) X(sum) X(expand) X(rows) X(sum_all) X(linear) \
+#define PLACEMENTS(X) X(given) X(replicated) X(matmul) X(reshape) X(sum) X(column_sums) X(expand) X(rows) X(sum_all) X(linear) \
 	X(broadcast) X(divide) X(scale) X(elementwise) X(gradient) X(rows_gradient) X(update) X(sink) X(dropout) X(permute) \
 	X(conv2d) X(conv2d_input_grad) X(conv2d_weight_grad) X(pool) X(pool_gradient) X(channel_partials) X(channel_statistics) \
 	X(merge_statistics) X(normalize) X(group_sum) X(running_statistics) X(attention) X(attention_grad) \
 	X(norm) X(norm_grad) X(rope) X(swiglu) X(swiglu_grad) \
-	X(transpose) X(embedding) X(embedding_grad) X(cross_entropy_grad) X(classes) X(of_classes)
-#define SHAPES(X) X(given) X(scalar) X(cast) X(matmul) X(reshape) X(sum) X(expand) X(softmax) X(cross_entropy) \
+	X(transpose) X(embedding) X(embedding_grad) X(cross_entropy_grad) X(cross_entropy_and_grad) \
+	X(classes) X(of_classes)
+#define SHAPES(X) X(given) X(scalar) X(cast) X(matmul) X(reshape) X(sum) X(column_sums) X(expand) X(softmax) X(cross_entropy) \
 	X(cross_entropy_grad) X(correct) X(count) X(broadcast) X(same) X(update) X(sink) \
 	X(dropout) X(told) X(conv2d) X(pool) X(adaptive_pool) X(channel_partials) X(channel_statistics) X(merge_statistics) \
 	X(normalize) X(normalize_sums) X(group_sum) X(attention) X(attention_grad) X(layer_norm) X(rms_norm) X(norm_grad) X(rope) X(swiglu) \

@@ -189,6 +189,21 @@ void placement_sum(const Node *node, Rules *rules)
 	rule->in[0] = rule->out[0] = P;
 }
 
+// As a sum; each device keeps the partial sums of what it has.
+void placement_column_sums(const Node *node, Rules *rules)
+{
+	int to = node->attributes.to;
+	add_rule(rules);
+	for (int d = 0; d < node->in[0]->dims; d++) {
+		Rule *rule = add_rule(rules);
+		rule->in[0] = S(d);
+		rule->out[0] = d < to ? P : S(d - to);
+		rule->out[1] = d < to ? P : S(d - to + 1);
+	}
+	Rule *rule = add_rule(rules);
+	rule->in[0] = rule->out[0] = rule->out[1] = P;
+}
+
 void placement_expand(const Node *node, Rules *rules)
 {
 	const Attributes *a = &node->attributes;
@@ -215,10 +230,19 @@ void placement_rows(const Node *node, Rules *rules)
 	}
 }
 
+// Logits, labels, what is known of each row, and the slope of each or of all.
+void placement_cross_entropy_and_grad(const Node *node, Rules *rules)
+{
+	placement_rows(node, rules);
+	int slope = node->ins - 1;
+	for (int i = 0; i < rules->count && !node->in[slope]->dims; i++)
+		rules->at[i].in[slope] = R;
+}
+
 // Each class learns from its own logit.
 void placement_cross_entropy_grad(const Node *node, Rules *rules)
 {
-	placement_rows(node, rules);
+	placement_cross_entropy_and_grad(node, rules);
 	Rule *rule = add_rule(rules);
 	rule->in[0] = rule->out[0] = S(node->in[0]->dims - 1);
 	rule->on = ON_TP;

@@ -15,6 +15,11 @@ void want_master(Graph *graph, const Node *node, int i);         // a parameter 
 // What t was before dims were exchanged or reshaped. (embedding.c)
 Tensor *origin_of(Tensor *t);
 
+// Of nodes that draw from the step's random numbers: the operand with seed and step, one for the whole graph, and a number
+// that tells layers apart, from a name that is the node's alone. (dropout.c)
+Tensor *random_key(Graph *graph, const Location *location);
+unsigned dropout_number(const char *name);
+
 // For shape_told: the output shall have the shape of t. (convolution.c)
 void tell_shape(Attributes *attributes, const Tensor *t);
 
@@ -25,6 +30,8 @@ Type cotangent_type(const Tensor *x);
 
 // A backward node in the block of the forward node; its first output.
 Tensor *make_backward(Gradient *g, Op op, const char *name, Tensor *const *in, int ins, const Attributes *attributes);
+// The sum over the first `dims` dims of x, of which a replica has `rows` rows in a micro-batch.
+Tensor *make_column_sums(Gradient *g, const char *name, Tensor *x, int dims, long rows);
 // A name for a part of the computation of din[i]: "conv1.weight.grad.product".
 const char *part_name(Gradient *g, int i, const char *part);
 
@@ -42,6 +49,9 @@ Rule *add_rule(Rules *rules);
 
 // The op is linear in this operand: over micro-batches it passes on a sum that has not ended.
 void add_linear(Rules *rules, int operand);
+
+// Needs: a graph with its gradients. Gives: cross-entropy and its gradient in one node where one pass can do both. (losses.c)
+void join_losses(Graph *graph);
 
 // The optimizer's step for each parameter that has a gradient. (optimizer.c)
 void update_parameters(Graph *graph);

@@ -27,11 +27,13 @@ static bool is_made_here(const Plan *plan, const Node *node, const Node *produce
 }
 
 // Whether every other node that reads some of root's bytes runs before this one, on its stage. Nodes are numbered in the order in
-// which they run.
+// which they run. A loss that is joined with its gradient makes no gradient while evaluating.
 static bool is_last_reader(const Plan *plan, const Node *node, const Tensor *root)
 {
 	for (int i = 0; i < plan->graph->nodes.count; i++) {
 		const Node *reader = plan->graph->nodes.at[i];
+		if (reader->evaluation && node->op == OP_CROSS_ENTROPY_AND_GRAD)
+			continue;
 		for (int k = 0; k < reader->ins; k++)
 			if ((reader != node || k > 0) && root_of(reader->in[k]) == root && (reader->id >= node->id || stage_of(plan, reader) != stage_of(plan, node)))
 				return false;

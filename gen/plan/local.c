@@ -60,7 +60,7 @@ Tensor *root_of(Tensor *t)
 {
 	for (;;) {
 		const Node *node = t->producer;
-		if (op_table[node->op].lowering == LOWER_ALIAS || node->op == OP_CLEAR_PADDING || node->attributes.in_place)
+		if (op_table[node->op].lowering == LOWER_ALIAS || node->op == OP_CLEAR_PADDING || (node->attributes.in_place && t == node->out[0]))
 			t = node->in[0];
 		else
 			return t;

@@ -315,7 +315,7 @@ static Tensor *accumulated(Placing *p, Tensor *t)
 	for (int i = 0; i < p->conversions.count; i++)
 		if (p->conversions.at[i]->op == OP_ACCUMULATE && p->conversions.at[i]->in[0] == t)
 			return p->conversions.at[i]->out[0];
-	bool sums_itself = op_table[producer->op].lowering == LOWER_GEMM || producer->op == OP_CONV2D_WEIGHT_GRAD || producer->op == OP_SUM
+	bool sums_itself = op_table[producer->op].lowering == LOWER_GEMM || producer->op == OP_CONV2D_WEIGHT_GRAD || producer->op == OP_SUM || producer->op == OP_COLUMN_SUMS
 	    || producer->op == OP_EMBEDDING_GRAD;
 	if (sums_itself && !uses(p, t)) {
 		producer->accumulate = true;
@@ -338,10 +338,12 @@ static Tensor *accumulated(Placing *p, Tensor *t)
 static bool keeps_zero(const Node *node, int dim)
 {
 	switch (node->op) {
-	case OP_DIV: case OP_EXPAND: case OP_CONSTANT: case OP_SOFTMAX: case OP_CROSS_ENTROPY: case OP_CORRECT:
+	case OP_DIV: case OP_EXPAND: case OP_CONSTANT: case OP_SOFTMAX: case OP_CROSS_ENTROPY: case OP_CROSS_ENTROPY_AND_GRAD: case OP_CORRECT:
 	case OP_CROSS_ENTROPY_OF_SUMS: case OP_CORRECT_OF_BEST:
 	case OP_SIGMOID: case OP_LAYER_NORM:
 		return false;
+	case OP_CROSS_ENTROPY_GRAD:
+		return node->in[3]->dims || dim == node->out[0]->dims - 1; // a slope of each row is zero there
 	case OP_ADD: case OP_SUB:
 		for (int i = 0; i < node->ins; i++)
 			if (dim < node->out[0]->dims - node->in[i]->dims)
@@ -399,7 +401,7 @@ static void place_like_neighbour(const Placing *p, Node *expansion)
 	}
 }
 
-static void place_node(Placing *p, Node *node)
+void place_node(Placing *p, Node *node)
 {
 	for (int i = 0; i < node->ins; i++) {
 		Tensor *latest = node->in[i];

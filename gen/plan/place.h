@@ -24,8 +24,11 @@ Tensor *append_conversion(Placing *p, Op op, const char *what, Tensor *t, Axis a
 // t in another placement on one axis, for a consumer. The conversion must exist (conversion_cost). (convert.c)
 Tensor *insert_conversion(Placing *p, Tensor *t, Axis axis, Placement to, const Node *consumer, Phase phase);
 
-// Where tp shares out the classes of a cross-entropy or accuracy: the new node that takes of each device's own classes what
-// `node` now combines; else NULL. (classes.c)
+// Gives the node's operands and results their placement and puts it behind the others of its phase. (place.c)
+void place_node(Placing *p, Node *node);
+
+// Where tp shares out the classes of a cross-entropy or accuracy: the new node, to be placed first, that takes of each device's own
+// classes what `node` now combines, or combines what `node` now makes the gradient of; else NULL. (classes.c)
 Node *split_classes(Placing *p, Node *node);
 
 #endif

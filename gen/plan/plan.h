@@ -173,14 +173,16 @@ typedef struct {
 	bool gradient;
 	int tokens, batch, groups, queries, size; // on one device
 	int slice;              // AttentionSlice.units
-	bool atomics;
+	bool any_order;
+	double dropout;
+	int heads;              // of all devices
 	int alignment;
 } Attention;
 
-// The gradient of attention takes so many pairs of a sample and a group at once. (attention.c)
+// Attention takes so many pairs of a sample and a group at once. (attention.c)
 typedef struct {
 	int units;
-	bool atomics;           // the one algorithm that fits sums in no fixed order
+	bool any_order;         // in bf16: engines are chosen by time, and the gradient of queries is summed in no fixed order
 	size_t bytes;           // of workspace, beside what any library call may use
 } AttentionSlice;
 
@@ -235,6 +237,7 @@ typedef struct {
 	bool cut_by_cost;       // the spec's own cuts did not give the wanted number of stages
 	ScheduleKind schedule;
 	bool tf32;
+	bool deterministic;     // the same bits in every run
 	const Device *device;
 	LIST(Transfer *) transfers;
 	Role *roles;            // one for each stage

@@ -190,11 +190,29 @@ static int softmax(lua_State *L)
 	return unary(L, OP_SOFTMAX, "softmax", NULL);
 }
 
-// mp.attention(qkv): causal; qkv [tokens, batch, groups, queries + 2, size], the key and the value head last in each group ->
-// [tokens, batch, groups, queries, size].
+// mp.attention(qkv[, { dropout = 0 }]): causal; qkv [tokens, batch, groups, queries + 2, size], the key and the value head last in
+// each group -> [tokens, batch, groups, queries, size]. While training, dropout drops weights of the values.
 static int attention(lua_State *L)
 {
-	return unary(L, OP_ATTENTION, "attention", NULL);
+	static const char what[] = "mp.attention";
+	static const char *const known[] = {"dropout", NULL};
+	Session *session = session_of(L);
+	Tensor *qkv = take_operand(L, 1, what);
+	double rate = 0;
+	lua_settop(L, 2);
+	if (!lua_isnil(L, 2)) {
+		check_fields(L, 2, what, known);
+		rate = field_number(L, 2, what, "dropout", 0);
+	}
+	if (rate < 0 || rate >= 1)
+		spec_error(L, "%s: dropout must be at least 0 and less than 1, not %g", what, rate);
+	begin_node(L);
+	const char *scope = scope_of(session, &qkv, 1), *path = name_after(session, &qkv, 1, "attention");
+	Tensor *o = add_attention(session->graph, path, here(L), qkv, rate);
+	end_node(session, o->producer);
+	tensor_info(session, o)->scope = scope;
+	push_tensor(L, o);
+	return 1;
 }
 
 // Replaces the one -1 of a shape by what is left of x's elements.

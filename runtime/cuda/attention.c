@@ -8,8 +8,14 @@
 //
 // The gradient goes through the units in slices, because the deterministic algorithm wants a matrix of scores for each head: as
 // many at once as the table says (gen/plan/attention.c), or fewer should this cuDNN need more of the workspace than that counts
-// on. What remains at the end has a plan of its own.
+// on. What remains at the end has a plan of its own. With dropout both directions go in slices, because cuDNN takes a mask of 0 and 1
+// as large as the scores; the scale of what is kept stands apart, so that it is not rounded.
+//
+// Where runs may differ in their last bits, each engine that cuDNN proposes for a shape is timed at start by the first rank of each
+// stage, and the stage's other ranks take the same: replicated values must not drift apart.
+#include "attention_mask.h"
 #include "dnn.h"
+#include "mp_data.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -17,7 +23,8 @@
 #include <string.h>
 
 // Names of tensors within a graph.
-enum id { ID_Q = 1, ID_K, ID_V, ID_O, ID_LSE, ID_D_O, ID_DQ, ID_DK, ID_DV, ID_DELTA, ID_DQ_SUM, ID_SCALE, ID_HIDDEN, ID_ONE, ID_INSIDE = 100 };
+enum id { ID_Q = 1, ID_K, ID_V, ID_O, ID_LSE, ID_D_O, ID_DQ, ID_DK, ID_DV, ID_DELTA, ID_DQ_SUM, ID_SCALE, ID_HIDDEN, ID_SHARE,
+          ID_MASK, ID_RAISE, ID_INSIDE = 100 };
 
 // Engines for so many units at once, and for those that remain.
 struct engines {
@@ -35,8 +42,8 @@ struct mp_attention_plan {
 static void describe_attention(char *text, size_t size, const void *call)
 {
 	const struct mp_attention *a = call;
-	snprintf(text, size, "attention %s (%s, %d tokens, batch %d, %d groups of %d query heads, %d elements each, bf16)", a->name,
-	         a->gradient ? "gradient" : "forward", a->tokens, a->batch, a->groups, a->queries, a->size);
+	snprintf(text, size, "attention %s (%s, %d tokens, batch %d, %d groups of %d query heads, %d elements each, bf16%s)", a->name,
+	         a->gradient ? "gradient" : "forward", a->tokens, a->batch, a->groups, a->queries, a->size, a->dropout > 0 ? ", dropout" : "");
 }
 
 static struct mp_dnn_subject subject(const struct mp_attention *a)
@@ -80,6 +87,12 @@ static mp_descriptor turned_scores(struct building *b)
 	int64_t t = b->a->tokens, q = b->a->queries;
 	const int64_t strides[] = {q * t * t, t * t, 1, t};
 	return tensor(b, MP_DNN_VIRTUAL, CUDNN_DATA_BFLOAT16, b->inside++, q, t, t, strides);
+}
+
+// Elements of a row of the mask.
+static int64_t mask_row(const struct mp_attention *a)
+{
+	return (a->tokens + 7) / 8 * 8;
 }
 
 static int64_t token_stride(const struct mp_attention *a, int64_t heads)
@@ -189,6 +202,14 @@ static mp_descriptor mask(struct building *b, mp_descriptor s)
 	return masked;
 }
 
+// What weights are multiplied with, 0 or 1. Rows are whole multiples of 16 bytes.
+static mp_descriptor drawn_mask(struct building *b)
+{
+	int64_t t = b->a->tokens, q = b->a->queries, row = mask_row(b->a);
+	const int64_t strides[] = {q * t * row, t * row, row, 1};
+	return tensor(b, MP_DNN_REAL, CUDNN_DATA_BFLOAT16, ID_MASK, q, t, t, strides);
+}
+
 static void forward(struct building *b)
 {
 	const struct mp_attention *a = b->a;
@@ -202,11 +223,16 @@ static void forward(struct building *b)
 	reduce(b, CUDNN_REDUCE_TENSOR_ADD, s, sum);
 	compute_to(b, CUDNN_POINTWISE_LOG, sum, NULL, log);
 	compute_to(b, CUDNN_POINTWISE_ADD, most, log, of_rows(b, ID_LSE));
-	mp_descriptor p = compute_to(b, CUDNN_POINTWISE_DIV, s, sum, scores(b, CUDNN_DATA_BFLOAT16));
+	mp_descriptor p = scores(b, CUDNN_DATA_BFLOAT16);
+	if (a->dropout > 0) {
+		s = compute(b, CUDNN_POINTWISE_MUL, compute(b, CUDNN_POINTWISE_DIV, s, sum), scalar(b, ID_RAISE));
+		compute_to(b, CUDNN_POINTWISE_MUL, s, drawn_mask(b), p);
+	} else
+		compute_to(b, CUDNN_POINTWISE_DIV, s, sum, p);
 	multiply(b, p, packed_heads(b, ID_V), heads_of(b, ID_O, a->queries, a->queries));
 }
 
-// delta = the sums of d_o o over the elements of a head.
+// delta = the sums of d_o o over the elements of a head, times the share that dropout keeps: it stands where raising follows.
 static mp_descriptor row_products(struct building *b, mp_descriptor d_o, mp_descriptor o)
 {
 	const struct mp_attention *a = b->a;
@@ -216,7 +242,7 @@ static mp_descriptor row_products(struct building *b, mp_descriptor d_o, mp_desc
 	mp_descriptor sums = inside(b, CUDNN_DATA_FLOAT, q, t, 1);
 	compute_to(b, CUDNN_POINTWISE_MUL, d_o, o, products);
 	reduce(b, CUDNN_REDUCE_TENSOR_ADD, products, sums);
-	return compute_to(b, CUDNN_POINTWISE_MUL, sums, scalar(b, ID_ONE), of_rows(b, ID_DELTA));
+	return compute_to(b, CUDNN_POINTWISE_MUL, sums, scalar(b, ID_SHARE), of_rows(b, ID_DELTA));
 }
 
 // The gradient of the key or value head: scores^T rows, summed over the query heads of the group.
@@ -257,15 +283,25 @@ static void gradient(struct building *b, bool atomics)
 	const struct mp_attention *a = b->a;
 	mp_descriptor q = packed_heads(b, ID_Q), k = turned_head(b, ID_K), v = turned_head(b, ID_V), lse = of_rows(b, ID_LSE);
 	mp_descriptor o = heads_of(b, ID_O, a->queries, a->queries), d_o = heads_of(b, ID_D_O, a->queries, a->queries);
-	mp_descriptor scale = scalar(b, ID_SCALE), delta = row_products(b, d_o, o);
+	mp_descriptor scale = scalar(b, ID_SCALE), delta = row_products(b, d_o, o), drawn = NULL, raise = NULL;
 	mp_descriptor s = scores(b, CUDNN_DATA_FLOAT), ds = scores(b, CUDNN_DATA_FLOAT);
 
 	multiply(b, q, k, s);
 	s = compute(b, CUDNN_POINTWISE_SUB, compute(b, CUDNN_POINTWISE_MUL, s, scale), lse);
 	mp_descriptor p = compute(b, CUDNN_POINTWISE_EXP, mask(b, s), NULL);
-	gradient_of_head(b, p, d_o, ID_DV);
+	mp_descriptor kept = p;
+	if (a->dropout > 0) {
+		drawn = drawn_mask(b);
+		raise = scalar(b, ID_RAISE);
+		kept = compute(b, CUDNN_POINTWISE_MUL, compute(b, CUDNN_POINTWISE_MUL, p, drawn), raise);
+	}
+	gradient_of_head(b, kept, d_o, ID_DV);
 	multiply(b, d_o, v, ds);
+	if (drawn)
+		ds = compute(b, CUDNN_POINTWISE_MUL, ds, drawn);
 	ds = compute(b, CUDNN_POINTWISE_MUL, compute(b, CUDNN_POINTWISE_SUB, ds, delta), p);
+	if (drawn)
+		ds = compute(b, CUDNN_POINTWISE_MUL, ds, raise);
 	ds = compute(b, CUDNN_POINTWISE_MUL, ds, scale);
 	gradient_of_head(b, ds, q, ID_DK);
 	gradient_of_queries(b, ds, k, atomics);
@@ -279,16 +315,42 @@ static size_t aligned(size_t bytes)
 	return (bytes + MP_ALIGN - 1) / MP_ALIGN * MP_ALIGN;
 }
 
-// The gradient's own buffers, at the start of the workspace.
-static size_t delta_bytes(const struct mp_attention *a, int units)
+// What lies at the start of the workspace: the mask, the gradient's delta, and the sums of dq that atomics make.
+static size_t delta_at(const struct mp_attention *a, int units)
 {
-	return aligned((size_t)units * (size_t)a->queries * (size_t)a->tokens * sizeof(float));
+	return a->dropout > 0 ? aligned((size_t)units * (size_t)a->queries * (size_t)a->tokens * (size_t)mask_row(a) * 2) : 0;
+}
+
+static size_t sums_at(const struct mp_attention *a, int units)
+{
+	return delta_at(a, units) + (a->gradient ? aligned((size_t)units * (size_t)a->queries * (size_t)a->tokens * sizeof(float)) : 0);
 }
 
 static size_t own_bytes(const struct mp_attention *a, int units, bool atomics)
 {
-	size_t sums = (size_t)units * (size_t)a->queries * (size_t)a->tokens * (size_t)a->size * sizeof(float);
-	return a->gradient ? delta_bytes(a, units) + (atomics ? aligned(sums) : 0) : 0;
+	return sums_at(a, units) + (atomics ? aligned((size_t)units * (size_t)a->queries * (size_t)a->tokens * (size_t)a->size * sizeof(float)) : 0);
+}
+
+// The graph of so many units; end_description() takes it.
+static struct building *describe(const struct mp_attention *a, int units, bool atomics, bool any_order)
+{
+	struct building *b = mp_allocate(sizeof *b);
+	*b = (struct building){.a = a, .units = units, .inside = ID_INSIDE};
+	b->g.of = subject(a);
+	b->g.alignment = a->alignment;
+	b->g.tensor_cores = true;
+	b->g.any_order = any_order;
+	if (a->gradient)
+		gradient(b, atomics);
+	else
+		forward(b);
+	return b;
+}
+
+static void end_description(struct building *b)
+{
+	mp_dnn_destroy(&b->g);
+	free(b);
 }
 
 // An engine for so many units. The deterministic pattern is preferred with an engine that says so of itself.
@@ -298,20 +360,10 @@ static struct mp_dnn_engine plan_units(struct mp_rank *r, const struct mp_attent
 	size_t own = own_bytes(a, units, atomics), all = r->program->workspace_bytes;
 	if (own > all)
 		return e;
-	for (int any_order = atomics; any_order < 2 && !e.plan; any_order++) {
-		struct building *b = mp_allocate(sizeof *b);
-		*b = (struct building){.a = a, .units = units, .inside = ID_INSIDE};
-		b->g.of = subject(a);
-		b->g.alignment = a->alignment;
-		b->g.tensor_cores = true;
-		b->g.any_order = any_order;
-		if (a->gradient)
-			gradient(b, atomics);
-		else
-			forward(b);
+	for (int any_order = a->any_order; any_order < 2 && !e.plan; any_order++) {
+		struct building *b = describe(a, units, atomics, any_order);
 		e = mp_dnn_plan(&r->attention_plans->dnn, &b->g, all - own, why);
-		mp_dnn_destroy(&b->g);
-		free(b);
+		end_description(b);
 	}
 	return e;
 }
@@ -337,7 +389,7 @@ static void choose(struct mp_rank *r, const struct mp_attention *a, struct engin
 
 	if (a->type != MP_BF16)
 		mp_fail(MP_BUG, "attention %s: not in bf16", a->name);
-	for (int atomics = a->atomics; atomics <= a->gradient; atomics++)
+	for (int atomics = a->any_order && a->gradient; atomics >= 0; atomics--) // what is to be deterministic remains so
 		for (int slice = a->slice; slice > 0; slice /= 2)
 			if (plan_slices(r, a, slice, atomics, e, why))
 				return;
@@ -355,11 +407,12 @@ static void run_once(struct mp_rank *r, const struct mp_attention *a)
 	const struct mp_program *p = r->program;
 	size_t bytes = (size_t)a->tokens * (size_t)a->batch * (size_t)a->groups * (size_t)(a->queries + 2) * (size_t)a->size * 2;
 	char *zeros = bytes <= p->workspace_offset ? r->arena : r->arena + p->workspace_offset + p->workspace_bytes;
+	struct mp_dropped dropped = {.key = (const int *)(const void *)zeros};
 
 	if (a->gradient)
-		mp_attention_grad(r, a, zeros, zeros, zeros, zeros, zeros, r->compute);
+		mp_attention_grad(r, a, zeros, zeros, zeros, zeros, zeros, dropped, r->compute);
 	else
-		mp_attention(r, a, zeros, zeros, zeros, r->compute);
+		mp_attention(r, a, zeros, zeros, zeros, dropped, r->compute);
 	CUDA(cudaMemsetAsync(zeros, 0, bytes, r->compute));
 }
 
@@ -370,23 +423,124 @@ static int find_same(const struct mp_program *p, int i)
 	for (int k = 0; k < i; k++) {
 		const struct mp_attention *b = &p->attentions[k];
 		if (a->gradient == b->gradient && a->tokens == b->tokens && a->batch == b->batch && a->groups == b->groups && a->queries == b->queries
-		    && a->size == b->size && a->slice == b->slice && a->atomics == b->atomics && a->alignment == b->alignment)
+		    && a->size == b->size && a->slice == b->slice && a->any_order == b->any_order && a->dropout == b->dropout && a->heads == b->heads
+		    && a->alignment == b->alignment)
 			return k;
 	}
 	return -1;
 }
 
-void mp_attention_prepare(struct mp_rank *r)
+// ---------------------------------------------------------------------------------------------------------
+// The fastest engine
+
+enum { CANDIDATES = 8, CHOICES = 64 };
+
+// Milliseconds of one run.
+static float time_of(struct mp_rank *r, const struct mp_attention *a)
+{
+	enum { RUNS = 5 };
+	cudaEvent_t begin, end;
+	float ms;
+
+	CUDA(cudaEventCreate(&begin));
+	CUDA(cudaEventCreate(&end));
+	run_once(r, a);
+	CUDA(cudaEventRecord(begin, r->compute));
+	for (int i = 0; i < RUNS; i++)
+		run_once(r, a);
+	CUDA(cudaEventRecord(end, r->compute));
+	CUDA(cudaEventSynchronize(end));
+	CUDA(cudaEventElapsedTime(&ms, begin, end));
+	CUDA(cudaEventDestroy(begin));
+	CUDA(cudaEventDestroy(end));
+	return ms / RUNS;
+}
+
+// The engines for whole slices among which one is chosen by time: their number, 0 where that is not for this call. What remains
+// at the end takes the first engine.
+static int find_candidates(struct mp_rank *r, const struct mp_attention *a, int only, struct mp_dnn_engine found[CANDIDATES], struct engines *e)
+{
+	char why[MP_DNN_TEXT];
+	int rest = a->batch * a->groups % a->slice, count;
+
+	*e = (struct engines){.slice = a->slice, .atomics = a->any_order && a->gradient};
+	size_t own = own_bytes(a, a->slice, e->atomics), all = r->program->workspace_bytes;
+	if (!a->any_order || own > all)
+		return 0;
+	if (rest)
+		e->rest = plan_units(r, a, rest, e->atomics, why);
+	if (rest && !e->rest.plan)
+		return 0;
+	struct building *b = describe(a, a->slice, e->atomics, true);
+	count = mp_dnn_candidates(&r->attention_plans->dnn, &b->g, all - own, only, CANDIDATES, found);
+	end_description(b);
+	return count;
+}
+
+// Times the candidates and keeps the fastest. Gives its number from 1 on, or 0 and the first engine that works where there are none.
+static unsigned char tune(struct mp_rank *r, const struct mp_attention *a, struct engines *e)
+{
+	struct mp_dnn_engine found[CANDIDATES] = {{0}};
+	struct mp_dnn_subject of = subject(a);
+	int count = find_candidates(r, a, -1, found, e), best = -1;
+	float least = INFINITY;
+
+	for (int i = 0; i < count; i++) {
+		if (!found[i].plan)
+			continue;
+		e->whole = found[i];
+		float ms = time_of(r, a);
+		if (ms < least) {
+			least = ms;
+			best = i;
+		}
+	}
+	for (int i = 0; i < count; i++)
+		if (i != best)
+			mp_dnn_forget(&of, &found[i]);
+	if (best >= 0) {
+		e->whole = found[best];
+		return (unsigned char)(best + 1);
+	}
+	mp_dnn_forget(&of, &e->rest);
+	choose(r, a, e);
+	return 0;
+}
+
+// Takes the engine that another rank found to be the fastest.
+static void follow(struct mp_rank *r, const struct mp_attention *a, unsigned char choice, struct engines *e)
+{
+	struct mp_dnn_engine found[CANDIDATES] = {{0}};
+
+	if (!choice) {
+		choose(r, a, e);
+		return;
+	}
+	if (find_candidates(r, a, choice - 1, found, e) < choice || !found[choice - 1].plan)
+		mp_fail(MP_DEVICE_FAILED, "attention %s: engine %d of cuDNN %zu, which is rank %d's choice, does not work here", a->name, choice,
+		        cudnnGetVersion(), r->pp * r->model->axis[MP_TP] * r->model->axis[MP_DP]);
+	e->whole = found[choice - 1];
+}
+
+// The choices of each stage's first rank go to all its ranks.
+static void agree(struct mp_rank *r, unsigned char choices[CHOICES])
+{
+	int ranks = r->model->axis[MP_TP] * r->model->axis[MP_DP]; // of a stage, one behind the other
+	for (int stage = 0; stage * ranks < r->world; stage++) {
+		unsigned char theirs[CHOICES];
+		memcpy(theirs, choices, CHOICES);
+		mp_broadcast(r, theirs, CHOICES, stage * ranks);
+		if (stage == r->pp)
+			memcpy(choices, theirs, CHOICES);
+	}
+}
+
+static void prepare_engines(struct mp_rank *r, bool follows, unsigned char choices[CHOICES])
 {
 	const struct mp_program *p = r->program;
 
-	r->attention_plans = mp_allocate(sizeof *r->attention_plans);
-	if (p->attention_count == 0)
-		return;
-	struct mp_dnn_subject first = subject(p->attentions);
-	mp_dnn_open(&r->attention_plans->dnn, &first, r->compute);
-	r->attention_plans->engines = mp_allocate((size_t)p->attention_count * sizeof *r->attention_plans->engines);
 	for (int i = 0; i < p->attention_count; i++) {
+		const struct mp_attention *a = &p->attentions[i];
 		struct engines *e = &r->attention_plans->engines[i];
 		int same = find_same(p, i);
 		if (same >= 0) {
@@ -394,9 +548,35 @@ void mp_attention_prepare(struct mp_rank *r)
 			e->borrowed = true;
 			continue;
 		}
-		choose(r, &p->attentions[i], e);
-		run_once(r, &p->attentions[i]);
+		if (follows)
+			follow(r, a, i < CHOICES ? choices[i] : 0, e);
+		else if (i < CHOICES)
+			choices[i] = tune(r, a, e);
+		else
+			choose(r, a, e);
+		run_once(r, a);
 	}
+}
+
+void mp_attention_prepare(struct mp_rank *r)
+{
+	const struct mp_program *p = r->program;
+	unsigned char choices[CHOICES] = {0};
+	bool follows = r->dp > 0 || r->tp > 0;
+
+	r->attention_plans = mp_allocate(sizeof *r->attention_plans);
+	if (p->attention_count) {
+		struct mp_dnn_subject first = subject(p->attentions);
+		mp_dnn_open(&r->attention_plans->dnn, &first, r->compute);
+		mp_attention_mask_prepare();
+		r->attention_plans->engines = mp_allocate((size_t)p->attention_count * sizeof *r->attention_plans->engines);
+	}
+	if (!follows)
+		prepare_engines(r, false, choices);
+	if (r->world > 1)
+		agree(r, choices);
+	if (follows)
+		prepare_engines(r, true, choices);
 }
 
 void mp_attention_release(struct mp_rank *r)
@@ -422,24 +602,62 @@ void mp_attention_release(struct mp_rank *r)
 // Where the tensors of a call lie; gradients are NULL in the forward pass.
 struct places {
 	const char *qkv, *o, *lse, *d_o, *dqkv;
+	struct mp_dropped dropped;
 };
+
+// The tensors of a graph and their addresses.
+struct pack {
+	int64_t ids[20];
+	const void *addresses[20];
+	int64_t count;
+};
+
+static void put(struct pack *pack, enum id id, const void *address)
+{
+	pack->ids[pack->count] = id;
+	pack->addresses[pack->count++] = address;
+}
+
+// The heads of queries, keys and values from a group on.
+static void put_packed(struct pack *pack, const struct mp_attention *a, const char *at, enum id q, enum id k, enum id v)
+{
+	size_t head = (size_t)a->size * 2, queries = (size_t)a->queries * head;
+	put(pack, q, at);
+	put(pack, k, at + queries);
+	put(pack, v, at + queries + head);
+}
 
 static void run_slice(struct mp_rank *r, const struct mp_attention *a, const struct engines *e, int first, int units,
                       const struct places *at, cudaStream_t stream)
 {
-	static const int64_t ids[] = {ID_Q, ID_K, ID_V, ID_O, ID_LSE, ID_SCALE, ID_HIDDEN, ID_D_O, ID_DQ, ID_DK, ID_DV, ID_DELTA, ID_ONE, ID_DQ_SUM};
-	const float scale = (float)(1 / sqrt((double)a->size)), hidden = -INFINITY, one = 1;
-	size_t head = (size_t)a->size * 2, queries = (size_t)a->queries * head, packed = (size_t)first * (queries + 2 * head);
-	size_t rows = (size_t)first * (size_t)a->queries;
-	const char *q = at->qkv + packed, *o = at->o + rows * head, *lse = at->lse + rows * (size_t)a->tokens * sizeof(float);
-	const char *d_o = a->gradient ? at->d_o + rows * head : NULL, *dq = a->gradient ? at->dqkv + packed : NULL;
-	char *workspace = r->arena + r->program->workspace_offset, *sum = workspace + delta_bytes(a, units);
-	const void *addresses[] = {q, q + queries, q + queries + head, o, lse, &scale, &hidden, d_o, dq, dq + queries, dq + queries + head,
-	                           workspace, &one, sum};
+	const bool drops = a->dropout > 0 && !r->evaluating;
+	const float scale = (float)(1 / sqrt((double)a->size)), hidden = -INFINITY, share = drops ? (float)(1 - a->dropout) : 1;
+	const float raise = drops ? (float)(1 / (1 - a->dropout)) : 1;
+	size_t head = (size_t)a->size * 2, packed = (size_t)first * (size_t)(a->queries + 2) * head, rows = (size_t)first * (size_t)a->queries;
+	char *workspace = r->arena + r->program->workspace_offset;
 	struct mp_dnn_subject of = subject(a);
+	struct pack pack = {.count = 0};
 
-	mp_dnn_execute(&r->attention_plans->dnn, &of, units == e->slice ? &e->whole : &e->rest, !a->gradient ? 7 : e->atomics ? 14 : 13, ids,
-	               addresses, workspace + own_bytes(a, units, e->atomics), stream);
+	put_packed(&pack, a, at->qkv + packed, ID_Q, ID_K, ID_V);
+	put(&pack, ID_O, at->o + rows * head);
+	put(&pack, ID_LSE, at->lse + rows * (size_t)a->tokens * sizeof(float));
+	put(&pack, ID_SCALE, &scale);
+	put(&pack, ID_HIDDEN, &hidden);
+	if (a->dropout > 0) {
+		mp_attention_mask(a, at->dropped, first, units, !drops, workspace, stream);
+		put(&pack, ID_MASK, workspace);
+		put(&pack, ID_RAISE, &raise);
+	}
+	if (a->gradient) {
+		put_packed(&pack, a, at->dqkv + packed, ID_DQ, ID_DK, ID_DV);
+		put(&pack, ID_D_O, at->d_o + rows * head);
+		put(&pack, ID_SHARE, &share);
+		put(&pack, ID_DELTA, workspace + delta_at(a, units));
+	}
+	if (a->gradient && e->atomics)
+		put(&pack, ID_DQ_SUM, workspace + sums_at(a, units));
+	mp_dnn_execute(&r->attention_plans->dnn, &of, units == e->slice ? &e->whole : &e->rest, pack.count, pack.ids, pack.addresses,
+	               workspace + own_bytes(a, units, e->atomics), stream);
 }
 
 static void run_slices(struct mp_rank *r, const struct mp_attention *a, const struct places *at, cudaStream_t stream)
@@ -449,21 +667,22 @@ static void run_slices(struct mp_rank *r, const struct mp_attention *a, const st
 
 	if (((uintptr_t)at->qkv | (uintptr_t)at->o | (uintptr_t)at->lse | (uintptr_t)at->d_o | (uintptr_t)at->dqkv) % (uintptr_t)a->alignment)
 		mp_fail(MP_BUG, "attention %s: an operand is not aligned to %d bytes", a->name, a->alignment);
-	if (stream != r->compute && (a->gradient || e->whole.workspace))
+	if (stream != r->compute && (a->gradient || a->dropout > 0 || e->whole.workspace))
 		mp_fail(MP_BUG, "attention %s: the workspace belongs to the compute stream", a->name);
 	for (int first = 0; first < all; first += e->slice)
 		run_slice(r, a, e, first, all - first < e->slice ? all - first : e->slice, at, stream);
 }
 
-void mp_attention(struct mp_rank *r, const struct mp_attention *attention, const void *qkv, void *o, void *lse, cudaStream_t stream)
+void mp_attention(struct mp_rank *r, const struct mp_attention *attention, const void *qkv, void *o, void *lse, struct mp_dropped dropped,
+                  cudaStream_t stream)
 {
-	struct places at = {.qkv = qkv, .o = o, .lse = lse};
+	struct places at = {.qkv = qkv, .o = o, .lse = lse, .dropped = dropped};
 	run_slices(r, attention, &at, stream);
 }
 
 void mp_attention_grad(struct mp_rank *r, const struct mp_attention *attention, const void *d_o, const void *qkv, const void *o,
-                       const void *lse, void *dqkv, cudaStream_t stream)
+                       const void *lse, void *dqkv, struct mp_dropped dropped, cudaStream_t stream)
 {
-	struct places at = {.qkv = qkv, .o = o, .lse = lse, .d_o = d_o, .dqkv = dqkv};
+	struct places at = {.qkv = qkv, .o = o, .lse = lse, .d_o = d_o, .dqkv = dqkv, .dropped = dropped};
 	run_slices(r, attention, &at, stream);
 }

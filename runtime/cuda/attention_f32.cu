@@ -7,8 +7,9 @@
 //
 // Threads lie in a square of 16 x 16. Of a tile of scores thread (y, x) has the ROWS rows from ROWS y on, and every 16th
 // column from x on; of a tile of outputs the same rows. Rows in shared memory are one element longer than a head, so that
-// 16 rows of one column lie in different banks.
-#include "mp.h"
+// 16 rows of one column lie in different banks. With dropout, the block draws which weights of a tile are kept, a bit each, before
+// it computes them.
+#include "mp_kept.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -21,6 +22,9 @@ struct job {
 	float *o_out, *lse_out, *dqkv, *delta_out;
 	int tokens, units, queries, size;
 	float scale;
+	bool drops;
+	float raise;            // what kept weights are multiplied with
+	struct mp_kept kept;
 };
 
 // A head in a packed tensor: token t is at at[t * stride].
@@ -60,6 +64,26 @@ template <int ROWS> static __device__ void score(const job &j, float s[ROWS][ROW
 			for (int k = 0; k < ROWS; k++)
 				s[i][k] = fmaf(left[i], right[k], s[i][k]);
 	}
+}
+
+// Which weights of a tile are kept: bit k % 8 of byte q * TILE / 8 + k / 8 for its query q and key k.
+template <int TILE> static __device__ void draw(const job &j, uint8_t *bits, int unit, int index, int first_query, int first_key)
+{
+	const int EACH = TILE / MP_KEPT_KEYS;
+	for (int e = threadIdx.x; j.drops && e < TILE * EACH; e += THREADS) {
+		uint32_t word[4][MP_PHILOX_STRIP];
+		mp_kept_words(word, &j.kept, mp_kept_number(&j.kept, unit, index, first_query + e / EACH) + first_key / MP_KEPT_KEYS + e % EACH, 1);
+		unsigned byte = 0;
+		for (int k = 0; k < MP_KEPT_KEYS; k++)
+			byte |= (unsigned)mp_is_kept(&j.kept, word, 0, k) << k;
+		bits[e] = (uint8_t)byte;
+	}
+}
+
+// What a weight of the tile is multiplied with.
+template <int TILE> static __device__ float kept_of(const job &j, const uint8_t *bits, int query, int key)
+{
+	return !j.drops ? 1 : bits[query * (TILE / MP_KEPT_KEYS) + key / MP_KEPT_KEYS] >> key % MP_KEPT_KEYS & 1 ? j.raise : 0;
 }
 
 template <int ROWS> static __device__ void keep(float *tile, const float s[ROWS][ROWS])
@@ -144,6 +168,7 @@ template <int ROWS, int COLUMNS> static __global__ void __launch_bounds__(THREAD
 	extern __shared__ float shared[];
 	const int TILE = ROWS * SIDE;
 	float *q = shared, *kv = q + TILE * (j.size + 1), *p = kv + TILE * (j.size + 1);
+	uint8_t *bits = (uint8_t *)(p + TILE * (TILE + 1));
 	int unit = blockIdx.x / j.queries, index = blockIdx.x % j.queries, first = (gridDim.y - 1 - blockIdx.y) * TILE;
 	float s[ROWS][ROWS], out[ROWS][COLUMNS] = {}, most[ROWS], sum[ROWS], factor[ROWS];
 	for (int i = 0; i < ROWS; i++) {
@@ -153,9 +178,13 @@ template <int ROWS, int COLUMNS> static __global__ void __launch_bounds__(THREAD
 	load<TILE>(j, q, head_of(j, j.qkv, j.queries + 2, unit, index), first);
 	for (int key = 0; key <= first; key += TILE) {
 		load<TILE>(j, kv, head_of(j, j.qkv, j.queries + 2, unit, j.queries), key);
+		draw<TILE>(j, bits, unit, index, first, key);
 		__syncthreads();
 		score<ROWS>(j, s, q, kv);
 		soften<ROWS, COLUMNS>(j, s, out, most, sum, first, key);
+		for (int i = 0; i < ROWS; i++)
+			for (int k = 0; k < ROWS; k++)
+				s[i][k] *= kept_of<TILE>(j, bits, threadIdx.x / SIDE * ROWS + i, threadIdx.x % SIDE + SIDE * k);
 		keep<ROWS>(p, s);
 		__syncthreads();
 		load<TILE>(j, kv, head_of(j, j.qkv, j.queries + 2, unit, j.queries + 1), key);
@@ -187,12 +216,13 @@ static __global__ void __launch_bounds__(THREADS) row_products(job j)
 		j.delta_out[row % heads * j.tokens + row / heads] = sum;
 }
 
-// Scores s and the gradient of probabilities d become probabilities and the gradient of scores.
-static __device__ void differentiate(const job &j, float *s, float *d, size_t head, int query, int key)
+// Scores s and the gradient of weights d become weights, times `kept`, and the gradient of scores.
+static __device__ void differentiate(const job &j, float *s, float *d, size_t head, int query, int key, float kept)
 {
 	bool seen = key <= query && query < j.tokens;
-	*s = seen ? expf(*s * j.scale - j.lse[head * j.tokens + query]) : 0;
-	*d = seen ? *s * (*d - j.delta[head * j.tokens + query]) * j.scale : 0;
+	float p = seen ? expf(*s * j.scale - j.lse[head * j.tokens + query]) : 0;
+	*d = seen ? p * (*d * kept - j.delta[head * j.tokens + query]) * j.scale : 0;
+	*s = p * kept;
 }
 
 // A block: one group, one tile of keys; every query of every head that sees them.
@@ -202,6 +232,7 @@ template <int ROWS, int COLUMNS> static __global__ void __launch_bounds__(THREAD
 	const int TILE = ROWS * SIDE;
 	int width = TILE * (j.size + 1), unit = blockIdx.x, first = blockIdx.y * TILE, packed = j.queries + 2;
 	float *k = shared, *v = k + width, *q = v + width, *d_o = q + width, *p = d_o + width, *ds = p + TILE * (TILE + 1);
+	uint8_t *bits = (uint8_t *)(ds + TILE * (TILE + 1));
 	float s[ROWS][ROWS], d[ROWS][ROWS], dk[ROWS][COLUMNS] = {}, dv[ROWS][COLUMNS] = {};
 	load<TILE>(j, k, head_of(j, j.qkv, packed, unit, j.queries), first);
 	load<TILE>(j, v, head_of(j, j.qkv, packed, unit, j.queries + 1), first);
@@ -209,13 +240,16 @@ template <int ROWS, int COLUMNS> static __global__ void __launch_bounds__(THREAD
 		for (int query = first; query < j.tokens; query += TILE) {
 			load<TILE>(j, q, head_of(j, j.qkv, packed, unit, index), query);
 			load<TILE>(j, d_o, head_of(j, j.d_o, j.queries, unit, index), query);
+			draw<TILE>(j, bits, unit, index, query, first);
 			__syncthreads();
 			score<ROWS>(j, s, k, q);
 			score<ROWS>(j, d, v, d_o);
 			for (int i = 0; i < ROWS; i++)
-				for (int c = 0; c < ROWS; c++)
-					differentiate(j, &s[i][c], &d[i][c], (size_t)unit * j.queries + index, query + threadIdx.x % SIDE + SIDE * c,
-					              first + threadIdx.x / SIDE * ROWS + i);
+				for (int c = 0; c < ROWS; c++) {
+					int row = threadIdx.x % SIDE + SIDE * c, column = threadIdx.x / SIDE * ROWS + i;
+					differentiate(j, &s[i][c], &d[i][c], (size_t)unit * j.queries + index, query + row, first + column,
+					              kept_of<TILE>(j, bits, row, column));
+				}
 			keep<ROWS>(p, s);
 			keep<ROWS>(ds, d);
 			__syncthreads();
@@ -235,18 +269,22 @@ template <int ROWS, int COLUMNS> static __global__ void __launch_bounds__(THREAD
 	int width = TILE * (j.size + 1), unit = blockIdx.x / j.queries, index = blockIdx.x % j.queries, packed = j.queries + 2;
 	int first = (gridDim.y - 1 - blockIdx.y) * TILE;
 	float *q = shared, *d_o = q + width, *k = d_o + width, *v = k + width, *ds = v + width;
+	uint8_t *bits = (uint8_t *)(ds + TILE * (TILE + 1));
 	float s[ROWS][ROWS], d[ROWS][ROWS], dq[ROWS][COLUMNS] = {};
 	load<TILE>(j, q, head_of(j, j.qkv, packed, unit, index), first);
 	load<TILE>(j, d_o, head_of(j, j.d_o, j.queries, unit, index), first);
 	for (int key = 0; key <= first; key += TILE) {
 		load<TILE>(j, k, head_of(j, j.qkv, packed, unit, j.queries), key);
 		load<TILE>(j, v, head_of(j, j.qkv, packed, unit, j.queries + 1), key);
+		draw<TILE>(j, bits, unit, index, first, key);
 		__syncthreads();
 		score<ROWS>(j, s, q, k);
 		score<ROWS>(j, d, d_o, v);
 		for (int i = 0; i < ROWS; i++)
-			for (int c = 0; c < ROWS; c++)
-				differentiate(j, &s[i][c], &d[i][c], blockIdx.x, first + threadIdx.x / SIDE * ROWS + i, key + threadIdx.x % SIDE + SIDE * c);
+			for (int c = 0; c < ROWS; c++) {
+				int row = threadIdx.x / SIDE * ROWS + i, column = threadIdx.x % SIDE + SIDE * c;
+				differentiate(j, &s[i][c], &d[i][c], blockIdx.x, first + row, key + column, kept_of<TILE>(j, bits, row, column));
+			}
 		keep<ROWS>(ds, d);
 		__syncthreads();
 		add_product<ROWS, COLUMNS>(j, dq, ds, k);
@@ -267,11 +305,11 @@ struct variant {
 	{ROWS, COLUMNS, forward<ROWS, COLUMNS>, gradient_of_keys<ROWS, COLUMNS>, gradient_of_queries<ROWS, COLUMNS>}
 static const variant variants[] = {VARIANT(4, 4), VARIANT(4, 8), VARIANT(2, 8), VARIANT(2, 16)};
 
-// Bytes of shared memory: heads of so many tiles, and so many tiles of scores.
+// Bytes of shared memory: heads of so many tiles, so many tiles of scores, and the bits of one.
 static size_t shared_bytes(const variant *v, int size, int heads, int scores)
 {
 	size_t tile = (size_t)v->rows * SIDE;
-	return (heads * tile * (size + 1) + scores * tile * (tile + 1)) * sizeof(float);
+	return (heads * tile * (size + 1) + scores * tile * (tile + 1)) * sizeof(float) + tile * tile / 8;
 }
 
 // The first that fits on the device.
@@ -299,7 +337,7 @@ static void launch(void (*kernel)(job), size_t x, int y, size_t bytes, job j, cu
 	CUDA(cudaLaunchKernel((const void *)kernel, dim3((unsigned)x, (unsigned)y), dim3(THREADS), arguments, bytes, stream));
 }
 
-static job describe(const struct mp_attention *a, const void *qkv)
+static job describe(const struct mp_attention *a, const void *qkv, bool drops, const struct mp_dropped *dropped)
 {
 	job j = {};
 	j.qkv = (const float *)qkv;
@@ -308,6 +346,9 @@ static job describe(const struct mp_attention *a, const void *qkv)
 	j.queries = a->queries;
 	j.size = a->size;
 	j.scale = (float)(1 / sqrt((double)a->size));
+	j.drops = drops;
+	j.raise = (float)(1 / (1 - a->dropout));
+	j.kept = mp_kept_of(a, dropped);
 	return j;
 }
 
@@ -346,20 +387,21 @@ extern "C" void mp_attention_release(struct mp_rank *r)
 	free(r->attention_plans);
 }
 
-extern "C" void mp_attention(struct mp_rank *r, const struct mp_attention *a, const void *qkv, void *o, void *lse, cudaStream_t stream)
+extern "C" void mp_attention(struct mp_rank *r, const struct mp_attention *a, const void *qkv, void *o, void *lse, struct mp_dropped dropped,
+                             cudaStream_t stream)
 {
 	const variant *v = r->attention_plans->variants[a - r->program->attentions];
-	job j = describe(a, qkv);
+	job j = describe(a, qkv, a->dropout > 0 && !r->evaluating, &dropped);
 	j.o_out = (float *)o;
 	j.lse_out = (float *)lse;
 	launch(v->forward, (size_t)j.units * j.queries, tiles_of(v, a), shared_bytes(v, a->size, 2, 1), j, stream);
 }
 
 extern "C" void mp_attention_grad(struct mp_rank *r, const struct mp_attention *a, const void *d_o, const void *qkv, const void *o,
-                                  const void *lse, void *dqkv, cudaStream_t stream)
+                                  const void *lse, void *dqkv, struct mp_dropped dropped, cudaStream_t stream)
 {
 	const variant *v = r->attention_plans->variants[a - r->program->attentions];
-	job j = describe(a, qkv);
+	job j = describe(a, qkv, a->dropout > 0, &dropped);
 	size_t heads = (size_t)j.units * j.queries, rows = heads * j.tokens, each = THREADS / WARP;
 	if (stream != r->compute)
 		mp_fail(MP_BUG, "attention %s: the workspace belongs to the compute stream", a->name);

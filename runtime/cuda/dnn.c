@@ -1,10 +1,11 @@
 // dnn.c: graphs of cuDNN operations, the choice of their engines, and how they are run. See dnn.h.
 //
 // The choice depends on the graph and the fixed workspace alone, so that every rank makes the same one: replicated values must
-// not drift apart. May be used: engines that are deterministic, that convert no inputs to smaller types, and, where f32 means
+// not drift apart; or one rank times them all and tells the others (attention.c). May be used: engines that are deterministic, that convert no inputs to smaller types, and, where f32 means
 // f32, that use no tensor cores, which is what computes in TF32. Modes of the heuristics are asked in the order A, B, FALLBACK.
 #include "dnn.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -157,49 +158,137 @@ static struct mp_dnn_engine make_plan(const struct mp_dnn_graph *g, mp_descripto
 	return (struct mp_dnn_engine){0};
 }
 
-// The first usable engine that one mode of the heuristics proposes for the operation graph.
-static struct mp_dnn_engine ask(const struct mp_dnn_graph *g, mp_descriptor heuristics, size_t workspace, char *why)
+enum { MOST = 64 };
+
+// What one mode of the heuristics proposes for the operation graph; the caller destroys it all.
+static int propose(const struct mp_dnn_graph *g, mp_descriptor heuristics, mp_descriptor found[MOST])
 {
-	enum { MOST = 64 };
-	mp_descriptor found[MOST];
-	struct mp_dnn_engine e = {0};
 	int64_t count = 0;
 
 	for (int i = 0; i < MOST; i++)
 		DNN(&g->of, cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, &found[i]));
 	DNN(&g->of, cudnnBackendGetAttribute(heuristics, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, MOST,
 	                                     &count, found));
-	for (int64_t i = 0; i < count && i < MOST && !e.plan; i++)
-		if (may_use(g, found[i]))
-			e = make_plan(g, found[i], workspace, why);
+	return count < MOST ? (int)count : MOST;
+}
+
+static void destroy_proposals(const struct mp_dnn_graph *g, mp_descriptor found[MOST])
+{
 	for (int i = 0; i < MOST; i++)
 		DNN(&g->of, cudnnBackendDestroyDescriptor(found[i]));
+}
+
+// The first usable engine that one mode of the heuristics proposes.
+static struct mp_dnn_engine ask(const struct mp_dnn_graph *g, mp_descriptor heuristics, size_t workspace, char *why)
+{
+	mp_descriptor found[MOST];
+	struct mp_dnn_engine e = {0};
+	int count = propose(g, heuristics, found);
+
+	for (int i = 0; i < count && !e.plan; i++)
+		if (may_use(g, found[i]))
+			e = make_plan(g, found[i], workspace, why);
+	destroy_proposals(g, found);
 	return e;
 }
 
-struct mp_dnn_engine mp_dnn_plan(const struct mp_dnn *dnn, struct mp_dnn_graph *g, size_t workspace, char *why)
+// NULL when cuDNN does not know such a graph; it belongs to g.
+static mp_descriptor whole_graph(struct mp_dnn_graph *g, char *why)
 {
-	static const cudnnBackendHeurMode_t modes[] = {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_B, CUDNN_HEUR_MODE_FALLBACK};
-	struct mp_dnn_engine e = {0};
 	mp_descriptor whole = mp_dnn_create(g, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
 
 	mp_dnn_set(g, whole, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, g->operation_count, g->operations);
 	cudnnStatus_t status = cudnnBackendFinalize(whole);
 	if (status != CUDNN_STATUS_SUCCESS)
 		explain(why, MP_DNN_TEXT, status);
-	for (size_t i = 0; i < sizeof modes / sizeof *modes && status == CUDNN_STATUS_SUCCESS && !e.plan; i++) {
-		mp_descriptor heuristics = mp_dnn_create(g, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
-		mp_dnn_set_part(g, heuristics, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, whole);
-		mp_dnn_set(g, heuristics, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &modes[i]);
-		mp_dnn_set_part(g, heuristics, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, dnn->device);
-		status = cudnnBackendFinalize(heuristics);
-		if (status == CUDNN_STATUS_SUCCESS)
+	return status == CUDNN_STATUS_SUCCESS ? whole : NULL;
+}
+
+// NULL when this mode knows nothing; it belongs to g.
+static mp_descriptor heuristics_of(const struct mp_dnn *dnn, struct mp_dnn_graph *g, mp_descriptor whole, cudnnBackendHeurMode_t mode, char *why)
+{
+	mp_descriptor heuristics = mp_dnn_create(g, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
+
+	mp_dnn_set_part(g, heuristics, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, whole);
+	mp_dnn_set(g, heuristics, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode);
+	mp_dnn_set_part(g, heuristics, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, dnn->device);
+	cudnnStatus_t status = cudnnBackendFinalize(heuristics);
+	if (status != CUDNN_STATUS_SUCCESS)
+		explain(why, MP_DNN_TEXT, status);
+	return status == CUDNN_STATUS_SUCCESS ? heuristics : NULL;
+}
+
+struct mp_dnn_engine mp_dnn_plan(const struct mp_dnn *dnn, struct mp_dnn_graph *g, size_t workspace, char *why)
+{
+	static const cudnnBackendHeurMode_t modes[] = {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_B, CUDNN_HEUR_MODE_FALLBACK};
+	struct mp_dnn_engine e = {0};
+	mp_descriptor whole = whole_graph(g, why);
+
+	for (size_t i = 0; i < sizeof modes / sizeof *modes && whole && !e.plan; i++) {
+		mp_descriptor heuristics = heuristics_of(dnn, g, whole, modes[i], why); // another mode may know the operation
+		if (heuristics)
 			e = ask(g, heuristics, workspace, why);
-		else
-			explain(why, MP_DNN_TEXT, status); // another mode may know the operation
-		status = CUDNN_STATUS_SUCCESS;
 	}
 	return e;
+}
+
+// One plan that is made beside others.
+struct candidate {
+	const struct mp_dnn_graph *g;
+	mp_descriptor configuration;
+	size_t workspace;
+	int device;
+	pthread_t thread;
+	bool started;
+	struct mp_dnn_engine engine;
+};
+
+static void *make_candidate(void *argument)
+{
+	struct candidate *c = argument;
+	char why[MP_DNN_TEXT];
+
+	CUDA(cudaSetDevice(c->device));
+	c->engine = make_plan(c->g, c->configuration, c->workspace, why);
+	return NULL;
+}
+
+// A plan is compiled while it is made, for about 0.3 s: each has a thread.
+static void make_candidates(struct candidate *candidates, int count)
+{
+	for (int i = 0; i < count; i++)
+		candidates[i].started = candidates[i].g && !pthread_create(&candidates[i].thread, NULL, make_candidate, &candidates[i]);
+	for (int i = 0; i < count; i++) {
+		if (candidates[i].started)
+			pthread_join(candidates[i].thread, NULL);
+		else if (candidates[i].g)
+			make_candidate(&candidates[i]);
+	}
+}
+
+int mp_dnn_candidates(const struct mp_dnn *dnn, struct mp_dnn_graph *g, size_t workspace, int only, int most, struct mp_dnn_engine *found)
+{
+	char why[MP_DNN_TEXT];
+	struct candidate candidates[MOST] = {{0}};
+	mp_descriptor proposals[MOST], whole = whole_graph(g, why), heuristics = whole ? heuristics_of(dnn, g, whole, CUDNN_HEUR_MODE_A, why) : NULL;
+	int count = 0, device;
+
+	if (!heuristics)
+		return 0;
+	CUDA(cudaGetDevice(&device));
+	int proposed = propose(g, heuristics, proposals);
+	for (int i = 0; i < proposed && count < most; i++) {
+		if (!may_use(g, proposals[i]))
+			continue;
+		if (only < 0 || count == only)
+			candidates[count] = (struct candidate){.g = g, .configuration = proposals[i], .workspace = workspace, .device = device};
+		count++;
+	}
+	make_candidates(candidates, count);
+	for (int i = 0; i < count; i++)
+		found[i] = candidates[i].engine;
+	destroy_proposals(g, proposals);
+	return count;
 }
 
 void mp_dnn_forget(const struct mp_dnn_subject *of, struct mp_dnn_engine *e)

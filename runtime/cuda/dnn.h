@@ -69,6 +69,9 @@ void mp_dnn_pointwise(struct mp_dnn_graph *g, cudnnPointwiseMode_t mode, cudnnDa
 // Plans the graph with a workspace of at most so many bytes. Without a usable engine the result has no plan, and why (of
 // MP_DNN_TEXT bytes) says what the last one lacked.
 struct mp_dnn_engine mp_dnn_plan(const struct mp_dnn *dnn, struct mp_dnn_graph *g, size_t workspace, char *why);
+// Plans what mode A of the heuristics proposes, in its order, at once: up to `most` usable engines, or number `only` alone. Those
+// that cannot be planned have no plan. Gives the number of proposals.
+int mp_dnn_candidates(const struct mp_dnn *dnn, struct mp_dnn_graph *g, size_t workspace, int only, int most, struct mp_dnn_engine *found);
 void mp_dnn_forget(const struct mp_dnn_subject *of, struct mp_dnn_engine *e);
 
 // Enqueues a plan whose `count` tensors are where the addresses say.

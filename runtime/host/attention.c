@@ -3,9 +3,10 @@
 // Heads are computed one after another: the head's queries, keys and values are copied out of the packed tensor in the type
 // that is computed in (f32 for bf16), and OpenBLAS multiplies. The matrix of scores is made for a tile of queries at a time,
 // against the keys up to the tile's last query; what the mask hides within the tile is zero from the softmax on. The order of
-// every sum depends on the shape alone, and one thread computes it.
+// every sum depends on the shape alone, and one thread computes it. With dropout, what the weights of a tile are multiplied with
+// is drawn anew wherever it is needed.
 #include "bf16.h"
-#include "mp.h"
+#include "mp_kept.h"
 #include "mp_host.h"
 
 #include <cblas.h>
@@ -27,13 +28,17 @@ struct mp_attention_plan {
 // One head in the type that is computed in: matrices [tokens, size], scores [TILE, tokens], and a value for each token. The
 // gradients of key and value are those of the whole group.
 struct head {
-	char *q, *k, *v, *o, *d_o, *dq, *dk, *dv, *scores, *d_scores, *delta, *lse;
+	char *q, *k, *v, *o, *d_o, *dq, *dk, *dv, *scores, *d_scores, *kept, *delta, *lse;
+	int unit, index;                        // of the query head, for dropout
+	const struct mp_kept *dropout;          // NULL: all weights are kept
 };
 
 struct attention_call {
 	const struct mp_attention *attention;
 	const char *d_o, *qkv, *o, *lse;        // forward: qkv alone
 	char *out, *out_lse;                    // o and lse, or the gradient of qkv
+	struct mp_dropped dropped;
+	bool drops;
 	char *scratch;
 };
 
@@ -43,8 +48,11 @@ struct attention_call {
 struct loops {
 	// Scores to probabilities: exp(scale s - lse), zero behind the query; lse is computed first where it is not given.
 	void (*softmax)(void *scores, void *lse, bool given, int rows, int first, int columns, double scale);
-	// d_scores = scores (d_scores - delta) scale
-	void (*gradient)(void *d_scores, const void *scores, const void *delta, int rows, int columns, double scale);
+	// d_scores = scores (d_scores - delta) scale; with kept: (kept d_scores - delta).
+	void (*gradient)(void *d_scores, const void *scores, const void *kept, const void *delta, int rows, int columns, double scale);
+	// One row of what weights are multiplied with: 0, or `factor` where the number's bits reach the threshold.
+	void (*draw)(void *kept, const struct mp_kept *dropout, uint64_t first, int columns, double factor);
+	void (*product)(void *result, const void *a, const void *b, size_t n);
 	void (*dot_rows)(void *result, const void *a, const void *b, int rows, int size);
 };
 
@@ -69,15 +77,40 @@ struct loops {
 				s[j] = 0; \
 		} \
 	} \
-	static void gradient_##TYPE(void *d_tile, const void *tile, const void *deltas, int rows, int columns, double factor) \
+	static void gradient_##TYPE(void *d_tile, const void *tile, const void *kept_tile, const void *deltas, int rows, int columns, \
+	                            double factor) \
 	{ \
 		for (int i = 0; i < rows; i++) { \
 			TYPE *restrict d = (TYPE *)d_tile + (size_t)i * (size_t)columns; \
 			const TYPE *restrict p = (const TYPE *)tile + (size_t)i * (size_t)columns; \
 			const TYPE delta = ((const TYPE *)deltas)[i], scale = (TYPE)factor; \
+			if (kept_tile) { \
+				const TYPE *restrict kept = (const TYPE *)kept_tile + (size_t)i * (size_t)columns; \
+				for (int j = 0; j < columns; j++) \
+					d[j] *= kept[j]; \
+			} \
 			for (int j = 0; j < columns; j++) \
 				d[j] = p[j] * (d[j] - delta) * scale; \
 		} \
+	} \
+	static void draw_##TYPE(void *row, const struct mp_kept *dropout, uint64_t first, int columns, double factor) \
+	{ \
+		TYPE *restrict kept = row; \
+		uint32_t word[4][MP_PHILOX_STRIP]; \
+		for (int j = 0; j < columns; j += MP_KEPT_KEYS * MP_PHILOX_STRIP) { \
+			int left = columns - j, numbers = (left + MP_KEPT_KEYS - 1) / MP_KEPT_KEYS; \
+			numbers = numbers < MP_PHILOX_STRIP ? numbers : MP_PHILOX_STRIP; \
+			mp_kept_words(word, dropout, first + (uint64_t)(j / MP_KEPT_KEYS), numbers); \
+			for (int e = 0; e < numbers * MP_KEPT_KEYS && e < left; e++) \
+				kept[j + e] = mp_is_kept(dropout, word, e / MP_KEPT_KEYS, e % MP_KEPT_KEYS) ? (TYPE)factor : 0; \
+		} \
+	} \
+	static void product_##TYPE(void *result, const void *left, const void *right, size_t n) \
+	{ \
+		TYPE *to = result; \
+		const TYPE *a = left, *b = right; \
+		for (size_t i = 0; i < n; i++) \
+			to[i] = a[i] * b[i]; \
 	} \
 	static void dot_rows_##TYPE(void *result, const void *left, const void *right, int rows, int size) \
 	{ \
@@ -89,7 +122,7 @@ struct loops {
 			((TYPE *)result)[i] = sum; \
 		} \
 	} \
-	static const struct loops loops_##TYPE = {softmax_##TYPE, gradient_##TYPE, dot_rows_##TYPE};
+	static const struct loops loops_##TYPE = {softmax_##TYPE, gradient_##TYPE, draw_##TYPE, product_##TYPE, dot_rows_##TYPE};
 
 LOOPS(float, expf, logf)
 LOOPS(double, exp, log)
@@ -125,7 +158,7 @@ static size_t tile_bytes(const struct mp_attention *a)
 
 static size_t scratch_bytes(const struct mp_attention *a)
 {
-	return 8 * head_bytes(a) + 2 * tile_bytes(a) + (size_t)a->tokens * full_bytes(a);
+	return 8 * head_bytes(a) + 3 * tile_bytes(a) + (size_t)a->tokens * full_bytes(a);
 }
 
 static struct head divide(const struct mp_attention *a, char *scratch)
@@ -136,7 +169,8 @@ static struct head divide(const struct mp_attention *a, char *scratch)
 		*matrices[i] = scratch;
 	h.scores = scratch;
 	h.d_scores = scratch + tile_bytes(a);
-	h.delta = h.d_scores + tile_bytes(a);
+	h.kept = h.d_scores + tile_bytes(a);
+	h.delta = h.kept + tile_bytes(a);
 	return h;
 }
 
@@ -187,6 +221,13 @@ static void multiply(const struct mp_attention *a, enum mp_transpose transpose, 
 		cblas_sgemm(CblasRowMajor, tl, tr, m, n, k, 1, left, ldl, right, ldr, accumulate, result, n);
 }
 
+static void draw_tile(const struct mp_attention *a, const struct head *h, int first, int rows, int keys)
+{
+	for (int i = 0; i < rows; i++)
+		loops_of(a)->draw(h->kept + (size_t)i * (size_t)keys * full_bytes(a), h->dropout, mp_kept_number(h->dropout, h->unit, h->index, first + i),
+		                  keys, 1 / (1 - a->dropout));
+}
+
 // Tile by tile: the scores of its queries, then what they are for. In the gradient lse is given.
 static void each_tile(const struct mp_attention *a, const struct head *h, bool given,
                       void (*use)(const struct mp_attention *a, const struct head *h, int first, int rows))
@@ -196,6 +237,8 @@ static void each_tile(const struct mp_attention *a, const struct head *h, bool g
 		int rows = a->tokens - first < TILE ? a->tokens - first : TILE, keys = first + rows;
 		multiply(a, MP_NT, rows, keys, a->size, h->q + (size_t)first * row, h->k, false, h->scores);
 		loops_of(a)->softmax(h->scores, h->lse + (size_t)first * full_bytes(a), given, rows, first, keys, 1 / sqrt(a->size));
+		if (h->dropout)
+			draw_tile(a, h, first, rows, keys);
 		use(a, h, first, rows);
 	}
 }
@@ -203,6 +246,8 @@ static void each_tile(const struct mp_attention *a, const struct head *h, bool g
 static void forward_tile(const struct mp_attention *a, const struct head *h, int first, int rows)
 {
 	char *o = h->o + (size_t)first * (size_t)a->size * full_bytes(a);
+	if (h->dropout)
+		loops_of(a)->product(h->scores, h->scores, h->kept, (size_t)rows * (size_t)(first + rows));
 	multiply(a, MP_NN, rows, a->size, first + rows, h->scores, h->v, false, o);
 }
 
@@ -210,9 +255,12 @@ static void gradient_tile(const struct mp_attention *a, const struct head *h, in
 {
 	size_t begin = (size_t)first * (size_t)a->size * full_bytes(a);
 	int keys = first + rows;
-	multiply(a, MP_TN, keys, a->size, rows, h->scores, h->d_o + begin, true, h->dv);
+	if (h->dropout)
+		loops_of(a)->product(h->d_scores, h->scores, h->kept, (size_t)rows * (size_t)keys);
+	multiply(a, MP_TN, keys, a->size, rows, h->dropout ? h->d_scores : h->scores, h->d_o + begin, true, h->dv);
 	multiply(a, MP_NT, rows, keys, a->size, h->d_o + begin, h->v, false, h->d_scores);
-	loops_of(a)->gradient(h->d_scores, h->scores, h->delta + (size_t)first * full_bytes(a), rows, keys, 1 / sqrt(a->size));
+	loops_of(a)->gradient(h->d_scores, h->scores, h->dropout ? h->kept : NULL, h->delta + (size_t)first * full_bytes(a), rows, keys,
+	                      1 / sqrt(a->size));
 	multiply(a, MP_NN, rows, a->size, keys, h->d_scores, h->k, false, h->dq + begin);
 	multiply(a, MP_TN, keys, a->size, rows, h->d_scores, h->q + begin, true, h->dk);
 }
@@ -221,6 +269,7 @@ static void forward_group(const struct attention_call *call, struct head *h, int
 {
 	const struct mp_attention *a = call->attention;
 	for (int i = 0; i < a->queries; i++) {
+		h->index = i;
 		load(a, h->q, head_of(a, call->qkv, a->queries + 2, unit, i), token_bytes(a, a->queries + 2));
 		h->lse = call->out_lse + ((size_t)unit * (size_t)a->queries + (size_t)i) * (size_t)a->tokens * full_bytes(a);
 		each_tile(a, h, false, forward_tile);
@@ -235,6 +284,7 @@ static void gradient_group(const struct attention_call *call, struct head *h, in
 	memset(h->dk, 0, head_bytes(a));
 	memset(h->dv, 0, head_bytes(a));
 	for (int i = 0; i < a->queries; i++) {
+		h->index = i;
 		load(a, h->q, head_of(a, call->qkv, packed, unit, i), token_bytes(a, packed));
 		load(a, h->o, head_of(a, call->o, a->queries, unit, i), token_bytes(a, a->queries));
 		load(a, h->d_o, head_of(a, call->d_o, a->queries, unit, i), token_bytes(a, a->queries));
@@ -252,8 +302,11 @@ static void run_attention(void *closure)
 	const struct attention_call *call = closure;
 	const struct mp_attention *a = call->attention;
 	struct head h = divide(a, call->scratch);
+	struct mp_kept kept = mp_kept_of(a, &call->dropped);
+	h.dropout = call->drops ? &kept : NULL;
 	int packed = a->queries + 2;
 	for (int unit = 0; unit < a->batch * a->groups; unit++) {
+		h.unit = unit;
 		load(a, h.k, head_of(a, call->qkv, packed, unit, a->queries), token_bytes(a, packed));
 		load(a, h.v, head_of(a, call->qkv, packed, unit, a->queries + 1), token_bytes(a, packed));
 		if (a->gradient)
@@ -263,17 +316,19 @@ static void run_attention(void *closure)
 	}
 }
 
-void mp_attention(struct mp_rank *r, const struct mp_attention *attention, const void *qkv, void *o, void *lse, cudaStream_t stream)
+void mp_attention(struct mp_rank *r, const struct mp_attention *attention, const void *qkv, void *o, void *lse, struct mp_dropped dropped,
+                  cudaStream_t stream)
 {
-	struct attention_call call = {.attention = attention, .qkv = qkv, .out = o, .out_lse = lse, .scratch = r->attention_plans->scratch};
+	struct attention_call call = {.attention = attention, .qkv = qkv, .out = o, .out_lse = lse, .dropped = dropped,
+	                              .drops = attention->dropout > 0 && !r->evaluating, .scratch = r->attention_plans->scratch};
 	mp_host_enqueue(stream, attention->name, run_attention, &call, sizeof call);
 }
 
 void mp_attention_grad(struct mp_rank *r, const struct mp_attention *attention, const void *d_o, const void *qkv, const void *o,
-                       const void *lse, void *dqkv, cudaStream_t stream)
+                       const void *lse, void *dqkv, struct mp_dropped dropped, cudaStream_t stream)
 {
-	struct attention_call call = {.attention = attention, .d_o = d_o, .qkv = qkv, .o = o, .lse = lse, .out = dqkv,
-	                              .scratch = r->attention_plans->scratch};
+	struct attention_call call = {.attention = attention, .d_o = d_o, .qkv = qkv, .o = o, .lse = lse, .out = dqkv, .dropped = dropped,
+	                              .drops = attention->dropout > 0, .scratch = r->attention_plans->scratch};
 	mp_host_enqueue(stream, attention->name, run_attention, &call, sizeof call);
 }
 

@@ -14,7 +14,8 @@ function gpt.options(model)
     heads = mp.option("heads", model.heads, "attention heads"),
     vocab = mp.option("vocab", 50257, "tokens in the vocabulary"),
     context = mp.option("context", model.context, "positions of a sample"),
-    dropout = mp.option("dropout", 0.0, "dropout of embeddings, attention's and the MLP's results"),
+    dropout = mp.option("dropout", 0.0, "dropout of embeddings, attention's weights, its results and the MLP's"),
+    bias = mp.option("bias", true, "linear layers and norms have biases, as GPT-2's do"),
   }
 end
 
@@ -25,13 +26,14 @@ end
 
 local function block(x, model)
   local init, into_stream = inits(model)
-  local a = nn.self_attention("attn", nn.layer_norm("ln_1", x), { heads = model.heads, init = init, out_init = into_stream,
-    files = hf.gpt2.attention(model) })
+  local norm = { bias = model.bias }
+  local a = nn.self_attention("attn", nn.layer_norm("ln_1", x, norm), { heads = model.heads, init = init, out_init = into_stream,
+    bias = model.bias, dropout = model.dropout, files = hf.gpt2.attention(model) })
   x = nn.residual(x + nn.residual(nn.dropout(nn.residual(a), model.dropout)))
-  local m = nn.linear("mlp.c_fc", nn.layer_norm("ln_2", x), 4 * model.width, { shard = "column", init = init,
+  local m = nn.linear("mlp.c_fc", nn.layer_norm("ln_2", x, norm), 4 * model.width, { shard = "column", init = init,
+    bias = model.bias, bias_init = mp.zeros, bias_decay = false, files = { weight = hf.transposed("weight") } })
+  m = nn.linear("mlp.c_proj", nn.gelu(m, "tanh"), model.width, { shard = "row", init = into_stream, bias = model.bias,
     bias_init = mp.zeros, bias_decay = false, files = { weight = hf.transposed("weight") } })
-  m = nn.linear("mlp.c_proj", nn.gelu(m, "tanh"), model.width, { shard = "row", init = into_stream, bias_init = mp.zeros,
-    bias_decay = false, files = { weight = hf.transposed("weight") } })
   return nn.residual(x + nn.residual(nn.dropout(nn.residual(m), model.dropout)))
 end
 
@@ -48,7 +50,7 @@ function gpt.forward(t, model)
   for i = 0, model.layers - 1 do
     x = mp.block("h." .. i, block, x, model)
   end
-  local logits = mp.linear(nn.layer_norm("ln_f", x), wte)       -- [T,B,rows]
+  local logits = mp.linear(nn.layer_norm("ln_f", x, { bias = model.bias }), wte)       -- [T,B,rows]
   return {
     loss = mp.cross_entropy(logits, mp.transpose(t.labels, 1, 2), { classes = model.vocab }),
     outputs = { logits = mp.transpose(logits, 1, 2) },

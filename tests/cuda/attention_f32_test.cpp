@@ -65,9 +65,9 @@ extern "C" void mp_cuda_failed(cudaError_t, const char *call, const char *, int)
 
 // ---------------------------------------------------------------------------------------------------------
 
-static void check_attention(const int shape[5])
+static void check_attention(const int shape[5], double dropout)
 {
-	struct mp_attention table[] = {attention_of(shape, false, MP_F32), attention_of(shape, true, MP_F32)}, *a = table;
+	struct mp_attention table[] = {attention_of(shape, false, MP_F32, dropout), attention_of(shape, true, MP_F32, dropout)}, *a = table;
 	struct mp_program program = {};
 	struct mp_rank rank = {};
 	size_t n = count_qkv(a), m = count_o(a), l = count_lse(a);
@@ -81,8 +81,8 @@ static void check_attention(const int shape[5])
 	rank.program = &program;
 	rank.arena = (char *)workspace.data();
 	mp_attention_prepare(&rank);
-	mp_attention(&rank, &table[0], qkv, o.data(), lse.data(), NULL);
-	mp_attention_grad(&rank, &table[1], d_o, qkv, o.data(), lse.data(), dqkv.data(), NULL);
+	mp_attention(&rank, &table[0], qkv, o.data(), lse.data(), dropped_of(a, attention_key), NULL);
+	mp_attention_grad(&rank, &table[1], d_o, qkv, o.data(), lse.data(), dqkv.data(), dropped_of(a, attention_key), NULL);
 	check_elements(a, "o", expected.o, o.data(), MP_F32, m, 3e-6);
 	check_elements(a, "lse", expected.lse, lse.data(), MP_F32, l, 3e-6);
 	check_elements(a, "dqkv", expected.dqkv, dqkv.data(), MP_F32, n, 3e-6);
@@ -97,10 +97,12 @@ int main()
 	static const int larger[][5] = {{70, 1, 2, 2, 200}, {40, 1, 1, 1, 256}};
 	for (int bytes : {227 * 1024, 163 * 1024}) { // an H100 and an A100
 		most_shared = bytes;
-		for (int s = 0; s < ATTENTION_SHAPES; s++)
-			check_attention(attention_shapes[s]);
-		for (const int *shape : larger)
-			check_attention(shape);
+		for (double dropout : {0.0, 0.3}) {
+			for (int s = 0; s < ATTENTION_SHAPES; s++)
+				check_attention(attention_shapes[s], dropout);
+			for (const int *shape : larger)
+				check_attention(shape, dropout);
+		}
 	}
 	return 0;
 }

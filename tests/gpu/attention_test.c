@@ -2,13 +2,15 @@
 // graph, give the same bits; so it is in slices, and with atomics, whose bits may be others. Then how fast larger ones are. tests/gpu/run builds and runs it, for each type with
 // the file of the runtime that computes it:
 //   cc -std=c11 -O2 -DTYPE=MP_BF16 -Iruntime -Itests/host -I$cuda/include tests/gpu/attention_test.c runtime/cuda/{attention,dnn}.c
-//      -o attention_bf16 -L$cuda/lib64 -lcudnn -lcudart -lm
+//      attention_mask.o -o attention_bf16 -L$cuda/lib64 -lcudnn -lcudart -lstdc++ -lm
 //   $cuda/bin/nvcc -std=c++17 -O3 -arch=native -fmad=false -Iruntime -c runtime/cuda/attention_f32.cu -o attention_f32.o
+//   (and so attention_mask.o)
 //   cc -std=c11 -O2 -DTYPE=MP_F32 -Iruntime -Itests/host -I$cuda/include tests/gpu/attention_test.c attention_f32.o -o attention_f32
 //      -L$cuda/lib64 -lcudart -lstdc++ -lm
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "mp_data.h"
 #include "mp_run.h"
 
 #define CHECK(condition, ...) do { if (!(condition)) { \
@@ -37,6 +39,11 @@ void mp_cuda_failed(cudaError_t error, const char *call, const char *file, int l
 	mp_fail(MP_DEVICE_FAILED, "%s:%d: %s: %s", file, line, call, cudaGetErrorString(error));
 }
 
+void mp_broadcast(struct mp_rank *r, void *bytes, size_t n, int root)
+{
+	(void)r, (void)bytes, (void)n, (void)root; // there is one rank
+}
+
 void *mp_allocate(size_t bytes)
 {
 	return calloc(1, bytes ? bytes : 1);
@@ -60,7 +67,7 @@ static void open_rank(struct mp_rank *r, struct mp_program *p, const struct mp_a
 	void *memory;
 	*p = (struct mp_program){.workspace_offset = OPERANDS * (size_t)OPERAND, .workspace_bytes = workspace_bytes, .attentions = table,
 	                         .attention_count = count, .arena_bytes = OPERANDS * (size_t)OPERAND + workspace_bytes};
-	*r = (struct mp_rank){.program = p};
+	*r = (struct mp_rank){.program = p, .world = 1};
 	CUDA(cudaMalloc(&memory, p->arena_bytes));
 	r->arena = memory;
 	CUDA(cudaMemset(r->arena, 0, p->arena_bytes));
@@ -78,12 +85,25 @@ static void close_rank(struct mp_rank *r)
 	CUDA(cudaFree(r->arena));
 }
 
+// What dropout draws from.
+static struct mp_dropped dropped(const struct mp_attention *a)
+{
+	static int *key;
+	void *memory;
+	if (!key) {
+		CUDA(cudaMalloc(&memory, sizeof attention_key));
+		CUDA(cudaMemcpy(memory, attention_key, sizeof attention_key, cudaMemcpyHostToDevice));
+		key = memory;
+	}
+	return dropped_of(a, key);
+}
+
 // Forward and backward, table[0] and table[1].
 static void run_both(struct mp_rank *r, const struct mp_attention *table)
 {
 	struct places at = places_of(r);
-	mp_attention(r, &table[0], at.qkv, at.o, at.lse, r->compute);
-	mp_attention_grad(r, &table[1], at.d_o, at.qkv, at.o, at.lse, at.dqkv, r->compute);
+	mp_attention(r, &table[0], at.qkv, at.o, at.lse, dropped(table), r->compute);
+	mp_attention_grad(r, &table[1], at.d_o, at.qkv, at.o, at.lse, at.dqkv, dropped(table), r->compute);
 }
 
 static void run_captured(struct mp_rank *r, const struct mp_attention *table)
@@ -125,16 +145,16 @@ static char *run_on(struct mp_rank *r, const struct mp_attention *table, const v
 
 static void compare(const struct mp_attention *a, const struct attention_result *expected, const char *result)
 {
-	double share = TYPE == MP_BF16 ? 1.6e-2 : 3e-6;
+	double share = (TYPE == MP_BF16 ? 1.6e-2 : 3e-6) / (1 - a->dropout);
 	size_t bytes = attention_bytes(TYPE), o = count_o(a) * bytes, lse = count_lse(a) * sizeof(float);
 	check_elements(a, "o", expected->o, result, TYPE, count_o(a), share);
 	check_elements(a, "lse", expected->lse, result + o, MP_F32, count_lse(a), TYPE == MP_BF16 ? 1e-4 : 3e-6);
 	check_elements(a, "dqkv", expected->dqkv, result + o + lse, TYPE, count_qkv(a), share);
 }
 
-static void check_attention(const int shape[5])
+static void check_attention(const int shape[5], double dropout)
 {
-	struct mp_attention table[4] = {attention_of(shape, false, TYPE), attention_of(shape, true, TYPE)};
+	struct mp_attention table[4] = {attention_of(shape, false, TYPE, dropout), attention_of(shape, true, TYPE, dropout)};
 	struct mp_program program;
 	struct mp_rank rank;
 	size_t bytes = attention_bytes(TYPE), size = count_o(table) * bytes + count_lse(table) * sizeof(float) + count_qkv(table) * bytes;
@@ -158,7 +178,7 @@ static void check_attention(const int shape[5])
 		if (slices)
 			free(before);
 	}
-	table[1].atomics = TYPE == MP_BF16; // the algorithm without an order
+	table[0].any_order = table[1].any_order = TYPE == MP_BF16; // the fastest engines, and the algorithm without an order
 	close_rank(&rank);
 	open_rank(&rank, &program, table, 2);
 	char *unordered = run_on(&rank, table, qkv, d_o, false);
@@ -185,9 +205,9 @@ static double seconds(struct mp_rank *r, const struct mp_attention *table, bool 
 		if (run == 0)
 			CUDA(cudaEventRecord(begin, r->compute));
 		if (gradient)
-			mp_attention_grad(r, &table[1], at.d_o, at.qkv, at.o, at.lse, at.dqkv, r->compute);
+			mp_attention_grad(r, &table[1], at.d_o, at.qkv, at.o, at.lse, at.dqkv, dropped(table), r->compute);
 		else
-			mp_attention(r, &table[0], at.qkv, at.o, at.lse, r->compute);
+			mp_attention(r, &table[0], at.qkv, at.o, at.lse, dropped(table), r->compute);
 	}
 	CUDA(cudaEventRecord(end, r->compute));
 	CUDA(cudaEventSynchronize(end));
@@ -198,14 +218,15 @@ static double seconds(struct mp_rank *r, const struct mp_attention *table, bool 
 }
 
 // Half of the scores count, as in the papers.
-static void measure(const int shape[5], int slice, bool atomics)
+static void measure(const int shape[5], int slice, bool atomics, double dropout)
 {
-	struct mp_attention table[2] = {attention_of(shape, false, TYPE), attention_of(shape, true, TYPE)};
+	struct mp_attention table[2] = {attention_of(shape, false, TYPE, dropout), attention_of(shape, true, TYPE, dropout)};
 	struct mp_program program;
 	struct mp_rank rank;
 	double product = (double)count_o(table) * shape[0]; // operations of one, half of the scores counted
 	table[1].slice = slice ? slice : table[1].slice;
-	table[1].atomics = atomics;
+	table[0].slice = dropout > 0 ? table[1].slice : table[0].slice;
+	table[0].any_order = table[1].any_order = atomics; // and the fastest engines
 	open_rank(&rank, &program, table, 2);
 	struct places at = places_of(&rank);
 	void *qkv = random_elements(TYPE, count_qkv(table), 1);
@@ -213,9 +234,9 @@ static void measure(const int shape[5], int slice, bool atomics)
 	CUDA(cudaMemcpy(at.qkv, qkv, count_qkv(table) * attention_bytes(TYPE), cudaMemcpyHostToDevice));
 	CUDA(cudaMemcpy(at.d_o, qkv, count_o(table) * attention_bytes(TYPE), cudaMemcpyHostToDevice));
 	double forward = seconds(&rank, table, false), gradient = seconds(&rank, table, true);
-	printf("tokens %5d batch %2d groups %2d queries %d size %3d: forward %8.3f ms %6.1f TFLOP/s, gradient%s of %3d units at once %8.3f ms "
+	printf("tokens %5d batch %2d groups %2d queries %d size %3d: forward %8.3f ms %6.1f TFLOP/s, gradient%s%s of %3d units at once %8.3f ms "
 	       "%6.1f TFLOP/s\n", shape[0], shape[1], shape[2], shape[3], shape[4], forward * 1e3, 2 * product / forward / 1e12,
-	       atomics ? " with atomics" : "", table[1].slice, gradient * 1e3, 5 * product / gradient / 1e12);
+	       atomics ? " with atomics" : "", dropout > 0 ? " and dropout" : "", table[1].slice, gradient * 1e3, 5 * product / gradient / 1e12);
 	fflush(stdout);
 	close_rank(&rank);
 	free(qkv);
@@ -225,17 +246,19 @@ int main(void)
 {
 	static const int fast[][5] = {{1024, 16, 12, 1, 64}, {1024, 8, 25, 1, 64}, {2048, 4, 8, 4, 128}, {4096, 2, 8, 4, 128}, {2048, 8, 16, 1, 128}};
 	for (int s = 0; s < ATTENTION_SHAPES; s++)
-		check_attention(attention_shapes[s]);
+		for (int drops = 0; drops < 2; drops++)
+			check_attention(attention_shapes[s], 0.3 * drops);
 	printf("ok attention in %s: %d shapes\n", TYPE == MP_BF16 ? "bf16" : "f32", ATTENTION_SHAPES);
 	fflush(stdout);
 	for (size_t s = 0; s < sizeof fast / sizeof *fast; s++) {
-		measure(fast[s], 0, false);
+		measure(fast[s], 0, false, 0);
 		size_t of_unit = 2 * (size_t)fast[s][3] * (size_t)fast[s][0] * (size_t)fast[s][0], fit = ((size_t)256 << 20) / of_unit;
 		if (TYPE != MP_BF16)
 			continue;
 		if (fit < (size_t)fast[s][1] * (size_t)fast[s][2])
-			measure(fast[s], fit ? (int)fit : 1, false);
-		measure(fast[s], 0, true);
+			measure(fast[s], fit ? (int)fit : 1, false, 0);
+		measure(fast[s], 0, true, 0);
+		measure(fast[s], fit > 2 ? (int)fit / 2 : 1, true, 0.1);
 	}
 	return 0;
 }

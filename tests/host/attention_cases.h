@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "mp.h"
+#include "mp_philox.h"
 
 // tokens, batch, groups, queries, size: one token; less than a tile; tiles that are not full; groups of several queries; small,
 // odd and large heads.
@@ -17,10 +18,24 @@ static const int attention_shapes[][5] = {
 };
 enum { ATTENTION_SHAPES = sizeof attention_shapes / sizeof *attention_shapes };
 
-static inline struct mp_attention attention_of(const int shape[5], bool gradient, enum mp_type type)
+// Dropout, as of the second of two devices that share the heads and the third micro-batch: what it draws from.
+static const int attention_key[4] = {123456789, -7, 3, 0};
+static const unsigned attention_layer = 0x9abcdef0u;
+static inline int all_heads(const struct mp_attention *a) { return 2 * a->groups * a->queries; }
+static inline long first_head(const struct mp_attention *a) { return a->groups * a->queries; }
+static inline long first_sample(const struct mp_attention *a) { return 2 * a->batch; }
+
+static inline struct mp_dropped dropped_of(const struct mp_attention *a, const int *key_on_device)
+{
+	struct mp_dropped dropped = {key_on_device, attention_layer, first_sample(a), first_head(a)};
+	return dropped;
+}
+
+static inline struct mp_attention attention_of(const int shape[5], bool gradient, enum mp_type type, double dropout)
 {
 	struct mp_attention a = {.name = "attention", .gradient = gradient, .tokens = shape[0], .batch = shape[1], .groups = shape[2],
-	                         .queries = shape[3], .size = shape[4], .slice = shape[1] * shape[2], .atomics = false, .type = type, .alignment = 16};
+	                         .queries = shape[3], .size = shape[4], .slice = shape[1] * shape[2], .any_order = false, .dropout = dropout, .heads = 0, .type = type, .alignment = 16};
+	a.heads = all_heads(&a);
 	return a;
 }
 
@@ -100,6 +115,19 @@ static inline double dot(const struct mp_attention *a, const void *x, size_t i, 
 	return sum;
 }
 
+// What the weight of key s is multiplied with. 8 keys share a random number, each has 16 bits of it; rows of keys begin with a new
+// one.
+static inline double kept_share(const struct mp_attention *a, int unit, int head, int t, int s)
+{
+	uint64_t sample = first_sample(a) + unit / a->groups, global = first_head(a) + unit % a->groups * a->queries + head;
+	uint64_t number = ((sample * all_heads(a) + global) * a->tokens + t) * ((a->tokens + 7) / 8) + s / 8;
+	uint32_t counter[4] = {(uint32_t)number, (uint32_t)(number >> 32), (uint32_t)attention_key[2], (uint32_t)attention_key[3]};
+	uint32_t key[2] = {(uint32_t)attention_key[0] ^ attention_layer, (uint32_t)attention_key[1]}, word[4];
+	mp_philox(counter, key, word);
+	uint16_t bits = (uint16_t)(word[s % 8 / 2] >> (s % 2 ? 16 : 0));
+	return a->dropout == 0 ? 1 : bits >= a->dropout * 65536 ? 1 / (1 - a->dropout) : 0;
+}
+
 // One query of one head: p holds a value for each token.
 static inline void attend(const struct mp_attention *a, const void *qkv, const void *d_o, struct attention_result *r, double *p,
                           int unit, int head, int t)
@@ -116,17 +144,18 @@ static inline void attend(const struct mp_attention *a, const void *qkv, const v
 	r->lse[((size_t)unit * a->queries + head) * a->tokens + t] = most + log(sum);
 	for (int s = 0; s <= t; s++) {
 		size_t v = head_at(a, packed, s, unit, a->queries + 1);
+		double kept = kept_share(a, unit, head, t, s);
 		p[s] = exp(p[s] - most) / sum;
 		for (int d = 0; d < a->size; d++)
-			r->o[o + d] += p[s] * element(qkv, a->type, v + d);
+			r->o[o + d] += p[s] * kept * element(qkv, a->type, v + d);
 	}
 	for (int d = 0; d < a->size; d++)
 		delta += r->o[o + d] * element(d_o, a->type, o + d);
 	for (int s = 0; s <= t; s++) {
 		size_t k = head_at(a, packed, s, unit, a->queries), v = head_at(a, packed, s, unit, a->queries + 1);
-		double ds = p[s] * (dot(a, d_o, o, qkv, v) - delta) * scale;
+		double kept = kept_share(a, unit, head, t, s), ds = p[s] * (kept * dot(a, d_o, o, qkv, v) - delta) * scale;
 		for (int d = 0; d < a->size; d++) {
-			r->dqkv[v + d] += p[s] * element(d_o, a->type, o + d);
+			r->dqkv[v + d] += p[s] * kept * element(d_o, a->type, o + d);
 			r->dqkv[q + d] += ds * element(qkv, a->type, k + d);
 			r->dqkv[k + d] += ds * element(qkv, a->type, q + d);
 		}

@@ -59,6 +59,7 @@ SPECS = [
     Spec("heads", "tests/equality/heads.lua", 3, True, "synthetic", {"x": [3, 16]}),
     Spec("attends", "tests/equality/attends.lua", 3, True, "synthetic", {"x": [12]}, groups=4),
     Spec("gelus", "tests/equality/gelus.lua", 5, True, "synthetic", {"x": [2, 16]}),
+    Spec("attends_drops", "tests/equality/attends.lua", 3, True, "synthetic", {"x": [12]}, "dropout=0.3", groups=4),
     Spec("rows", "tests/equality/rows.lua", 3, True, "synthetic", {"x": [12]}),
     VOCABULARY,
     SEQUENCES,

@@ -56,5 +56,17 @@ def identity():
     compare_tensors(safetensors.read(output), {layer: values * gain for layer, gain in gains.items()}, 1e-15)
 
 
+def evaluation():
+    """Evaluation while training keeps every weight of attention; a step does not."""
+    runs = []
+    for rate in (0.0, 0.3):
+        program = Program(ROOT / "tests/equality/attends.lua", "--dtype", "f64", "--mesh", "1", "-D", f"dropout={rate}")
+        start = program.train("start", 0, "--data", "synthetic", "--eval", "synthetic")
+        runs.append((start.evaluations[0]["eval_loss"], program.train("step", 1, "--data", "synthetic").losses[0]))
+    (plain, first), (dropped, other) = runs
+    check(plain == dropped, f"evaluated with dropout: {dropped}, not {plain}")
+    check(abs(first - other) > 1e-4 * abs(first), f"the loss of a step is {other} with dropout and without")
+
+
 def cases(long):
-    return [Case("dropout-law", law), Case("dropout-identity", identity)]
+    return [Case("dropout-law", law), Case("dropout-identity", identity), Case("dropout-evaluation", evaluation)]

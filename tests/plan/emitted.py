@@ -83,7 +83,7 @@ def split(text):
     """Arguments at the commas that are in no brackets."""
     parts, depth, start = [], 0, 0
     for i, c in enumerate(text):
-        depth += c in "([" and 1 or c in ")]" and -1 or 0
+        depth += c in "([{" and 1 or c in ")]}" and -1 or 0
         if c == "," and depth == 0:
             parts.append(text[start:i].strip())
             start = i + 1
@@ -164,9 +164,12 @@ class Reader:
         elif name in ("mp_attention", "mp_attention_grad"):
             operation.stream = arguments[-1]
             results = 2 if name == "mp_attention" else 1
-            for i, argument in enumerate(arguments[2:-1]):
-                written = i >= len(arguments) - 3 - results
+            tensors, dropped = arguments[2:-2], split(arguments[-2].strip("{}"))
+            for i, argument in enumerate(tensors):
+                written = i >= len(tensors) - results
                 operation.accesses += self.place(argument, written, not written)
+            if len(dropped) > 1:
+                operation.accesses += self.place(dropped[0], False, True)
             if self.workspace:
                 operation.accesses.append(Access(WORKSPACE, None, True, False))
         elif name == "cudaMemcpyAsync":

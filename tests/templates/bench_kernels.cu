@@ -160,7 +160,7 @@ int main()
 		report(named(6, "cross entropy"), moved,
 		       [&] { tmpl_cross_entropy(y.at(), z.at(), x.at(), label.at(), rows, columns, columns, 0); });
 		report(named(7, "cross entropy gradient"), 2 * moved,
-		       [&] { tmpl_cross_entropy_grad(y.at(), x.at(), label.at(), x.at(), x.at(), rows, columns, 0, columns, 0); });
+		       [&] { tmpl_cross_entropy_grad(y.at(), x.at(), label.at(), x.at(), x.at(), rows, columns, 0, columns, 1, 0); });
 		report(named(8, "correct"), moved, [&] { tmpl_correct(y.at(), x.at(), label.at(), rows, columns, columns, 0); });
 	}
 	report("bias gradient [8192,768]", f * 8192 * 768, [&] { tmpl_sum(y.at(), x.at(), 1, 8192, 768, 1, false, 0); });

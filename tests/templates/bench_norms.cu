@@ -42,6 +42,11 @@ template <class Call> static void report(const char *what, double bytes, Call ca
 }
 
 namespace f32 {
+#include "../../templates/column_sums.cu"
+#include "../../templates/cross_entropy.cu"
+#include "../../templates/cross_entropy_and_grad.cu"
+#include "../../templates/cross_entropy_grad.cu"
+#include "../../templates/embedding_grad.cu"
 #include "../../templates/keep_first.cu"
 #include "../../templates/layer_norm.cu"
 #include "../../templates/layer_norm_grad.cu"
@@ -49,19 +54,28 @@ namespace f32 {
 #include "../../templates/rms_norm_grad.cu"
 #include "../../templates/rope.cu"
 #include "../../templates/swiglu.cu"
+#include "../../templates/sum.cu"
 #include "../../templates/swiglu_grad.cu"
 #include "bench_norms.h"
+#include "bench_sums.h"
 }
 
 namespace bf16 {
+#include "bf16_column_sums.cu"
+#include "bf16_cross_entropy.cu"
+#include "bf16_cross_entropy_and_grad.cu"
+#include "bf16_cross_entropy_grad.cu"
+#include "bf16_embedding_grad.cu"
 #include "bf16_layer_norm.cu"
 #include "bf16_layer_norm_grad.cu"
 #include "bf16_rms_norm.cu"
 #include "bf16_rms_norm_grad.cu"
 #include "bf16_rope.cu"
 #include "bf16_swiglu.cu"
+#include "bf16_sum.cu"
 #include "bf16_swiglu_grad.cu"
 #include "bench_norms.h"
+#include "bench_sums.h"
 }
 
 int main()
@@ -76,6 +90,8 @@ int main()
 		report("copy", 8.0 * (double)n, [&] { f32::tmpl_keep_first(y.at(), x.at(), n, true, 0); });
 	}
 	bf16::bench("bf16", n);
+	bf16::bench_sums("bf16", n / 65536);
 	f32::bench("f32", n / 2);
+	f32::bench_sums("f32", n / 65536);
 	return 0;
 }

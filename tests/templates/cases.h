@@ -18,6 +18,7 @@ static void test_type(const char *type)
 	};
 	start("sum");
 	test_sum();
+	test_column_sums();
 	start("softmax");
 	test_softmax();
 	start("losses");

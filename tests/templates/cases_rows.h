@@ -30,6 +30,29 @@ static void test_sum()
 		}
 }
 
+static void test_column_sums()
+{
+	static const long shapes[][3] = { // rows, columns, chunks
+		{64, 10, 2}, {65, 7, 2}, {1000, 768, 31}, {300, 257, 9}, {129, 1600, 4}, {3, 1, 3}, {2048, 24, 64}, {5, 9, 8},
+	};
+	for (auto &shape : shapes)
+		for (bool accumulate : {false, true}) {
+			long rows = shape[0], columns = shape[1], chunks = shape[2];
+			Buffer<real> y(columns), partials(chunks * columns), x(rows * columns);
+			fill_random(x, 1);
+			fill_random(y, 1);
+			std::vector<double> want(columns);
+			for (long c = 0; c < columns; c++) {
+				long double sum = accumulate ? (long double)y[c] : 0;
+				for (long row = 0; row < rows; row++)
+					sum += x[row * columns + c];
+				want[c] = (double)sum;
+			}
+			tmpl_column_sums(y.at(), partials.at(), x.at(), rows, columns, chunks, accumulate, 0);
+			expect(y, want, 10, 2 + sqrt((double)rows), shape_text(rows, columns, chunks));
+		}
+}
+
 static const long row_shapes[][2] = { // rows, cols
 	{1, 1}, {5, 1}, {1, 10}, {16, 10}, {3, 31}, {3, 33}, {65, 64}, {7, 1000}, {2, 5003}, {1, 50257}, {300, 7},
 };
@@ -94,7 +117,7 @@ static void split_case(Buffer<real> &logits, Buffer<int> &label, Buffer<real> &d
 		shard.upload();
 		tmpl_class_sums(sums.at() + part * 3 * rows, shard.at(), label.at(), rows, piece, first, valid, 0);
 		tmpl_class_best(best.at() + part * 2 * rows, shard.at(), label.at(), rows, piece, first, valid, 0);
-		tmpl_cross_entropy_grad(dshard.at(), shard.at(), label.at(), lse.at(), dnll.at(), rows, piece, first, valid, 0);
+		tmpl_cross_entropy_grad(dshard.at(), shard.at(), label.at(), lse.at(), dnll.at(), rows, piece, first, valid, 1, 0);
 		expect(dshard, want, 60, 0.5, shape);
 	}
 	tmpl_cross_entropy_of_sums(got_nll.at(), got_lse.at(), sums.at(), label.at(), parts, rows, 0);
@@ -108,6 +131,28 @@ static void split_case(Buffer<real> &logits, Buffer<int> &label, Buffer<real> &d
 	expect(got_lse, want_lse, 8, 2, shape);
 	expect(got_nll, nll, 8, 20, shape);
 	expect(hit, want_hit, 0, 0, shape);
+}
+
+// Both in one, with one slope for all rows: apart, then in place; while evaluating the gradient's memory stays as it is.
+static void trained_case(Buffer<real> &logits, Buffer<int> &label, Buffer<real> &dnll, long rows, long cols, long classes,
+                         const std::vector<double> &nll, std::vector<double> grad)
+{
+	const char *shape = shape_text(rows, cols, classes);
+	Buffer<real> got(rows), lse(rows), dlogits(rows * cols);
+	std::vector<double> before(rows * cols, 77);
+	for (long i = 0; i < rows * cols; i++)
+		grad[i] = grad[i] / (double)dnll[i / cols] * (double)dnll[0];
+	tmpl_cross_entropy_and_grad(dlogits.at(), got.at(), logits.at(), label.at(), dnll.at(), rows, cols, classes, true, 0);
+	expect(got, nll, 4, 20, shape);
+	expect(dlogits, before, 0, 0, shape);
+	tmpl_cross_entropy(got.at(), lse.at(), logits.at(), label.at(), rows, cols, classes, 0);
+	tmpl_cross_entropy_grad(dlogits.at(), logits.at(), label.at(), lse.at(), dnll.at(), rows, cols, 0, classes, 0, 0);
+	expect(dlogits, grad, 60, 0.5, shape);
+	for (Buffer<real> *to : {&dlogits, &logits}) {
+		tmpl_cross_entropy_and_grad(to->at(), got.at(), logits.at(), label.at(), dnll.at(), rows, cols, classes, false, 0);
+		expect(got, nll, 4, 20, shape);
+		expect(*to, grad, 60, 0.5, shape);
+	}
 }
 
 static void cross_entropy_case(long rows, long cols, long classes, bool in_place)
@@ -137,8 +182,10 @@ static void cross_entropy_case(long rows, long cols, long classes, bool in_place
 	for (long parts : {2, 3, 8})
 		split_case(logits, label, dnll, lse, rows, cols, classes, parts, want_nll, want);
 	Buffer<real> &to = in_place ? logits : dlogits;
-	tmpl_cross_entropy_grad(to.at(), logits.at(), label.at(), lse.at(), dnll.at(), rows, cols, 0, classes, 0);
+	tmpl_cross_entropy_grad(to.at(), logits.at(), label.at(), lse.at(), dnll.at(), rows, cols, 0, classes, 1, 0);
 	expect(to, want, 60, 0.5, shape_text(rows, cols));
+	if (!in_place)
+		trained_case(logits, label, dnll, rows, cols, classes, want_nll, want);
 }
 
 // Few distinct logits, so that most rows have ties; some rows are all -infinity or hold a NaN.
@@ -210,8 +257,10 @@ static void test_block_sizes()
 		for (int grid : {1, 3, 200}) {
 			tmpl_sum_rows_kernel<<<grid, block>>>(y.at(), x.at(), rows, cols, 1, false);
 			expect(y, want_rows, 4, 20, shape_text(block, grid));
-			tmpl_sum_columns_kernel<<<grid, block>>>(total.at(), x.at(), 1, rows, cols, 1, false, false);
-			expect(total, want_columns, 4, 20, shape_text(block, grid));
+			for (int lanes = 2; lanes <= 32 && block <= MP_SUM_THREADS; lanes *= 2) {
+				tmpl_sum_columns_kernel<<<grid, block>>>(total.at(), x.at(), 1, rows, cols, 1, false, lanes, false);
+				expect(total, want_columns, 4, 20, shape_text(block, grid, lanes));
+			}
 			tmpl_softmax_kernel<<<grid, block>>>(soft.at(), x.at(), rows, cols);
 			expect(soft, want_softmax, 30, 0, shape_text(block, grid));
 			if (block * grid >= 128) {

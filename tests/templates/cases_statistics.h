@@ -139,15 +139,16 @@ static void test_normalize_sums()
 		fill_random(x, 2);
 		fill_random(mean, 1);
 		fill_random(rstd, 3);
-		std::vector<double> want_sums(sums.count), want_products(sums.count);
+		std::vector<long double> exact_sums(sums.count), exact_products(sums.count);
 		for (long i = 0; i < sums.count; i++) {
 			const long chunk = i / channels % chunks, group = i / channels / chunks, c = i % channels;
 			for (long row = chunk_start(rows, chunk, chunks); row < chunk_start(rows, chunk + 1, chunks); row++) {
 				const long at = (group * rows + row) * channels + c, of = group * channels + c;
-				want_sums[i] += dy[at];
-				want_products[i] += (double)dy[at] * ((double)x[at] - mean[of]) * rstd[of];
+				exact_sums[i] += dy[at];
+				exact_products[i] += (double)dy[at] * ((double)x[at] - mean[of]) * rstd[of];
 			}
 		}
+		std::vector<double> want_sums(exact_sums.begin(), exact_sums.end()), want_products(exact_products.begin(), exact_products.end());
 		tmpl_normalize_sums(sums.at(), products.at(), dy.at(), x.at(), mean.at(), rstd.at(), groups, chunks, rows, channels, 0);
 		const double size = 2 + sqrt((double)rows / (double)chunks);
 		expect(sums, want_sums, 20, size, shape_text(groups, chunks, rows, channels));

@@ -25,8 +25,8 @@ static void test_transpose()
 static void embedding_case(long n, long columns, long vocabulary, long first, long rows, long same, bool accumulate)
 {
 	const char *shape = shape_text(n, columns, vocabulary, first, rows);
-	Buffer<int> ids(n), order(n);
-	Buffer<real> table(rows * columns), y(n * columns), dy(n * columns), dtable(rows * columns);
+	Buffer<int> ids(n), order(3 * n), counts(64 * 512);
+	Buffer<real> table(rows * columns), y(n * columns), dy(n * columns), dtable(rows * columns), heads((n + 63) / 64 * columns);
 	fill_labels(ids, vocabulary + 1);
 	for (long i = 0; i < same; i++)
 		ids[i * n / same] = (int)first;
@@ -34,26 +34,28 @@ static void embedding_case(long n, long columns, long vocabulary, long first, lo
 	fill_random(table, 1);
 	fill_random(dy, 1);
 	fill_random(dtable, 1);
-	std::vector<double> want(y.count), grad(table.count);
+	std::vector<double> want(y.count);
+	std::vector<long double> exact(table.count);
 	for (long i = 0; i < table.count; i++)
-		grad[i] = accumulate ? dtable[i] : 0;
+		exact[i] = accumulate ? dtable[i] : 0;
 	for (long i = 0; i < n; i++)
 		for (long c = 0; c < columns; c++) {
 			const long row = ids[i] - first;
 			if (row < 0 || row >= rows)
 				continue;
 			want[i * columns + c] = table[row * columns + c];
-			grad[row * columns + c] += dy[i * columns + c];
+			exact[row * columns + c] += dy[i * columns + c];
 		}
+	std::vector<double> grad(exact.begin(), exact.end());
 	tmpl_embedding(y.at(), ids.at(), table.at(), n, columns, first, rows, 0);
 	expect(y, want, 0, 0, shape);
-	tmpl_embedding_grad(dtable.at(), order.at(), ids.at(), dy.at(), n, columns, first, rows, accumulate, 0);
+	tmpl_embedding_grad(dtable.at(), order.at(), counts.at(), heads.at(), ids.at(), dy.at(), n, columns, first, rows, accumulate, 0);
 	expect(dtable, grad, 10, 2 + sqrt((double)n), shape);
 	std::vector<double> again(dtable.count);
 	for (long i = 0; i < dtable.count; i++)
 		again[i] = dtable[i];
 	if (!accumulate) { // no order of threads changes a bit
-		tmpl_embedding_grad(dtable.at(), order.at(), ids.at(), dy.at(), n, columns, first, rows, false, 0);
+		tmpl_embedding_grad(dtable.at(), order.at(), counts.at(), heads.at(), ids.at(), dy.at(), n, columns, first, rows, false, 0);
 		expect(dtable, again, 0, 0, shape);
 	}
 }
@@ -68,6 +70,8 @@ static void test_embedding()
 		embedding_case(1000, 130, 3, 2, 1, 900, accumulate);
 		embedding_case(64, 768, 50257, 40000, 4000, 20, accumulate);
 		embedding_case(3000, 20, 100, 60, 60, 0, accumulate); // the last shard's padding
+		embedding_case(5000, 12, 2, 0, 2, 4000, accumulate);
+		embedding_case(700, 5, 300000, 0, 300000, 200, accumulate); // three passes of the sort
 		embedding_case(0, 4, 10, 0, 10, 0, accumulate);
 	}
 }

@@ -2,7 +2,7 @@
 local arguments = require "nn.arguments"
 local inits = require "nn.inits"
 
-local known = { "heads", "kv_heads", "head", "bias", "rope", "init", "out_init", "files" }
+local known = { "heads", "kv_heads", "head", "bias", "rope", "dropout", "init", "out_init", "files" }
 
 local function check(name, x, options)
   arguments.input("nn.self_attention", name, x)
@@ -24,7 +24,7 @@ end
 -- x [T,B,width] -> [T,B,width]. One product makes queries, keys and values: its weight is [groups, queries + 2, head, width],
 -- for each group of heads its queries, its key and its value, so that tp splits it by whole groups.
 -- options: heads, kv_heads (heads), head (width / heads): elements of a head, bias (true), rope: options of mp.rope, or nil
--- for none, init and out_init of the two weights, files: { qkv =, qkv_bias =, proj =, proj_bias = } as of mp.parameter.
+-- for none, dropout (0): of the weights of attention, init and out_init of the two weights, files: { qkv =, qkv_bias =, proj =, proj_bias = } as of mp.parameter.
 return function(name, x, options)
   local heads, groups, head = check(name, x, options)
   local width, files, bias = x.shape[3], options.files or {}, options.bias ~= false
@@ -38,7 +38,7 @@ return function(name, x, options)
     if options.rope then
       qkv = mp.rope(qkv, options.rope)
     end
-    local y = mp.reshape(mp.attention(qkv), x.shape[1], x.shape[2], heads * head)
+    local y = mp.reshape(mp.attention(qkv, { dropout = options.dropout or 0 }), x.shape[1], x.shape[2], heads * head)
     local proj = mp.parameter("proj.weight", { width, heads * head }, options.out_init or init, { shard = 2, files = files.proj })
     y = mp.linear(y, proj)
     return bias and y + mp.parameter("proj.bias", { width }, mp.zeros, { decay = false, files = files.proj_bias }) or y

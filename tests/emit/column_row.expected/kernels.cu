@@ -69,30 +69,72 @@ void add_rows(
 		rows, columns, lanes);
 }
 
-// ---- cross_entropy: from templates/cross_entropy.cu
+// ---- constant_div: from templates/elementwise.cu
 
-static __global__ void cross_entropy_kernel(float *__restrict__ nll, float *__restrict__ lse,
-		const float *__restrict__ logits, const int *__restrict__ label,
-		long rows, long cols, long classes)
+static __global__ void constant_div_kernel(
+	float *__restrict__ y0, const float *__restrict__ x0,
+	long n)
 {
-	for (long row = blockIdx.x; row < rows; row += gridDim.x) {
-		const float *from = logits + row * cols;
-		float largest, sum = mp_sum_exp_over<float>(classes, [=](long c) { return (float)from[c]; }, &largest);
-		if (threadIdx.x == 0) {
-			lse[row] = largest + mp_log(sum);
-			nll[row] = label[row] < 0 ? 0 : lse[row] - (float)from[label[row]];
-		}
+	MP_UNROLL
+	for (long i = mp_first(); i < n; i += mp_stride()) {
+		float t0 = mp_constant(1.0f);
+		float t1 = mp_div(t0, x0[i]);
+		y0[i] = t1;
 	}
 }
 
-// nll: float[rows] = lse - logits[row, label], 0 where label < 0
-// lse: float[rows] = log(sum of exp(logits) over the row's first `classes`); logits: float[rows, cols]; label: int[rows],
-// < classes <= cols
-void cross_entropy(float *nll, float *lse, const float *logits, const int *label, long rows, long cols, long classes,
-		cudaStream_t stream)
+// y0 = div(constant(1), x0)
+void constant_div(
+	float *y0, const float *x0,
+	long n, cudaStream_t stream)
 {
-	MP_LAUNCH(cross_entropy_kernel, mp_row_blocks(rows), mp_row_threads(cols), stream,
-			nll, lse, logits, label, rows, cols, classes);
+	MP_LAUNCH(constant_div_kernel, mp_blocks(n), MP_THREADS, stream,
+		y0, x0,
+		n);
+}
+
+// ---- cross_entropy_and_grad: from templates/cross_entropy_and_grad.cu
+
+// dlogits and logits may be the same memory, hence no __restrict__ on them.
+static MP_ROW_BLOCKS __global__ void cross_entropy_and_grad_kernel(float *dlogits, float *__restrict__ nll, const float *logits,
+		const int *__restrict__ label, const float *__restrict__ dnll, long rows, long cols, long classes, bool evaluating)
+{
+	const float scale = *dnll;
+	for (long row = blockIdx.x; row < rows; row += gridDim.x) {
+		const float *from = logits + row * cols;
+		float *to = dlogits + row * cols;
+		const long target = label[row];
+		const bool ignored = target < 0;
+		const float logit = ignored ? (float)0 : (float)from[target];
+		float largest, sum = mp_sum_exp_row<float>(from, classes, &largest);
+		const float row_lse = largest + mp_log(sum);
+		if (threadIdx.x == 0)
+			nll[row] = ignored ? 0 : row_lse - logit;
+		if (evaluating)
+			continue;
+		mp_change_row<float>(to, from, classes, [=](auto strip, long c, float *value) {
+			for (int e = 0; e < strip; e++)
+				value[e] = mp_exp_below(value[e] - row_lse);
+			if (target >= c && target < c + strip)
+				for (int e = 0; e < strip; e++)
+					value[e] -= c + e == target ? 1 : 0;
+			for (int e = 0; e < strip; e++)
+				value[e] = ignored ? 0 : value[e] * scale;
+		});
+		for (long c = classes + threadIdx.x; c < cols; c += blockDim.x)
+			to[c] = (float)0;
+	}
+}
+
+// nll: float[rows] = log(sum of exp(logits) over the row's first `classes`) - logits[row, label], 0 where label < 0
+// dlogits: float[rows, cols] = (exp(logits - that logarithm) - onehot(label)) * dnll, 0 where label < 0 and from column `classes`
+// on; it may be logits itself. Nothing is written there while evaluating
+// logits: float[rows, cols]; label: int[rows], < classes <= cols; dnll: float, one for all rows
+void cross_entropy_and_grad(float *dlogits, float *nll, const float *logits, const int *label, const float *dnll, long rows,
+		long cols, long classes, bool evaluating, cudaStream_t stream)
+{
+	MP_LAUNCH(cross_entropy_and_grad_kernel, mp_cached_blocks(rows), mp_span_threads<float>(cols, 512), stream,
+			dlogits, nll, logits, label, dnll, rows, cols, classes, evaluating);
 }
 
 // ---- sum: from templates/sum.cu
@@ -108,44 +150,42 @@ static __global__ void sum_rows_kernel(float *__restrict__ y, const float *__res
 	}
 }
 
-// The sums of `tile` adjacent columns, by a block.
-template <int tile> MP_DEVICE void sum_tiles(float *__restrict__ y, const float *__restrict__ x, long outer, long n,
-		long inner, float scale, bool accumulate)
+// Of tiles of lanes * strip columns, a block's each.
+template <int strip> MP_DEVICE void sum_tiles(float *__restrict__ y, const float *__restrict__ x, long outer, long n,
+		long inner, float scale, bool accumulate, int lanes)
 {
-	const long tiles = (inner + tile - 1) / tile;
+	const long tile = lanes * strip, tiles = (inner + tile - 1) / tile;
 	for (long block = blockIdx.x; block < outer * tiles; block += gridDim.x) {
-		long o = block / tiles, first = block % tiles * tile;
-		int width = inner - first < tile ? (int)(inner - first) : tile;
+		const long o = block / tiles, first = block % tiles * tile;
 		float *to = y + o * inner + first;
-		mp_column_sums<tile, float>(x + o * n * inner + first, n, inner, width, [=](int column, float sum) {
-			float value = sum * scale;
+		mp_column_sums<strip, float>(x + o * n * inner + first, n, inner, inner - first, lanes, [=](int column, float sum) {
+			const float value = sum * scale;
 			to[column] = accumulate ? to[column] + value : value;
 		});
 	}
 }
 
-static __global__ void sum_columns_kernel(float *__restrict__ y, const float *__restrict__ x, long outer, long n,
-		long inner, float scale, bool accumulate, bool wide)
+static MP_SUM_BLOCKS __global__ void sum_columns_kernel(float *__restrict__ y, const float *__restrict__ x, long outer,
+		long n, long inner, float scale, bool accumulate, int lanes, bool wide)
 {
 	if (wide)
-		sum_tiles<MP_WIDE_TILE>(y, x, outer, n, inner, scale, accumulate);
+		sum_tiles<MP_STRIP(float)>(y, x, outer, n, inner, scale, accumulate, lanes);
 	else
-		sum_tiles<MP_TILE>(y, x, outer, n, inner, scale, accumulate);
+		sum_tiles<1>(y, x, outer, n, inner, scale, accumulate, lanes);
 }
 
 // y: float[outer, inner] = scale * the sum over n of x: float[outer, n, inner]; y += when accumulate.
 // A sum to one scalar is the work of one block: meant for up to a million elements.
 void sum(float *y, const float *x, long outer, long n, long inner, float scale, bool accumulate, cudaStream_t stream)
 {
-	const bool wide = outer * (inner / MP_WIDE_TILE) >= 100; // blocks for the largest GPUs
-	const int tile = wide ? MP_WIDE_TILE : MP_TILE;
-	const long tiles = outer * ((inner + tile - 1) / tile);
+	const bool wide = mp_wide<float>(inner, x);
+	const int strip = wide ? MP_STRIP(float) : 1, lanes = mp_sum_lanes((inner + strip - 1) / strip, outer);
 	if (inner == 1)
 		MP_LAUNCH(sum_rows_kernel, mp_row_blocks(outer), mp_row_threads(n), stream,
 				y, x, outer, n, scale, accumulate);
 	else
-		MP_LAUNCH(sum_columns_kernel, mp_row_blocks(tiles), mp_column_threads(n, tile, tiles), stream,
-				y, x, outer, n, inner, scale, accumulate, wide);
+		MP_LAUNCH(sum_columns_kernel, mp_row_blocks(outer * ((inner + lanes * strip - 1) / (lanes * strip))),
+				mp_sum_threads(n, lanes), stream, y, x, outer, n, inner, scale, accumulate, lanes, wide);
 }
 
 // ---- div: from templates/elementwise.cu
@@ -191,85 +231,6 @@ void correct(float *hit, const float *logits, const int *label, long rows, long 
 {
 	MP_LAUNCH(correct_kernel, mp_row_blocks(rows), mp_row_threads(cols), stream, hit, logits, label, rows, cols,
 			classes);
-}
-
-// ---- constant_div: from templates/elementwise.cu
-
-static __global__ void constant_div_kernel(
-	float *__restrict__ y0, const float *__restrict__ x0,
-	long n)
-{
-	MP_UNROLL
-	for (long i = mp_first(); i < n; i += mp_stride()) {
-		float t0 = mp_constant(1.0f);
-		float t1 = mp_div(t0, x0[i]);
-		y0[i] = t1;
-	}
-}
-
-// y0 = div(constant(1), x0)
-void constant_div(
-	float *y0, const float *x0,
-	long n, cudaStream_t stream)
-{
-	MP_LAUNCH(constant_div_kernel, mp_blocks(n), MP_THREADS, stream,
-		y0, x0,
-		n);
-}
-
-// ---- expand: from templates/elementwise.cu
-
-static __global__ void expand_kernel(
-	float *__restrict__ y0, const float *__restrict__ x0,
-	long n)
-{
-	MP_UNROLL
-	for (long i = mp_first(); i < n; i += mp_stride()) {
-		float t0 = mp_copy(x0[0]);
-		y0[i] = t0;
-	}
-}
-
-// y0 = expand(x0)
-void expand(
-	float *y0, const float *x0,
-	long n, cudaStream_t stream)
-{
-	MP_LAUNCH(expand_kernel, mp_blocks(n), MP_THREADS, stream,
-		y0, x0,
-		n);
-}
-
-// ---- cross_entropy_grad: from templates/cross_entropy_grad.cu
-
-// dlogits and logits may be the same memory, hence no __restrict__ on them.
-static __global__ void cross_entropy_grad_kernel(float *dlogits, const float *logits,
-		const int *__restrict__ label, const float *__restrict__ lse,
-		const float *__restrict__ dnll, long rows, long cols, long first, long classes, int lanes)
-{
-	for (long row = mp_row_first(lanes); row < rows; row += mp_row_stride(lanes)) {
-		const float *from = logits + row * cols;
-		float *to = dlogits + row * cols;
-		const bool ignored = label[row] < 0;
-		const long target = label[row] - first;
-		const float row_lse = lse[row], scale = dnll[row];
-		for (long c = mp_column_first(lanes); c < cols; c += mp_column_stride(lanes)) {
-			const float onehot = c == target ? 1 : 0;
-			const float value = (mp_exp((float)from[c] - row_lse) - onehot) * scale;
-			to[c] = ignored || c >= classes ? (float)0 : value;
-		}
-	}
-}
-
-// dlogits: float[rows, cols] = (exp(logits - lse) - onehot(label)) * dnll, 0 where label < 0; it may be logits itself
-// logits: float[rows, cols], the classes from `first` on; from column `classes` on there are none, and zeros result
-// label: int[rows]; lse, dnll: float[rows]
-void cross_entropy_grad(float *dlogits, const float *logits, const int *label, const float *lse, const float *dnll,
-		long rows, long cols, long first, long classes, cudaStream_t stream)
-{
-	int lanes = mp_lanes(cols);
-	MP_LAUNCH(cross_entropy_grad_kernel, mp_matrix_blocks(rows, lanes), MP_THREADS, stream,
-			dlogits, logits, label, lse, dnll, rows, cols, first, classes, lanes);
 }
 
 // ---- gelu_erf_grad_scale: from templates/elementwise.cu
@@ -328,14 +289,12 @@ void load_kernels(void)
 	CUDA(cudaFuncGetAttributes(&unused, (const void *)count_valid_kernel));
 	CUDA(cudaFuncGetAttributes(&unused, (const void *)scale_gelu_erf_kernel));
 	CUDA(cudaFuncGetAttributes(&unused, (const void *)add_rows_kernel));
-	CUDA(cudaFuncGetAttributes(&unused, (const void *)cross_entropy_kernel));
+	CUDA(cudaFuncGetAttributes(&unused, (const void *)constant_div_kernel));
+	CUDA(cudaFuncGetAttributes(&unused, (const void *)cross_entropy_and_grad_kernel));
 	CUDA(cudaFuncGetAttributes(&unused, (const void *)sum_rows_kernel));
 	CUDA(cudaFuncGetAttributes(&unused, (const void *)sum_columns_kernel));
 	CUDA(cudaFuncGetAttributes(&unused, (const void *)div_kernel));
 	CUDA(cudaFuncGetAttributes(&unused, (const void *)correct_kernel));
-	CUDA(cudaFuncGetAttributes(&unused, (const void *)constant_div_kernel));
-	CUDA(cudaFuncGetAttributes(&unused, (const void *)expand_kernel));
-	CUDA(cudaFuncGetAttributes(&unused, (const void *)cross_entropy_grad_kernel));
 	CUDA(cudaFuncGetAttributes(&unused, (const void *)gelu_erf_grad_scale_kernel));
 	CUDA(cudaFuncGetAttributes(&unused, (const void *)sgd_kernel));
 #endif

@@ -76,8 +76,10 @@ static void forward(struct mp_rank *r, int mb, int)
 	// down.add: add f32[4,3]
 	CUDA(cudaStreamWaitEvent(r->compute, r->event[DOWN_MATMUL_REDUCED], 0));
 	add_rows(down_add(r), down_matmul(r), down_bias(r), 4, 3, r->compute);
-	// cross_entropy.rows: cross_entropy f32[4]
-	cross_entropy(cross_entropy_rows(r), cross_entropy_rows_statistics(r), down_add(r), label(r), 4, 3, 3, r->compute);
+	// cross_entropy.sum.grad: constant f32[], div f32[]
+	constant_div(cross_entropy_sum_grad(r), label_count(r), 1, r->compute);
+	// cross_entropy.rows: cross_entropy_and_grad f32[4,3]
+	cross_entropy_and_grad(down_add(r), cross_entropy_rows(r), down_add(r), label(r), cross_entropy_sum_grad(r), 4, 3, 3, r->evaluating, r->compute);
 	// cross_entropy.sum: sum f32[]
 	sum(cross_entropy_sum(r), cross_entropy_rows(r), 1, 4, 1, 1.0f, false, r->compute);
 	// cross_entropy: div f32[]
@@ -96,12 +98,6 @@ static void forward(struct mp_rank *r, int mb, int)
 
 static void backward(struct mp_rank *r, int mb, int)
 {
-	// cross_entropy.sum.grad: constant f32[], div f32[]
-	constant_div(cross_entropy_sum_grad(r), label_count(r), 1, r->compute);
-	// cross_entropy.rows.grad: expand f32[4]
-	expand(cross_entropy_rows_grad(r), cross_entropy_sum_grad(r), 4, r->compute);
-	// down.add.grad: cross_entropy_grad f32[4,3]
-	cross_entropy_grad(down_add(r), down_add(r), label(r), cross_entropy_rows_statistics(r), cross_entropy_rows_grad(r), 4, 3, 0, 3, r->compute);
 	// down.bias.grad: sum f32[3]
 	sum(down_bias_grad(r), down_add(r), 1, 4, 3, 1.0f, false, r->compute);
 	// down.weight.grad: down.add.grad f32[4,3]^T . up.gelu f32[4,3] -> f32[3,3]
@@ -207,8 +203,8 @@ static const struct mp_metric metrics[] = {
 
 extern const struct mp_program program_0 = {
 	"program_0",
-	33560576, // bytes of the arena
-	5632, 33554432, // workspace: offset, bytes
+	33560320, // bytes of the arena
+	5376, 33554432, // workspace: offset, bytes
 	states, 8,
 	inputs, 2,
 	NULL, 0,

@@ -11,42 +11,40 @@ static __global__ void row_sum_rows_kernel(float *__restrict__ y, const float *_
 	}
 }
 
-// The sums of `tile` adjacent columns, by a block.
-template <int tile> MP_DEVICE void row_sum_tiles(float *__restrict__ y, const float *__restrict__ x, long outer, long n,
-		long inner, float scale, bool accumulate)
+// Of tiles of lanes * strip columns, a block's each.
+template <int strip> MP_DEVICE void row_sum_tiles(float *__restrict__ y, const float *__restrict__ x, long outer, long n,
+		long inner, float scale, bool accumulate, int lanes)
 {
-	const long tiles = (inner + tile - 1) / tile;
+	const long tile = lanes * strip, tiles = (inner + tile - 1) / tile;
 	for (long block = blockIdx.x; block < outer * tiles; block += gridDim.x) {
-		long o = block / tiles, first = block % tiles * tile;
-		int width = inner - first < tile ? (int)(inner - first) : tile;
+		const long o = block / tiles, first = block % tiles * tile;
 		float *to = y + o * inner + first;
-		mp_column_sums<tile, float>(x + o * n * inner + first, n, inner, width, [=](int column, float sum) {
-			float value = sum * scale;
+		mp_column_sums<strip, float>(x + o * n * inner + first, n, inner, inner - first, lanes, [=](int column, float sum) {
+			const float value = sum * scale;
 			to[column] = accumulate ? to[column] + value : value;
 		});
 	}
 }
 
-static __global__ void row_sum_columns_kernel(float *__restrict__ y, const float *__restrict__ x, long outer, long n,
-		long inner, float scale, bool accumulate, bool wide)
+static MP_SUM_BLOCKS __global__ void row_sum_columns_kernel(float *__restrict__ y, const float *__restrict__ x, long outer,
+		long n, long inner, float scale, bool accumulate, int lanes, bool wide)
 {
 	if (wide)
-		row_sum_tiles<MP_WIDE_TILE>(y, x, outer, n, inner, scale, accumulate);
+		row_sum_tiles<MP_STRIP(float)>(y, x, outer, n, inner, scale, accumulate, lanes);
 	else
-		row_sum_tiles<MP_TILE>(y, x, outer, n, inner, scale, accumulate);
+		row_sum_tiles<1>(y, x, outer, n, inner, scale, accumulate, lanes);
 }
 
 // y: float[outer, inner] = scale * the sum over n of x: float[outer, n, inner]; y += when accumulate.
 // A sum to one scalar is the work of one block: meant for up to a million elements.
 void row_sum(float *y, const float *x, long outer, long n, long inner, float scale, bool accumulate, cudaStream_t stream)
 {
-	const bool wide = outer * (inner / MP_WIDE_TILE) >= 100; // blocks for the largest GPUs
-	const int tile = wide ? MP_WIDE_TILE : MP_TILE;
-	const long tiles = outer * ((inner + tile - 1) / tile);
+	const bool wide = mp_wide<float>(inner, x);
+	const int strip = wide ? MP_STRIP(float) : 1, lanes = mp_sum_lanes((inner + strip - 1) / strip, outer);
 	if (inner == 1)
 		MP_LAUNCH(row_sum_rows_kernel, mp_row_blocks(outer), mp_row_threads(n), stream,
 				y, x, outer, n, scale, accumulate);
 	else
-		MP_LAUNCH(row_sum_columns_kernel, mp_row_blocks(tiles), mp_column_threads(n, tile, tiles), stream,
-				y, x, outer, n, inner, scale, accumulate, wide);
+		MP_LAUNCH(row_sum_columns_kernel, mp_row_blocks(outer * ((inner + lanes * strip - 1) / (lanes * strip))),
+				mp_sum_threads(n, lanes), stream, y, x, outer, n, inner, scale, accumulate, lanes, wide);
 }
