@@ -2,7 +2,8 @@
 
 f64: losses, evaluation and final weights within 1e-9; f32: losses within 1e-5; plans with only a pp axis: to the bit,
 checkpoint files included. Where batch norm is that of a replica's micro-batch, one device has as many groups of samples:
-dp times the micro-batches. The short run takes a pairwise sample of plans, the long run the whole matrix.
+dp times the micro-batches. The short run takes a pairwise sample of plans, the long run the whole matrix; so for language models,
+with dropout, and with their residual stream split over tp or not.
 """
 import itertools
 import json
@@ -29,16 +30,20 @@ def meshes(most):
     return [m for m in itertools.product(sizes, sizes, sizes) if 2 <= m[0] * m[1] * m[2] <= most]
 
 
-def plans(some_meshes):
-    """Rows (spec, mesh, schedule, microbatches, dtype). Without stages there is one schedule."""
-    rows = itertools.product(specs.SPECS, some_meshes, SCHEDULES, MICROBATCHES, DTYPES)
-    return [row for row in rows if row[0].trains(row[1], row[4]) and (row[1][2] > 1 or row[2] == "1F1B")]
+def plans(some_specs, some_meshes):
+    """Rows (spec, mesh, schedule, microbatches, dtype). Without stages there is one schedule, without tp nothing to split over it."""
+    rows = itertools.product(some_specs, some_meshes, SCHEDULES, MICROBATCHES, DTYPES)
+    return [row for row in rows if row[0].trains(row[1], row[4]) and (row[1][2] > 1 or row[2] == "1F1B")
+            and (row[1][1] > 1 or row[0].plain is row[0])]
 
 
 def short_plans():
-    """Models with batch norm apart, so that these are met by every mesh too."""
-    rows = plans(SHORT_MESHES)
-    return sample([row for row in rows if not row[0].statistics], 24) + sample([row for row in rows if row[0].statistics], 12)
+    """Models with batch norm apart, so that these are met by every mesh too; so are language models, at least two of which
+    only pipeline."""
+    rows = plans(specs.SPECS, SHORT_MESHES)
+    language = [row for row in plans(specs.LANGUAGE, SHORT_MESHES) if row[3] in (2, 4)]
+    return sample([row for row in rows if not row[0].statistics], 24) + sample([row for row in rows if row[0].statistics], 12) \
+        + sample(language, 10) + sample([row for row in language if row[1][:2] == (1, 1)], 2)
 
 
 def training_words(spec):
@@ -82,6 +87,7 @@ def compare_trainings(actual, expected, dtype, bitwise):
 
 def reference(spec, batch, microbatches, dtype):
     """The run of one device, which several plans are compared with; its losses fall."""
+    spec = spec.plain
     program = specs.program(spec, (1, 1, 1), microbatches, dtype, batch=batch)
     training = program.train_once("reference", STEPS, *training_words(spec))
     check(numpy.mean(training.losses[-4:]) < numpy.mean(training.losses[:4]),
@@ -217,7 +223,7 @@ OPTIMIZED = [(ADAMW, mesh, schedule, microbatches, dtype) for mesh, schedule, mi
 
 
 def cases(long):
-    rows = plans(meshes(8)) if long else short_plans()
+    rows = plans(specs.SPECS + specs.LANGUAGE, meshes(8)) if long else short_plans()
     rows.append((specs.NORM_OF_SAMPLES, (1, 2, 1), "1F1B", 1, "f64"))
     rows += [row for row in OPTIMIZED if row not in rows]
     tokens = [(specs.SEQUENCES, (1, 2, 1)), (specs.SEQUENCES, (2, 2, 2)), (specs.SEQUENCES, (1, 3, 1)), (specs.VOCABULARY, (1, 3, 2))]

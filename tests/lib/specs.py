@@ -9,11 +9,13 @@ class Spec:
 
     ids: inputs are whole numbers below it. words: options of mpgen. groups: of heads, which tp must divide. statistics: None;
     "replica" where batch norm is that of each replica's micro-batch, so that dp replicas with m micro-batches compute what one
-    device does with dp * m; or "all". steep: rounding errors of f32 grow while it trains."""
+    device does with dp * m; or "all". plain: what one device is
+    run with instead, to compare with. steep: rounding errors of f32 grow while it trains."""
 
     def __init__(self, name, path, blocks, tp, data, inputs, *define, statistics=None, steep=False, groups=None, ids=None, words=()):
         self.name, self.path, self.blocks, self.tp, self.data, self.inputs = name, ROOT / path, blocks, tp, data, inputs
         self.statistics, self.steep, self.groups, self.ids, self.words = statistics, steep, groups, ids, words
+        self.plain = self
         self.define = [word for pair in define for word in ("-D", pair)]
 
     def __str__(self):
@@ -73,6 +75,22 @@ SPECS = [
     Spec("images", "tests/equality/images.lua", 6, True, "synthetic", {"x": [3, 9, 7]}, statistics="replica"),
     Spec("drops", "tests/equality/drops.lua", 6, True, "synthetic", {"x": [2, 6, 5]}, statistics="all"),
 ]
+# Whole language models, with dropout: six blocks, and stages for what is before and behind. Heads that tp=3 divides in one.
+TINY = ("layers=6", "vocab=61", "context=8", "dropout=0.1", "warmup=4", "lr=0.003")
+LLAMA = ("heads=8", "kv_heads=4", "width=64", "ff=40")
+
+
+def language(name, groups, *define):
+    """With the positions of the residual stream split over tp, and without."""
+    path = f"specs/{name.split('_')[0]}.lua"
+    plain, split = [Spec(name + end, path, 8, True, "synthetic", {"tokens": [8]}, *TINY, *define, groups=groups, ids=61, words=words)
+                    for end, words in (("", []), ("_sequences", ["--sequence-parallel"]))]
+    split.plain = plain
+    return [plain, split]
+
+
+LANGUAGE = [*language("gpt2", 8, "heads=8", "width=64"), *language("llama", 4, *LLAMA, "tied=false"),
+            *language("gpt2_of_3", 6, "heads=6", "width=48"), *language("llama_tied", 4, *LLAMA, "tied=true")]
 # The smallest cases of mistakes that the sample of plans need not meet.
 NORM_OF_SAMPLES = Spec("norm_of_samples", "tests/equality/norm_of_samples.lua", 1, True, "synthetic", {"x": [3, 4, 4]},
                        statistics="replica")

@@ -15,6 +15,7 @@ from lib.harness import FASHION, Case, Program, check, compare_numbers, compare_
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import convolutional
 import dropout
+import language
 from files import exchange, import_torch, make_data
 
 STEPS, BATCHES, TAIL = 20, 4, 17        # the file holds 4 batches, which 20 steps read 5 times, and 17 samples more
@@ -171,4 +172,4 @@ def cases(long):
         parts = [kind, name, *([specs.mesh_text(mesh)] if mesh != ONE else []), *more[1:]]
         named.append(Case("-".join(parts), run, name, mesh, *more))
     named += [Case(f"extremes-{dtype}", extremes, dtype) for dtype in TOLERANCE]
-    return named + convolutional.cases(long) + dropout.cases(long)
+    return named + convolutional.cases(long) + dropout.cases(long) + language.cases(long)
