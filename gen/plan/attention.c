@@ -3,7 +3,7 @@
 // The gradient of both types keeps delta, an f32 for each query of each head. In bf16 cuDNN has two algorithms for it: one adds
 // the gradient of the queries up in f32 with atomics, which is faster, but in no fixed order, so that runs differ in their last bits;
 // the deterministic one wants a matrix of bf16 scores for each head, tokens^2, which is more than anything else in a step. With
-// dropout both directions read a mask of as much. Heads of different samples and groups have nothing to do with each other, so they
+// dropout both directions read a mask of as much, and the gradient a scaled copy of o. Heads of different samples and groups have nothing to do with each other, so they
 // are taken in slices that keep to a budget.
 #include "plan.h"
 
@@ -38,7 +38,8 @@ AttentionSlice attention_slice(const Plan *plan, const Node *node)
 	if (!gradient && !drops)
 		return slice;
 	size_t mask = drops ? aligned(2 * heads * tokens * ((tokens + 7) / 8 * 8)) : 0;
-	size_t one = mask + (gradient ? gradient_bytes(plan, tokens, heads, size) : 0);
+	size_t scaled = gradient && drops ? aligned(2 * heads * tokens * size) : 0; // a copy of o
+	size_t one = mask + scaled + (gradient ? gradient_bytes(plan, tokens, heads, size) : 0);
 	size_t fit = one > budget ? 1 : budget / one, slices = (units + fit - 1) / fit;
 	slice.units = (int)((units + slices - 1) / slices); // of about equal size
 	slice.bytes = (size_t)slice.units * one;

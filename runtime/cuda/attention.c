@@ -9,7 +9,8 @@
 // The gradient goes through the units in slices, because the deterministic algorithm wants a matrix of scores for each head: as
 // many at once as the table says (gen/plan/attention.c), or fewer should this cuDNN need more of the workspace than that counts
 // on. What remains at the end has a plan of its own. With dropout both directions go in slices, because cuDNN takes a mask of 0 and 1
-// as large as the scores; the scale of what is kept stands apart, so that it is not rounded.
+// as large as the scores; the scale of what is kept stands apart, so that it is not rounded. Its gradient's delta is summed from a
+// copy of o that is scaled already (attention_mask.cu says why).
 //
 // Where runs may differ in their last bits, each engine that cuDNN proposes for a shape is timed at start by the first rank of each
 // stage, and the stage's other ranks take the same: replicated values must not drift apart.
@@ -23,7 +24,7 @@
 #include <string.h>
 
 // Names of tensors within a graph.
-enum id { ID_Q = 1, ID_K, ID_V, ID_O, ID_LSE, ID_D_O, ID_DQ, ID_DK, ID_DV, ID_DELTA, ID_DQ_SUM, ID_SCALE, ID_HIDDEN, ID_SHARE,
+enum id { ID_Q = 1, ID_K, ID_V, ID_O, ID_LSE, ID_D_O, ID_DQ, ID_DK, ID_DV, ID_DELTA, ID_DQ_SUM, ID_SCALE, ID_HIDDEN, ID_ONE,
           ID_MASK, ID_RAISE, ID_INSIDE = 100 };
 
 // Engines for so many units at once, and for those that remain.
@@ -105,6 +106,14 @@ static mp_descriptor heads_of(struct building *b, enum id id, int64_t heads, int
 {
 	const int64_t strides[] = {packed * b->a->size, b->a->size, token_stride(b->a, packed), 1};
 	return tensor(b, MP_DNN_REAL, CUDNN_DATA_BFLOAT16, id, heads, b->a->tokens, b->a->size, strides);
+}
+
+// The result of these units alone, as mp_attention_scale() leaves it.
+static mp_descriptor scaled_heads(struct building *b)
+{
+	int64_t size = b->a->size, unit = b->a->queries * size;
+	const int64_t strides[] = {unit, size, b->units * unit, 1};
+	return tensor(b, MP_DNN_REAL, CUDNN_DATA_BFLOAT16, ID_O, b->a->queries, b->a->tokens, size, strides);
 }
 
 static mp_descriptor packed_heads(struct building *b, enum id id)
@@ -232,7 +241,8 @@ static void forward(struct building *b)
 	multiply(b, p, packed_heads(b, ID_V), heads_of(b, ID_O, a->queries, a->queries));
 }
 
-// delta = the sums of d_o o over the elements of a head, times the share that dropout keeps: it stands where raising follows.
+// delta = the sums of d_o o over the elements of a head, where o is scaled by the share that dropout keeps: delta stands where raising
+// follows. The engines want a factor in its place.
 static mp_descriptor row_products(struct building *b, mp_descriptor d_o, mp_descriptor o)
 {
 	const struct mp_attention *a = b->a;
@@ -242,7 +252,7 @@ static mp_descriptor row_products(struct building *b, mp_descriptor d_o, mp_desc
 	mp_descriptor sums = inside(b, CUDNN_DATA_FLOAT, q, t, 1);
 	compute_to(b, CUDNN_POINTWISE_MUL, d_o, o, products);
 	reduce(b, CUDNN_REDUCE_TENSOR_ADD, products, sums);
-	return compute_to(b, CUDNN_POINTWISE_MUL, sums, scalar(b, ID_SHARE), of_rows(b, ID_DELTA));
+	return compute_to(b, CUDNN_POINTWISE_MUL, sums, scalar(b, ID_ONE), of_rows(b, ID_DELTA));
 }
 
 // The gradient of the key or value head: scores^T rows, summed over the query heads of the group.
@@ -282,7 +292,7 @@ static void gradient(struct building *b, bool atomics)
 {
 	const struct mp_attention *a = b->a;
 	mp_descriptor q = packed_heads(b, ID_Q), k = turned_head(b, ID_K), v = turned_head(b, ID_V), lse = of_rows(b, ID_LSE);
-	mp_descriptor o = heads_of(b, ID_O, a->queries, a->queries), d_o = heads_of(b, ID_D_O, a->queries, a->queries);
+	mp_descriptor o = a->dropout > 0 ? scaled_heads(b) : heads_of(b, ID_O, a->queries, a->queries), d_o = heads_of(b, ID_D_O, a->queries, a->queries);
 	mp_descriptor scale = scalar(b, ID_SCALE), delta = row_products(b, d_o, o), drawn = NULL, raise = NULL;
 	mp_descriptor s = scores(b, CUDNN_DATA_FLOAT), ds = scores(b, CUDNN_DATA_FLOAT);
 
@@ -315,10 +325,16 @@ static size_t aligned(size_t bytes)
 	return (bytes + MP_ALIGN - 1) / MP_ALIGN * MP_ALIGN;
 }
 
-// What lies at the start of the workspace: the mask, the gradient's delta, and the sums of dq that atomics make.
-static size_t delta_at(const struct mp_attention *a, int units)
+// What lies at the start of the workspace: the mask, the scaled copy of o, the gradient's delta, and the sums of dq that atomics make.
+static size_t scaled_at(const struct mp_attention *a, int units)
 {
 	return a->dropout > 0 ? aligned((size_t)units * (size_t)a->queries * (size_t)a->tokens * (size_t)mask_row(a) * 2) : 0;
+}
+
+static size_t delta_at(const struct mp_attention *a, int units)
+{
+	bool copies = a->gradient && a->dropout > 0;
+	return scaled_at(a, units) + (copies ? aligned((size_t)units * (size_t)a->queries * (size_t)a->tokens * (size_t)a->size * 2) : 0);
 }
 
 static size_t sums_at(const struct mp_attention *a, int units)
@@ -631,7 +647,7 @@ static void run_slice(struct mp_rank *r, const struct mp_attention *a, const str
                       const struct places *at, cudaStream_t stream)
 {
 	const bool drops = a->dropout > 0 && !r->evaluating;
-	const float scale = (float)(1 / sqrt((double)a->size)), hidden = -INFINITY, share = drops ? (float)(1 - a->dropout) : 1;
+	const float scale = (float)(1 / sqrt((double)a->size)), hidden = -INFINITY, one = 1, share = drops ? (float)(1 - a->dropout) : 1;
 	const float raise = drops ? (float)(1 / (1 - a->dropout)) : 1;
 	size_t head = (size_t)a->size * 2, packed = (size_t)first * (size_t)(a->queries + 2) * head, rows = (size_t)first * (size_t)a->queries;
 	char *workspace = r->arena + r->program->workspace_offset;
@@ -639,7 +655,6 @@ static void run_slice(struct mp_rank *r, const struct mp_attention *a, const str
 	struct pack pack = {.count = 0};
 
 	put_packed(&pack, a, at->qkv + packed, ID_Q, ID_K, ID_V);
-	put(&pack, ID_O, at->o + rows * head);
 	put(&pack, ID_LSE, at->lse + rows * (size_t)a->tokens * sizeof(float));
 	put(&pack, ID_SCALE, &scale);
 	put(&pack, ID_HIDDEN, &hidden);
@@ -648,10 +663,15 @@ static void run_slice(struct mp_rank *r, const struct mp_attention *a, const str
 		put(&pack, ID_MASK, workspace);
 		put(&pack, ID_RAISE, &raise);
 	}
+	if (a->gradient && a->dropout > 0) {
+		mp_attention_scale(a, at->o, first, units, share, workspace + scaled_at(a, units), stream);
+		put(&pack, ID_O, workspace + scaled_at(a, units));
+	} else
+		put(&pack, ID_O, at->o + rows * head);
 	if (a->gradient) {
 		put_packed(&pack, a, at->dqkv + packed, ID_DQ, ID_DK, ID_DV);
 		put(&pack, ID_D_O, at->d_o + rows * head);
-		put(&pack, ID_SHARE, &share);
+		put(&pack, ID_ONE, &one);
 		put(&pack, ID_DELTA, workspace + delta_at(a, units));
 	}
 	if (a->gradient && e->atomics)

@@ -2,9 +2,12 @@
 // 0 for what is dropped, which is drawn here for as many units as are computed at once.
 //
 // A thread draws for 8 keys, one random number, and stores them at once: 16 bytes. Keys behind the query are 0 and cost nothing but
-// their bytes.
+// their bytes. The gradient reads the attention's result times the share that is kept: engines of cuDNN 9.14 that take such a mask
+// leave out the factor that the description of the gradient has for it.
 #include "attention_mask.h"
 #include "mp_kept.h"
+
+#include <cuda_bf16.h>
 
 enum { THREADS = 256, MOST_BLOCKS = 132 * 16, ONE = 0x3f80 }; // 1 in bf16
 
@@ -19,6 +22,12 @@ struct job {
 	bool all;
 	struct mp_kept kept;
 };
+
+static unsigned blocks_for(size_t count)
+{
+	size_t blocks = (count + THREADS - 1) / THREADS;
+	return (unsigned)(blocks > MOST_BLOCKS ? MOST_BLOCKS : blocks);
+}
 
 static __global__ void draw(job j)
 {
@@ -50,14 +59,42 @@ extern "C" void mp_attention_mask(const struct mp_attention *a, struct mp_droppe
 	j.count = (size_t)units * a->queries * a->tokens * j.numbers;
 	j.all = all;
 	j.kept = mp_kept_of(a, &dropped);
-	size_t blocks = (j.count + THREADS - 1) / THREADS;
-	if (blocks > MOST_BLOCKS)
-		blocks = MOST_BLOCKS;
-	CUDA(cudaLaunchKernel((const void *)draw, dim3((unsigned)blocks), dim3(THREADS), arguments, 0, stream));
+	CUDA(cudaLaunchKernel((const void *)draw, dim3(blocks_for(j.count)), dim3(THREADS), arguments, 0, stream));
 }
 
-// Loads the kernel now: at its first launch it would wait for the device, and with it for communication.
+struct alignas(16) eight {
+	__nv_bfloat162 pair[4];
+};
+
+// Rows of `length` times 16 bytes, `stride` of them from one to the next in o.
+static __global__ void scale_rows(eight *scaled, const eight *o, size_t count, int length, size_t stride, float share)
+{
+	for (size_t i = blockIdx.x * (size_t)THREADS + threadIdx.x; i < count; i += (size_t)gridDim.x * THREADS) {
+		eight e = o[i / length * stride + i % length];
+		for (int k = 0; k < 4; k++) {
+			const float2 f = __bfloat1622float2(e.pair[k]);
+			e.pair[k] = __floats2bfloat162_rn(f.x * share, f.y * share);
+		}
+		scaled[i] = e;
+	}
+}
+
+extern "C" void mp_attention_scale(const struct mp_attention *a, const void *o, int first_unit, int units, float share, void *scaled,
+                                   cudaStream_t stream)
+{
+	const size_t unit = (size_t)a->queries * a->size / 8; // heads are multiples of 8 elements
+	const eight *from = (const eight *)o + (size_t)first_unit * unit;
+	eight *to = (eight *)scaled;
+	size_t count = (size_t)a->tokens * units * unit, stride = (size_t)a->batch * a->groups * unit;
+	int length = (int)(units * unit);
+	void *arguments[] = {&to, &from, &count, &length, &stride, &share};
+
+	CUDA(cudaLaunchKernel((const void *)scale_rows, dim3(blocks_for(count)), dim3(THREADS), arguments, 0, stream));
+}
+
+// Loads the kernels now: at their first launch they would wait for the device, and with it for communication.
 extern "C" void mp_attention_mask_prepare(void)
 {
 	CUDA(cudaFuncSetAttribute((const void *)draw, cudaFuncAttributeMaxDynamicSharedMemorySize, 0));
+	CUDA(cudaFuncSetAttribute((const void *)scale_rows, cudaFuncAttributeMaxDynamicSharedMemorySize, 0));
 }

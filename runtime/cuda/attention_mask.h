@@ -13,7 +13,11 @@ extern "C" {
 void mp_attention_mask(const struct mp_attention *a, struct mp_dropped dropped, int first_unit, int units, bool all, void *mask,
                        cudaStream_t stream);
 
-// Makes the device hold the kernel.
+// scaled, bf16 [tokens, units, queries, size] = share * o of `units` pairs from first_unit on: what the gradient's delta is summed from
+// where dropout keeps that share. o: bf16 [tokens, batch, groups, queries, size].
+void mp_attention_scale(const struct mp_attention *a, const void *o, int first_unit, int units, float share, void *scaled, cudaStream_t stream);
+
+// Makes the device hold the kernels.
 void mp_attention_mask_prepare(void);
 
 #ifdef __cplusplus
