@@ -37,13 +37,30 @@ def plans(some_specs, some_meshes):
             and (row[1][1] > 1 or row[0].plain is row[0])]
 
 
+def language_values(row):
+    """What a plan of a language model is made of: its family, the model, whether its stream is split over tp, and the axes apart."""
+    spec, mesh, schedule, microbatches, dtype = row
+    return (spec.path.stem, spec.plain.name, spec.plain is spec, mesh, schedule if mesh[2] > 1 else "no stages", mesh[1] > 1,
+            microbatches, dtype)
+
+
+def short_language_plans():
+    """Every family with its stream split and not, by either schedule and in either type; two that only pipeline."""
+    rows = [row for row in plans(specs.LANGUAGE, SHORT_MESHES) if row[3] in (2, 4)]
+    chosen = sample(rows, 12, language_values)
+    missed = [want for want in itertools.product(("gpt2", "llama"), (True, False), SCHEDULES)
+              if want not in [(row[0].path.stem, row[0].plain is row[0], row[2]) for row in chosen if row[1][2] > 1]]
+    chosen += [next(row for row in rows if (row[0].path.stem, row[0].plain is row[0], row[2]) == want and min(row[1][1:]) > 1)
+               for want in missed]
+    alone = [row for row in rows if row[1][:2] == (1, 1) and row not in chosen]
+    return chosen + sample(alone, max(0, 2 - sum(row[1][:2] == (1, 1) for row in chosen)), language_values)
+
+
 def short_plans():
-    """Models with batch norm apart, so that these are met by every mesh too; so are language models, at least two of which
-    only pipeline."""
+    """Models with batch norm apart, so that these are met by every mesh too; so are language models."""
     rows = plans(specs.SPECS, SHORT_MESHES)
-    language = [row for row in plans(specs.LANGUAGE, SHORT_MESHES) if row[3] in (2, 4)]
     return sample([row for row in rows if not row[0].statistics], 24) + sample([row for row in rows if row[0].statistics], 12) \
-        + sample(language, 10) + sample([row for row in language if row[1][:2] == (1, 1)], 2)
+        + short_language_plans()
 
 
 def training_words(spec):
