@@ -7,8 +7,6 @@
 #include "attention_mask.h"
 #include "mp_kept.h"
 
-#include <cuda_bf16.h>
-
 enum { THREADS = 256, MOST_BLOCKS = 132 * 16, ONE = 0x3f80 }; // 1 in bf16
 
 struct alignas(16) keys {
@@ -25,8 +23,8 @@ struct job {
 
 static unsigned blocks_for(size_t count)
 {
-	size_t blocks = (count + THREADS - 1) / THREADS;
-	return (unsigned)(blocks > MOST_BLOCKS ? MOST_BLOCKS : blocks);
+	const size_t blocks = (count + THREADS - 1) / THREADS, most = MOST_BLOCKS;
+	return (unsigned)(blocks > most ? most : blocks);
 }
 
 static __global__ void draw(job j)
@@ -63,7 +61,7 @@ extern "C" void mp_attention_mask(const struct mp_attention *a, struct mp_droppe
 }
 
 struct alignas(16) eight {
-	__nv_bfloat162 pair[4];
+	mp_bf16 at[8];
 };
 
 // Rows of `length` times 16 bytes, `stride` of them from one to the next in o.
@@ -71,10 +69,8 @@ static __global__ void scale_rows(eight *scaled, const eight *o, size_t count, i
 {
 	for (size_t i = blockIdx.x * (size_t)THREADS + threadIdx.x; i < count; i += (size_t)gridDim.x * THREADS) {
 		eight e = o[i / length * stride + i % length];
-		for (int k = 0; k < 4; k++) {
-			const float2 f = __bfloat1622float2(e.pair[k]);
-			e.pair[k] = __floats2bfloat162_rn(f.x * share, f.y * share);
-		}
+		for (int k = 0; k < 8; k++)
+			e.at[k] = mp_bf16(float(e.at[k]) * share);
 		scaled[i] = e;
 	}
 }

@@ -1,4 +1,4 @@
-// The kernel of runtime/cuda/attention_mask.cu on the CPU, against the numbers of tests/host/attention_cases.h.
+// The kernels of runtime/cuda/attention_mask.cu on the CPU, against the numbers of tests/host/attention_cases.h.
 //   c++ -std=c++17 -O1 -g -fsanitize=address -Iruntime/host -Iruntime -Itests/host -Itests/cuda tests/cuda/attention_mask_test.cpp
 #include "emulate.h"
 
@@ -15,11 +15,20 @@ static cudaError_t cudaLaunchKernel(const void *kernel, dim3 grid, dim3 block, v
 #include "../../runtime/cuda/attention_mask.cu"
 
 static job launched;
+static void *scaling[6];                        // the arguments of scale_rows()
 
-static cudaError_t cudaLaunchKernel(const void *, dim3 grid, dim3 block, void **arguments, size_t, cudaStream_t)
+static cudaError_t cudaLaunchKernel(const void *kernel, dim3 grid, dim3 block, void **arguments, size_t, cudaStream_t)
 {
-	launched = *(job *)arguments[0];
-	emulate(grid, block, [] { draw(launched); });
+	if (kernel == (const void *)draw) {
+		launched = *(job *)arguments[0];
+		emulate(grid, block, [] { draw(launched); });
+		return cudaSuccess;
+	}
+	memcpy(scaling, arguments, sizeof scaling);
+	emulate(grid, block, [] {
+		scale_rows(*(eight **)scaling[0], *(const eight **)scaling[1], *(size_t *)scaling[2], *(int *)scaling[3], *(size_t *)scaling[4],
+		           *(float *)scaling[5]);
+	});
 	return cudaSuccess;
 }
 
@@ -52,13 +61,37 @@ static void check_mask(const int shape[5], int slice, bool all)
 	}
 }
 
+// Each slice of the units, dense: [tokens, units, queries, size].
+static void check_scaled(const int shape[5], int slice)
+{
+	struct mp_attention a = attention_of(shape, true, MP_BF16, 0.3);
+	size_t unit = (size_t)a.queries * a.size, all = (size_t)a.batch * a.groups;
+	mp_bf16 *o = (mp_bf16 *)random_elements(MP_BF16, count_o(&a), 1);
+	for (size_t first = 0; first < all; first += (size_t)slice) {
+		size_t units = all - first < (size_t)slice ? all - first : (size_t)slice, count = a.tokens * units * unit;
+		std::vector<eight> scaled(count / 8 + 1);
+		const mp_bf16 *is = scaled[0].at;
+		memset(scaled.data(), 0xff, scaled.size() * sizeof(eight));
+		mp_attention_scale(&a, o, (int)first, (int)units, 0.7f, scaled.data(), NULL);
+		for (size_t i = 0; i < count; i++) {
+			mp_bf16 expected(0.7f * float(o[i / (units * unit) * all * unit + first * unit + i % (units * unit)]));
+			CHECK(float(is[i]) == float(expected), "tokens %d unit %zu: element %zu is %g, not %g", a.tokens, first, i, float(is[i]), float(expected));
+		}
+		CHECK(float(is[count]) != float(is[count]), "tokens %d: written behind the end", a.tokens);
+	}
+	free(o);
+}
+
 int main()
 {
 	mp_attention_mask_prepare();
-	for (int s = 0; s < ATTENTION_SHAPES; s++)
+	for (int s = 0; s < ATTENTION_SHAPES; s++) {
+		check_scaled(attention_shapes[s], 100);
+		check_scaled(attention_shapes[s], 2);
 		for (bool all : {false, true}) {
 			check_mask(attention_shapes[s], 100, all);
 			check_mask(attention_shapes[s], 2, all);
 		}
+	}
 	return 0;
 }
