@@ -90,9 +90,11 @@ template <int width, class T> MP_DEVICE void mp_store(T *to, const T (&value)[wi
 {
 	unsigned word[(sizeof value + 3) / 4];
 	memcpy(word, value, sizeof value);
-	if (sizeof value == 16)
-		asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(word[0]), "r"(word[1]),
-		             "r"(word[sizeof word / 8]), "r"(word[sizeof word / 4 - 1]) : "memory");
+	if (sizeof value % 16 == 0)
+#pragma unroll
+		for (int k = 0; k + 3 < (int)(sizeof word / 4); k += 4)
+			asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"((char *)to + 4 * k), "r"(word[k]), "r"(word[k + 1]),
+			             "r"(word[k + 2]), "r"(word[k + 3]) : "memory");
 	else if (sizeof value == 8)
 		asm volatile("st.global.v2.u32 [%0], {%1, %2};" ::"l"(to), "r"(word[0]), "r"(word[sizeof word / 4 - 1]) : "memory");
 	else

@@ -42,6 +42,9 @@ extern "C" {
 		MP_UNROLL \
 		for (long row = mp_row_first(lanes); row < (rows); row += mp_row_stride(lanes))
 
+// Before what is done with element e of a strip by the body of an element-wise kernel.
+#define MP_EACH_OF_STRIP(e, width) for (int e = 0; e < (width); e++)
+
 #define MP_LAUNCH(kernel, grid, block, stream, ...) \
 	do { \
 		kernel<<<grid, block, 0, stream>>>(__VA_ARGS__); \
@@ -213,6 +216,9 @@ template <class real, class Term> MP_DEVICE long mp_argmax_over(long n, Term ter
 #define MP_MATRIX(row, rows, column, columns, lanes) \
 	for (long row = mp_row_first(lanes); row < (rows); row += mp_row_stride(lanes)) \
 		for (long column = mp_column_first(lanes); column < (columns); column += mp_column_stride(lanes))
+
+// Strips have one element here. A loop over it would keep the loop around it, with a condition inside, from vectorising.
+#define MP_EACH_OF_STRIP(e, width) if (const int e = 0; true)
 
 struct mp_index { unsigned x, y, z; };
 static thread_local mp_index blockIdx, gridDim;

@@ -1,8 +1,8 @@
 // elementwise.c: a chain of element-wise nodes as one generated kernel.
 //
 // The result is seen as rows of `columns` elements, so that every operand is contiguous or constant along a row: its
-// index is then i, a row's or a column's, and no element costs a division. Without broadcasts the plain template is
-// used. Two steps with the same calls and operands share a kernel, named after its ops.
+// index is then i, a row's or a column's, and no element costs a division. What is contiguous is loaded and stored in strips of
+// adjacent elements. Without broadcasts the plain template is used. Two steps with the same calls and operands share a kernel, named after its ops.
 #include <string.h>
 
 #include "source.h"
@@ -131,6 +131,13 @@ static const char *index_of(const Chain *chain, const Operand *o)
 	                                  : arena_printf(arena, "%s * %ld + column", row.at, columns);
 }
 
+// Whether adjacent elements of the result read adjacent ones of an operand with this index: it is loaded in strips.
+static bool is_strip(const char *index)
+{
+	const char *end = strstr(index, "column");
+	return !strcmp(index, "i") || (end && !strcmp(end, "column"));
+}
+
 static const char *operand_text(const Chain *chain, const Node *node, const Tensor *t)
 {
 	Arena *arena = chain->kernels->emit->arena;
@@ -138,10 +145,11 @@ static const char *operand_text(const Chain *chain, const Node *node, const Tens
 		if (chain->step->nodes.at[i]->out[0] == t)
 			return arena_printf(arena, "t%d", i);
 	Operand operand = describe(chain, node, t);
-	int index = input_index(chain, &operand);
+	int k = input_index(chain, &operand);
+	const char *index = index_of(chain, &chain->inputs.at[k]);
 	Type full = chain->kernels->emit->plan->graph->master;
 	const char *value = t->type == full ? "" : arena_printf(arena, "(%s)", c_type(full));
-	return arena_printf(arena, "%sx%d[%s]", value, index, index_of(chain, &chain->inputs.at[index]));
+	return is_strip(index) ? arena_printf(arena, "%sin%d[e]", value, k) : arena_printf(arena, "%sx%d[%s]", value, k, index);
 }
 
 static bool has_scale_argument(const Node *node)
@@ -158,30 +166,69 @@ static bool is_read_inside(const Step *step, const Tensor *t)
 	return false;
 }
 
-static const char *body_text(const Chain *chain, const char *real)
+// "float t1 = mp_relu(t0);", and what is kept of it.
+static void add_node_text(Text *body, const Chain *chain, int i, const char *real)
 {
 	const Emit *emit = chain->kernels->emit;
-	Text body = {.arena = emit->arena};
-	for (int i = 0; i < chain->step->nodes.count; i++) {
-		const Node *node = chain->step->nodes.at[i];
-		const char *expression = op_table[node->op].expression;
-		int letters = (int)strcspn(expression, ",;");
-		text_add(&body, "%s%s t%d = %.*s(", i ? "\n" : "", real, i, letters, expression);
-		for (int k = 0; k < node->ins; k++)
-			text_add(&body, "%s%s", k ? ", " : "", operand_text(chain, node, node->in[k]));
-		if (expression[letters] == ',')
-			text_add(&body, "%s%s", node->ins ? ", " : "", c_number(emit->arena, emit->plan->graph->master, node->attributes.scale));
-		else if (expression[letters])
-			text_add(&body, ", scale%d", i);
-		text_add(&body, ");");
-		for (int k = 0; k < chain->outputs.count; k++)
-			if (chain->outputs.at[k] == node->out[0]) {
-				if (node->out[0]->type != emit->plan->graph->master && is_read_inside(chain->step, node->out[0]))
-					text_add(&body, "\nt%d = %s(t%d); // as it is stored", i, c_type(node->out[0]->type), i);
-				text_add(&body, "\ny%d[i] = t%d;", k, i);
-			}
+	const Node *node = chain->step->nodes.at[i];
+	const char *expression = op_table[node->op].expression;
+	int letters = (int)strcspn(expression, ",;");
+	text_add(body, "\t%s t%d = %.*s(", real, i, letters, expression);
+	for (int k = 0; k < node->ins; k++)
+		text_add(body, "%s%s", k ? ", " : "", operand_text(chain, node, node->in[k]));
+	if (expression[letters] == ',')
+		text_add(body, "%s%s", node->ins ? ", " : "", c_number(emit->arena, emit->plan->graph->master, node->attributes.scale));
+	else if (expression[letters])
+		text_add(body, ", scale%d", i);
+	text_add(body, ");\n");
+	for (int k = 0; k < chain->outputs.count; k++)
+		if (chain->outputs.at[k] == node->out[0]) {
+			if (node->out[0]->type != emit->plan->graph->master && is_read_inside(chain->step, node->out[0]))
+				text_add(body, "\tt%d = %s(t%d); // as it is stored\n", i, c_type(node->out[0]->type), i);
+			text_add(body, "\tout%d[e] = t%d;\n", k, i);
+		}
+}
+
+static const char *body_text(const Chain *chain, const char *real)
+{
+	Text body = {.arena = chain->kernels->emit->arena};
+	for (int i = 0; i < chain->inputs.count; i++) {
+		const char *index = index_of(chain, &chain->inputs.at[i]);
+		if (is_strip(index))
+			text_add(&body, "const auto in%d = mp_load<width>(x%d + %s);\n", i, i, index);
 	}
+	for (int i = 0; i < chain->outputs.count; i++)
+		text_add(&body, "%s out%d[width];\n", c_type(chain->outputs.at[i]->type), i);
+	text_add(&body, "MP_EACH_OF_STRIP(e, width) {\n");
+	for (int i = 0; i < chain->step->nodes.count; i++)
+		add_node_text(&body, chain, i, real);
+	text_add(&body, "}\n");
+	for (int i = 0; i < chain->outputs.count; i++)
+		text_add(&body, "mp_store<width>(y%d + i, out%d, width);\n", i, i);
 	return body.at;
+}
+
+// The tensors of which strips are taken.
+static const char *address_text(const Chain *chain)
+{
+	Text text = {.arena = chain->kernels->emit->arena};
+	for (int i = 0; i < chain->outputs.count; i++)
+		text_add(&text, "%sy%d", i ? ", " : "", i);
+	for (int i = 0; i < chain->inputs.count; i++)
+		if (is_strip(index_of(chain, &chain->inputs.at[i])))
+			text_add(&text, ", x%d", i);
+	return text.at;
+}
+
+static Type narrowest_type(const Chain *chain)
+{
+	Type type = chain->outputs.at[0]->type;
+	for (int i = 0; i < chain->outputs.count; i++)
+		type = type_size(chain->outputs.at[i]->type) < type_size(type) ? chain->outputs.at[i]->type : type;
+	for (int i = 0; i < chain->inputs.count; i++)
+		if (is_strip(index_of(chain, &chain->inputs.at[i])) && type_size(chain->inputs.at[i].tensor->type) < type_size(type))
+			type = chain->inputs.at[i].tensor->type;
+	return type;
 }
 
 static const char *parameter_text(const Chain *chain, const char *real, const char *restricted)
@@ -260,8 +307,8 @@ const char *elementwise_call(Kernels *kernels, const Role *role, const Step *ste
 	collect(&chain);
 	choose_columns(&chain);
 	const char *real = c_type(emit->plan->graph->master);
-	Kernel kernel = {.name = chain_name(&chain), .template_name = chain.rows ? "elementwise_rows" : "elementwise", .type = emit->plan->graph->real,
-	                 .parameters = parameter_text(&chain, real, ""), .arguments = argument_text(&chain),
+	Kernel kernel = {.name = chain_name(&chain), .template_name = chain.rows ? "elementwise_rows" : "elementwise", .type = narrowest_type(&chain),
+	                 .parameters = parameter_text(&chain, real, ""), .arguments = argument_text(&chain), .addresses = address_text(&chain),
 	                 .body = body_text(&chain, real), .comment = comment_text(&chain)};
 	Text call = {.arena = emit->arena};
 	text_add(&call, "%s(", use_kernel(kernels, &kernel));

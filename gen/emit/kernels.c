@@ -82,8 +82,9 @@ void emit_kernels(Text *source, Text *header, const Kernels *kernels)
 		Binding params[2];
 		int param_count = bind_types(emit, kernel, text, params);
 		Binding slots[] = {{"comment", kernel->comment}, {"parameters", kernel->parameters}, {"body", kernel->body}, {"arguments", kernel->arguments},
+		                   {"addresses", kernel->addresses},
 		                   {"kernel_parameters", kernel->parameters ? restricted(emit->arena, kernel->parameters) : NULL}};
-		int slot_count = kernel->body ? 5 : 0;
+		int slot_count = kernel->body ? 6 : 0;
 		expand_template(source, kernel->template_name, text, kernel->name, params, param_count, slots, slot_count);
 		template_declaration(header, kernel->template_name, text, kernel->name, params, param_count, slots, slot_count);
 	}

@@ -8,8 +8,8 @@
 typedef struct {
 	const char *name;       // of the launcher
 	const char *template_name;
-	Type type;              // of its elements
-	const char *parameters, *arguments, *body, *comment; // slots of element-wise templates, else NULL
+	Type type;              // of its elements; of element-wise templates, the narrowest
+	const char *parameters, *arguments, *addresses, *body, *comment; // slots of element-wise templates, else NULL
 } Kernel;
 
 typedef struct {

@@ -17,6 +17,10 @@ static void bench(const char *type, long n)
 	fill_random(w, 1);
 	fill_random(mean, 0.1);
 	fill_random(rstd, 1);
+	report(named(type, "element-wise relu(a + b)", 1, n), 3 * e * (double)n, [&] { tmpl_elementwise(y.at(), x.at(), dy.at(), n, 0); });
+	for (long cols : {768, 1600, 8192, 769})
+		report(named(type, "relu(a + bias)", n / cols, cols), 2 * e * (double)(n / cols * cols),
+		       [&] { tmpl_elementwise_rows(y.at(), x.at(), dy.at(), n / cols, cols, 0); });
 	for (long cols : {128, 768, 1024, 1600, 2048, 4096, 8192, 16384, 769}) {
 		const long rows = n / cols;
 		const double moved = e * (double)(rows * cols);

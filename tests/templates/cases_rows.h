@@ -268,7 +268,7 @@ static void test_block_sizes()
 				std::vector<double> want(rows * cols);
 				for (long i = 0; i < rows * cols; i++)
 					want[i] = fmax((double)x[i] + x[i % cols], 0);
-				tmpl_elementwise_rows_kernel<<<grid, block>>>(sum.at(), x.at(), x.at(), rows, cols, 128);
+				tmpl_elementwise_rows_kernel<<<grid, block>>>(sum.at(), x.at(), x.at(), rows, cols, 128, false);
 				expect(sum, want, 1, 1, shape_text(block, grid));
 			}
 		}

@@ -17,6 +17,8 @@ namespace f32 {
 #include "../../templates/cross_entropy_and_grad.cu"
 #include "../../templates/cross_entropy_grad.cu"
 #include "../../templates/dropout.cu"
+#include "../../templates/elementwise.cu"
+#include "../../templates/elementwise_rows.cu"
 #include "../../templates/embedding.cu"
 #include "../../templates/embedding_grad.cu"
 #include "../../templates/keep_first.cu"
@@ -40,6 +42,8 @@ namespace bf16 {
 #include "bf16_cross_entropy_and_grad.cu"
 #include "bf16_cross_entropy_grad.cu"
 #include "bf16_dropout.cu"
+#include "bf16_elementwise.cu"
+#include "bf16_elementwise_rows.cu"
 #include "bf16_embedding.cu"
 #include "bf16_embedding_grad.cu"
 #include "bf16_keep_first.cu"
@@ -103,6 +107,26 @@ static void expect_near(Buffer<float> &got, Buffer<float> &other, const char *sh
 static const long row_shapes[][2] = { // rows, cols
 	{1, 1}, {1, 10}, {16, 10}, {3, 33}, {65, 64}, {7, 1000}, {2, 5003},
 };
+
+// Strips, what is left behind the last one, and addresses that are no multiples of 16 bytes.
+static void test_elementwise()
+{
+	start_group("element-wise");
+	for (long n : {1, 7, 8, 64, 1001, 100003})
+		for (long shift : {0, 1}) {
+			Elements x(n + 1, 2), b(n + 1, 2), y(n + 1, 1);
+			f32::tmpl_elementwise(y.wide.at() + shift, x.wide.at() + shift, b.wide.at() + shift, n, 0);
+			bf16::tmpl_elementwise(y.narrow.at() + shift, x.narrow.at() + shift, b.narrow.at() + shift, n, 0);
+			expect_rounded(y, shape_text(n, shift));
+		}
+	for (auto &s : row_shapes)
+		for (long cols : {s[1], s[1] * 8}) {
+			Elements x(s[0] * cols, 2), b(cols, 2), y(s[0] * cols, 1);
+			f32::tmpl_elementwise_rows(y.wide.at(), x.wide.at(), b.wide.at(), s[0], cols, 0);
+			bf16::tmpl_elementwise_rows(y.narrow.at(), x.narrow.at(), b.narrow.at(), s[0], cols, 0);
+			expect_rounded(y, shape_text(s[0], cols));
+		}
+}
 
 static void test_sum()
 {
@@ -258,6 +282,7 @@ static void test_copies()
 
 int main()
 {
+	test_elementwise();
 	test_sum();
 	test_softmax();
 	test_cross_entropy();

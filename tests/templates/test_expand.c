@@ -27,7 +27,10 @@ static const Case cases[] = {
 		{"kernel_parameters", "float *__restrict__ y0, const float *__restrict__ x0, const float *__restrict__ x1,"},
 		{"parameters", "float *y0, const float *x0, const float *x1,"},
 		{"arguments", "y0, x0, x1,"},
-		{"body", "float t0 = mp_add(x0[i], x1[column]);\ny0[i] = mp_relu(t0);"},
+		{"body", "const auto in0 = mp_load<width>(x0 + i), in1 = mp_load<width>(x1 + column);\n"
+			"float out0[width];\nMP_EACH_OF_STRIP(e, width) {\n\tfloat t0 = mp_add(in0[e], in1[e]);\n\tout0[e] = mp_relu(t0);\n}\n"
+			"mp_store<width>(y0 + i, out0, width);"},
+		{"addresses", "y0, x0, x1"},
 		{"comment", "// y0: float[rows, columns] = relu(add(x0, x1)); x0: float[rows, columns]; x1: float[columns]"},
 	}},
 	// a product with a scalar in device memory
@@ -35,7 +38,9 @@ static const Case cases[] = {
 		{"kernel_parameters", "float *__restrict__ y0, const float *__restrict__ x0, const float *__restrict__ x1,"},
 		{"parameters", "float *y0, const float *x0, const float *x1,"},
 		{"arguments", "y0, x0, x1,"},
-		{"body", "y0[i] = mp_mul(x0[i], x1[0]);"},
+		{"body", "const auto in0 = mp_load<width>(x0 + i);\n"
+			"float out0[width];\nMP_EACH_OF_STRIP(e, width)\n\tout0[e] = mp_mul(in0[e], x1[0]);\nmp_store<width>(y0 + i, out0, width);"},
+		{"addresses", "y0, x0"},
 		{"comment", "// y0: float[n] = mul(x0, x1); x0: float[n]; x1: float[1]"},
 	}},
 	// expand [outer, inner] -> [outer, n, inner], times a tensor, in place: rows = outer * n, columns = inner
@@ -43,8 +48,22 @@ static const Case cases[] = {
 		{"kernel_parameters", "float *__restrict__ y0, const float *__restrict__ x0, long n0,"},
 		{"parameters", "float *y0, const float *x0, long n0,"},
 		{"arguments", "y0, x0, n0,"},
-		{"body", "float t0 = mp_copy(x0[row / n0 * columns + column]);\ny0[i] = mp_mul(y0[i], t0);"},
+		{"body", "const auto in0 = mp_load<width>(x0 + row / n0 * columns + column), was0 = mp_load<width>(y0 + i);\n"
+			"float out0[width];\nMP_EACH_OF_STRIP(e, width) {\n\tfloat t0 = mp_copy(in0[e]);\n\tout0[e] = mp_mul(was0[e], t0);\n}\n"
+			"mp_store<width>(y0 + i, out0, width);"},
+		{"addresses", "y0, x0"},
 		{"comment", "// y0: float[outer, n0, columns] *= expand(x0), rows = outer * n0; x0: float[outer, columns]"},
+	}},
+	// elements of two types: strips of the narrower one's
+	{"widen", "elementwise", "mp_bf16", {
+		{"kernel_parameters", "float *__restrict__ y0, const mp_bf16 *__restrict__ x0, const float *__restrict__ x1,"},
+		{"parameters", "float *y0, const mp_bf16 *x0, const float *x1,"},
+		{"arguments", "y0, x0, x1,"},
+		{"body", "const auto in0 = mp_load<width>(x0 + i);\nconst auto in1 = mp_load<width>(x1 + i);\n"
+			"float out0[width];\nMP_EACH_OF_STRIP(e, width)\n\tout0[e] = mp_add((float)in0[e], in1[e]);\n"
+			"mp_store<width>(y0 + i, out0, width);"},
+		{"addresses", "y0, x0, x1"},
+		{"comment", "// y0: float[n] = add(x0, x1); x0: mp_bf16[n]; x1: float[n]"},
 	}},
 	// two outputs; an operand for each row, as in the gradient of a mean over columns
 	{"gelu_two", "elementwise_rows", "float", {
@@ -52,7 +71,10 @@ static const Case cases[] = {
 			"const float *__restrict__ x1,"},
 		{"parameters", "float *y0, float *y1, const float *x0, const float *x1,"},
 		{"arguments", "y0, y1, x0, x1,"},
-		{"body", "float t0 = mp_scale(x1[row], 0.25f);\n\ny0[i] = mp_gelu_erf_grad(t0, x0[i]);\ny1[i] = mp_gelu_tanh(x0[i]);"},
+		{"body", "const auto in0 = mp_load<width>(x0 + i);\nfloat out0[width], out1[width];\n"
+			"MP_EACH_OF_STRIP(e, width) {\n\tfloat t0 = mp_scale(x1[row], 0.25f);\n\n\tout0[e] = mp_gelu_erf_grad(t0, in0[e]);\n"
+			"\tout1[e] = mp_gelu_tanh(in0[e]);\n}\nmp_store<width>(y0 + i, out0, width);\nmp_store<width>(y1 + i, out1, width);"},
+		{"addresses", "y0, y1, x0"},
 		{"comment", ""},
 	}},
 };

@@ -11,6 +11,7 @@
 #include "expected/mul_scalar.h"
 #include "expected/row_sum.h"
 #include "expected/update.h"
+#include "expected/widen.h"
 
 #include "expected/bias_relu.cu"
 #include "expected/expand_mul.cu"
@@ -18,6 +19,7 @@
 #include "expected/mul_scalar.cu"
 #include "expected/row_sum.cu"
 #include "expected/update.cu"
+#include "expected/widen.cu"
 
 static double exact_gelu_erf_grad(double dy, double x)
 {
@@ -51,6 +53,13 @@ static void test_shape(long outer, long n, long columns)
 	expect(z, scaled, 1, 0, shape);
 	expand_mul(y.at(), outer_value.at(), n, rows, columns, 0);
 	expect(y, expanded, 1, 0, shape);
+	Buffer<mp_bf16> narrow(count);
+	fill_random(narrow, 2);
+	std::vector<double> sum(count);
+	for (long i = 0; i < count; i++)
+		sum[i] = (double)(float)narrow[i] + x[i];
+	widen(z.at(), narrow.at(), x.at(), count, 0);
+	expect(z, sum, 1, 1, shape);
 	gelu_two(y.at(), z.at(), x.at(), row_value.at(), rows, columns, 0);
 	expect(y, slope, 4, 1, shape);
 	expect(z, gelu, 4, 1, shape);

@@ -21,17 +21,36 @@ void count_valid(float *count, const int *label, long n, cudaStream_t stream)
 
 // ---- scale_gelu_erf: from templates/elementwise.cu
 
+template <int width> MP_DEVICE void scale_gelu_erf_strip(
+	float *__restrict__ y0, float *__restrict__ y1, const float *__restrict__ x0,
+	long i)
+{
+	const auto in0 = mp_load<width>(x0 + i);
+	float out0[width];
+	float out1[width];
+	MP_EACH_OF_STRIP(e, width) {
+		float t0 = mp_scale(in0[e], 2.0f);
+		out0[e] = t0;
+		float t1 = mp_gelu_erf(t0);
+		out1[e] = t1;
+	}
+	mp_store<width>(y0 + i, out0, width);
+	mp_store<width>(y1 + i, out1, width);
+}
+
 static __global__ void scale_gelu_erf_kernel(
 	float *__restrict__ y0, float *__restrict__ y1, const float *__restrict__ x0,
-	long n)
+	long n, long strips)
 {
+	for (long strip = mp_first(); strip < strips; strip += mp_stride())
+		scale_gelu_erf_strip<MP_STRIP(float)>(
+			y0, y1, x0,
+			strip * MP_STRIP(float));
 	MP_UNROLL
-	for (long i = mp_first(); i < n; i += mp_stride()) {
-		float t0 = mp_scale(x0[i], 2.0f);
-		y0[i] = t0;
-		float t1 = mp_gelu_erf(t0);
-		y1[i] = t1;
-	}
+	for (long i = strips * MP_STRIP(float) + mp_first(); i < n; i += mp_stride())
+		scale_gelu_erf_strip<1>(
+			y0, y1, x0,
+			i);
 }
 
 // y0 = scale(x0, 2)
@@ -40,22 +59,46 @@ void scale_gelu_erf(
 	float *y0, float *y1, const float *x0,
 	long n, cudaStream_t stream)
 {
-	MP_LAUNCH(scale_gelu_erf_kernel, mp_blocks(n), MP_THREADS, stream,
+	const bool wide = mp_wide<float>(0,
+		y0, y1, x0
+	);
+	const long strips = wide ? n / MP_STRIP(float) : 0;
+	MP_LAUNCH(scale_gelu_erf_kernel, mp_blocks(wide ? strips : n), MP_THREADS, stream,
 		y0, y1, x0,
-		n);
+		n, strips);
 }
 
 // ---- add_rows: from templates/elementwise_rows.cu
 
-static __global__ void add_rows_kernel(
+template <int width> MP_DEVICE void add_rows_strips(
 	float *__restrict__ y0, const float *__restrict__ x0, const float *__restrict__ x1,
 	long rows, long columns, int lanes)
 {
-	MP_MATRIX(row, rows, column, columns, lanes) {
-		long i = row * columns + column;
-		float t0 = mp_add(x0[i], x1[column]);
-		y0[i] = t0;
+	MP_MATRIX(row, rows, strip, columns / width, lanes) {
+		const long column = strip * width, i = row * columns + column;
+		const auto in0 = mp_load<width>(x0 + i);
+		const auto in1 = mp_load<width>(x1 + column);
+		float out0[width];
+		MP_EACH_OF_STRIP(e, width) {
+			float t0 = mp_add(in0[e], in1[e]);
+			out0[e] = t0;
+		}
+		mp_store<width>(y0 + i, out0, width);
 	}
+}
+
+static __global__ void add_rows_kernel(
+	float *__restrict__ y0, const float *__restrict__ x0, const float *__restrict__ x1,
+	long rows, long columns, int lanes, bool wide)
+{
+	if (wide)
+		add_rows_strips<MP_STRIP(float)>(
+			y0, x0, x1,
+			rows, columns, lanes);
+	else
+		add_rows_strips<1>(
+			y0, x0, x1,
+			rows, columns, lanes);
 }
 
 // y0 = add(x0, x1)
@@ -63,24 +106,44 @@ void add_rows(
 	float *y0, const float *x0, const float *x1,
 	long rows, long columns, cudaStream_t stream)
 {
-	int lanes = mp_lanes(columns);
+	const bool wide = mp_wide<float>(columns,
+		y0, x0, x1
+	);
+	const int lanes = mp_lanes(wide ? columns / MP_STRIP(float) : columns);
 	MP_LAUNCH(add_rows_kernel, mp_matrix_blocks(rows, lanes), MP_THREADS, stream,
 		y0, x0, x1,
-		rows, columns, lanes);
+		rows, columns, lanes, wide);
 }
 
 // ---- constant_div: from templates/elementwise.cu
 
+template <int width> MP_DEVICE void constant_div_strip(
+	float *__restrict__ y0, const float *__restrict__ x0,
+	long i)
+{
+	const auto in0 = mp_load<width>(x0 + i);
+	float out0[width];
+	MP_EACH_OF_STRIP(e, width) {
+		float t0 = mp_constant(1.0f);
+		float t1 = mp_div(t0, in0[e]);
+		out0[e] = t1;
+	}
+	mp_store<width>(y0 + i, out0, width);
+}
+
 static __global__ void constant_div_kernel(
 	float *__restrict__ y0, const float *__restrict__ x0,
-	long n)
+	long n, long strips)
 {
+	for (long strip = mp_first(); strip < strips; strip += mp_stride())
+		constant_div_strip<MP_STRIP(float)>(
+			y0, x0,
+			strip * MP_STRIP(float));
 	MP_UNROLL
-	for (long i = mp_first(); i < n; i += mp_stride()) {
-		float t0 = mp_constant(1.0f);
-		float t1 = mp_div(t0, x0[i]);
-		y0[i] = t1;
-	}
+	for (long i = strips * MP_STRIP(float) + mp_first(); i < n; i += mp_stride())
+		constant_div_strip<1>(
+			y0, x0,
+			i);
 }
 
 // y0 = div(constant(1), x0)
@@ -88,9 +151,13 @@ void constant_div(
 	float *y0, const float *x0,
 	long n, cudaStream_t stream)
 {
-	MP_LAUNCH(constant_div_kernel, mp_blocks(n), MP_THREADS, stream,
+	const bool wide = mp_wide<float>(0,
+		y0, x0
+	);
+	const long strips = wide ? n / MP_STRIP(float) : 0;
+	MP_LAUNCH(constant_div_kernel, mp_blocks(wide ? strips : n), MP_THREADS, stream,
 		y0, x0,
-		n);
+		n, strips);
 }
 
 // ---- cross_entropy_and_grad: from templates/cross_entropy_and_grad.cu
@@ -190,15 +257,33 @@ void sum(float *y, const float *x, long outer, long n, long inner, float scale, 
 
 // ---- div: from templates/elementwise.cu
 
+template <int width> MP_DEVICE void div_strip(
+	float *__restrict__ y0, const float *__restrict__ x0, const float *__restrict__ x1,
+	long i)
+{
+	const auto in0 = mp_load<width>(x0 + i);
+	const auto in1 = mp_load<width>(x1 + i);
+	float out0[width];
+	MP_EACH_OF_STRIP(e, width) {
+		float t0 = mp_div(in0[e], in1[e]);
+		out0[e] = t0;
+	}
+	mp_store<width>(y0 + i, out0, width);
+}
+
 static __global__ void div_kernel(
 	float *__restrict__ y0, const float *__restrict__ x0, const float *__restrict__ x1,
-	long n)
+	long n, long strips)
 {
+	for (long strip = mp_first(); strip < strips; strip += mp_stride())
+		div_strip<MP_STRIP(float)>(
+			y0, x0, x1,
+			strip * MP_STRIP(float));
 	MP_UNROLL
-	for (long i = mp_first(); i < n; i += mp_stride()) {
-		float t0 = mp_div(x0[i], x1[i]);
-		y0[i] = t0;
-	}
+	for (long i = strips * MP_STRIP(float) + mp_first(); i < n; i += mp_stride())
+		div_strip<1>(
+			y0, x0, x1,
+			i);
 }
 
 // y0 = div(x0, x1)
@@ -206,9 +291,13 @@ void div(
 	float *y0, const float *x0, const float *x1,
 	long n, cudaStream_t stream)
 {
-	MP_LAUNCH(div_kernel, mp_blocks(n), MP_THREADS, stream,
+	const bool wide = mp_wide<float>(0,
+		y0, x0, x1
+	);
+	const long strips = wide ? n / MP_STRIP(float) : 0;
+	MP_LAUNCH(div_kernel, mp_blocks(wide ? strips : n), MP_THREADS, stream,
 		y0, x0, x1,
-		n);
+		n, strips);
 }
 
 // ---- correct: from templates/correct.cu
@@ -235,16 +324,34 @@ void correct(float *hit, const float *logits, const int *label, long rows, long 
 
 // ---- gelu_erf_grad_scale: from templates/elementwise.cu
 
+template <int width> MP_DEVICE void gelu_erf_grad_scale_strip(
+	float *__restrict__ y0, const float *__restrict__ x0, const float *__restrict__ x1,
+	long i)
+{
+	const auto in0 = mp_load<width>(x0 + i);
+	const auto in1 = mp_load<width>(x1 + i);
+	float out0[width];
+	MP_EACH_OF_STRIP(e, width) {
+		float t0 = mp_gelu_erf_grad(in0[e], in1[e]);
+		float t1 = mp_scale(t0, 2.0f);
+		out0[e] = t1;
+	}
+	mp_store<width>(y0 + i, out0, width);
+}
+
 static __global__ void gelu_erf_grad_scale_kernel(
 	float *__restrict__ y0, const float *__restrict__ x0, const float *__restrict__ x1,
-	long n)
+	long n, long strips)
 {
+	for (long strip = mp_first(); strip < strips; strip += mp_stride())
+		gelu_erf_grad_scale_strip<MP_STRIP(float)>(
+			y0, x0, x1,
+			strip * MP_STRIP(float));
 	MP_UNROLL
-	for (long i = mp_first(); i < n; i += mp_stride()) {
-		float t0 = mp_gelu_erf_grad(x0[i], x1[i]);
-		float t1 = mp_scale(t0, 2.0f);
-		y0[i] = t1;
-	}
+	for (long i = strips * MP_STRIP(float) + mp_first(); i < n; i += mp_stride())
+		gelu_erf_grad_scale_strip<1>(
+			y0, x0, x1,
+			i);
 }
 
 // y0 = scale(gelu_erf_grad(x0, x1), 2)
@@ -252,9 +359,13 @@ void gelu_erf_grad_scale(
 	float *y0, const float *x0, const float *x1,
 	long n, cudaStream_t stream)
 {
-	MP_LAUNCH(gelu_erf_grad_scale_kernel, mp_blocks(n), MP_THREADS, stream,
+	const bool wide = mp_wide<float>(0,
+		y0, x0, x1
+	);
+	const long strips = wide ? n / MP_STRIP(float) : 0;
+	MP_LAUNCH(gelu_erf_grad_scale_kernel, mp_blocks(wide ? strips : n), MP_THREADS, stream,
 		y0, x0, x1,
-		n);
+		n, strips);
 }
 
 // ---- sgd: from templates/sgd.cu
