@@ -206,6 +206,7 @@ struct mp_program {
 	int event_count;
 	void (*load_kernels)(void);     // makes the device hold every kernel of kernels.cu
 	struct mp_schedule train, evaluate, infer;          // those the mode has; others have count 0
+	void (*loaded)(struct mp_rank *r, int, int);        // behind the initialisation or loading of weights; NULL: nothing to do
 	const void *constant;                               // data that kernels read, copied into the arena at start; NULL: none
 	size_t constant_offset, constant_bytes;
 };

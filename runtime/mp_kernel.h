@@ -13,6 +13,7 @@
 //              mp_sum_over, mp_max_over, mp_sum_exp_over, mp_argmax_over               grid mp_row_blocks(rows)
 //   columns    mp_column_sums: a block for some adjacent columns of some rows (mp_rows.h)
 //   images     channels last: mp_images.h
+//   tables     of tensors: mp_table.h
 #ifndef MP_KERNEL_H
 #define MP_KERNEL_H
 
@@ -356,5 +357,6 @@ template <class real, class Term> MP_DEVICE long mp_argmax_over(long n, Term ter
 #include "mp_images.h"
 #include "mp_rows.h"
 #include "mp_sort.h"
+#include "mp_table.h"
 
 #endif

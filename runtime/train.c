@@ -103,6 +103,10 @@ void mp_load(struct mp_rank *r)
 	mp_state_init(r, o->seed);
 	if (o->load)
 		mp_checkpoint_load(r, o->load, o->allow);
+	if (r->program->loaded) {
+		r->program->loaded(r, -1, -1);
+		CUDA(cudaStreamSynchronize(r->compute));
+	}
 	r->evaluating = !r->model->training;
 	if (!r->model->training)
 		r->step = 0; // batches, not the steps that the weights were trained for

@@ -1,36 +1,64 @@
 // adamw.cu: the template of AdamW (Loshchilov and Hutter, arXiv:1711.05101) as torch.optim.AdamW defines it: decay
-// apart from the gradient, bias corrected by the number of the step. Learning rate and step are read from device memory,
-// so that a captured step can change them. 1 - beta^step is -expm1(step * log(beta)): exact also where beta is nearly 1.
+// apart from the gradient, bias corrected by the number of the step. All parameters of a device take one launch: a table says
+// where they lie (mp_table.h). Learning rate and step are read from device memory, so that a captured step can change them.
+// 1 - beta^step is -expm1(step * log(beta)): exact also where beta is nearly 1.
 #include "mp_kernel.h"
 
 typedef float real; //@ param
+typedef float full; //@ param
 
-static __global__ void tmpl_adamw_kernel(real *__restrict__ w, real *__restrict__ average, real *__restrict__ square,
-		const real *__restrict__ gradient, const real *__restrict__ rate, const int *__restrict__ step,
-		const real *__restrict__ scale, long n, real beta1, real beta2, real rest1, real rest2, real log1, real log2,
-		real epsilon, real decay)
+// What is the same for all elements of a parameter.
+struct tmpl_adamw_constants {
+	full factor, keep, size, root, beta1, beta2, rest1, rest2, epsilon;
+};
+
+MP_DEVICE void tmpl_adamw_part(full *__restrict__ w, full *__restrict__ average, full *__restrict__ square, real *__restrict__ copy,
+		const full *__restrict__ gradient, long n, const tmpl_adamw_constants &with)
 {
-	const real factor = scale ? *scale : 1;
-	const real keep = 1 - *rate * decay;
-	const real size = *rate / -expm1((real)*step * log1), root = mp_sqrt(-expm1((real)*step * log2));
-	MP_UNROLL
-	for (long i = mp_first(); i < n; i += mp_stride()) {
-		real g = factor * gradient[i];
-		real first = beta1 * average[i] + rest1 * g;
-		real second = beta2 * square[i] + rest2 * g * g;
-		average[i] = first;
-		square[i] = second;
-		w[i] = keep * w[i] - size * (first / (mp_sqrt(second) / root + epsilon));
-	}
+	mp_change_part<MP_STRIP(full)>(n, [=](auto strip, long c) {
+		constexpr int width = strip;
+		const auto weight = mp_load<width>(w + c), slope = mp_load<width>(gradient + c);
+		const auto first = mp_load<width>(average + c), second = mp_load<width>(square + c);
+		full new_weight[width], new_first[width], new_second[width];
+		real rounded[width];
+		for (int e = 0; e < width; e++) {
+			const full g = with.factor * slope[e];
+			new_first[e] = with.beta1 * first[e] + with.rest1 * g;
+			new_second[e] = with.beta2 * second[e] + with.rest2 * g * g;
+			rounded[e] = new_weight[e] = with.keep * weight[e]
+					- with.size * (new_first[e] / (mp_sqrt(new_second[e]) / with.root + with.epsilon));
+		}
+		mp_store<width>(w + c, new_weight, width);
+		mp_store<width>(average + c, new_first, width);
+		mp_store<width>(square + c, new_second, width);
+		if (copy)
+			mp_store<width>(copy + c, rounded, width);
+	});
 }
 
-// With g = *scale * gradient (scale is NULL without clipping), *rate and *step (from 1):
-//   average: real[n] = beta1 average + (1 - beta1) g; square: real[n] = beta2 square + (1 - beta2) g^2
-//   w: real[n] = (1 - *rate * decay) w - *rate / (1 - beta1^step) average / (sqrt(square / (1 - beta2^step)) + epsilon)
-// The betas are double, because of what is subtracted from 1.
-void tmpl_adamw(real *w, real *average, real *square, const real *gradient, const real *rate, const int *step,
-		const real *scale, long n, double beta1, double beta2, real epsilon, real decay, cudaStream_t stream)
+static __global__ void tmpl_adamw_kernel(char *arena, const int *__restrict__ table, long rows, long chunks, long chunk,
+		const full *__restrict__ rate, const int *__restrict__ step, const full *__restrict__ scale, full beta1, full beta2,
+		full rest1, full rest2, full log1, full log2, full epsilon, full decay)
 {
-	MP_LAUNCH(tmpl_adamw_kernel, mp_blocks(n), MP_THREADS, stream, w, average, square, gradient, rate, step, scale, n,
-			(real)beta1, (real)beta2, (real)(1 - beta1), (real)(1 - beta2), (real)log(beta1), (real)log(beta2), epsilon, decay);
+	const full size = *rate / -expm1((full)*step * log1), root = mp_sqrt(-expm1((full)*step * log2));
+	mp_each_part(table, rows, chunks, chunk, [&](const int *row, long first, long n) {
+		const full keep = 1 - *rate * (row[MP_DECAYS] ? decay : 0);
+		tmpl_adamw_part(mp_table_tensor<full>(arena, row, MP_WEIGHT, first), mp_table_tensor<full>(arena, row, MP_FIRST_STATE, first),
+				mp_table_tensor<full>(arena, row, MP_SECOND_STATE, first), mp_table_tensor<real>(arena, row, MP_COPY, first),
+				mp_table_tensor<const full>(arena, row, MP_GRADIENT, first), n,
+				{scale ? *scale : 1, keep, size, root, beta1, beta2, rest1, rest2, epsilon});
+	});
+}
+
+// Every parameter w of the table, its average and square (first and second state), with g = *scale * gradient (scale is NULL
+// without clipping), *rate and *step (from 1):
+//   average = beta1 average + (1 - beta1) g, square = beta2 square + (1 - beta2) g^2
+//   w = (1 - *rate * decay) w - *rate / (1 - beta1^step) average / (sqrt(square / (1 - beta2^step)) + epsilon)
+// without decay where the table says so; its copy, where it has one, is the new w rounded. table: int[rows, MP_COLUMNS], with
+// `chunks` chunks of `chunk` elements. The betas are double, because of what is subtracted from 1.
+void tmpl_adamw(char *arena, const int *table, long rows, long chunks, long chunk, const full *rate, const int *step,
+		const full *scale, double beta1, double beta2, full epsilon, full decay, cudaStream_t stream)
+{
+	MP_LAUNCH(tmpl_adamw_kernel, mp_row_blocks(chunks * MP_PARTS), MP_THREADS, stream, arena, table, rows, chunks, chunk, rate, step,
+			scale, (full)beta1, (full)beta2, (full)(1 - beta1), (full)(1 - beta2), (full)log(beta1), (full)log(beta2), epsilon, decay);
 }

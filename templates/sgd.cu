@@ -1,28 +1,56 @@
 // sgd.cu: the template of stochastic gradient descent with momentum and weight decay, as torch.optim.SGD defines them
 // (dampening 0, no Nesterov). PyTorch's first step stores the gradient as the velocity, which is what a velocity of
-// zero gives. The learning rate is read from device memory, so that a captured step can change it.
+// zero gives. All parameters of a device take one launch: a table says where they lie (mp_table.h). The learning rate is read
+// from device memory, so that a captured step can change it.
 #include "mp_kernel.h"
 
 typedef float real; //@ param
+typedef float full; //@ param
 
-static __global__ void tmpl_sgd_kernel(real *__restrict__ w, real *__restrict__ velocity,
-		const real *__restrict__ gradient, const real *__restrict__ rate, const real *__restrict__ scale, long n,
-		real momentum, real decay)
+// moving: there is a velocity.
+template <bool moving> MP_DEVICE void tmpl_sgd_part(full *__restrict__ w, full *__restrict__ velocity, real *__restrict__ copy,
+		const full *__restrict__ gradient, long n, full factor, full step, full momentum, full decay)
 {
-	const real step = *rate, factor = scale ? *scale : 1;
-	MP_UNROLL
-	for (long i = mp_first(); i < n; i += mp_stride()) {
-		real change = factor * gradient[i] + decay * w[i];
-		if (velocity)
-			velocity[i] = change = momentum * velocity[i] + change;
-		w[i] -= step * change;
-	}
+	mp_change_part<MP_STRIP(full)>(n, [=](auto strip, long c) {
+		constexpr int width = strip;
+		const auto weight = mp_load<width>(w + c), slope = mp_load<width>(gradient + c), before = mp_load<width>(moving ? velocity + c : w + c);
+		full new_weight[width], change[width];
+		real rounded[width];
+		for (int e = 0; e < width; e++) {
+			change[e] = factor * slope[e] + decay * weight[e];
+			if (moving)
+				change[e] = momentum * before[e] + change[e];
+			rounded[e] = new_weight[e] = weight[e] - step * change[e];
+		}
+		mp_store<width>(w + c, new_weight, width);
+		if (moving)
+			mp_store<width>(velocity + c, change, width);
+		if (copy)
+			mp_store<width>(copy + c, rounded, width);
+	});
 }
 
-// w: real[n] -= *rate * v, where v = momentum * velocity + (*scale * gradient + decay * w) becomes the new velocity: real[n];
-// velocity is NULL without momentum, scale without clipping; rate: real[1]
-void tmpl_sgd(real *w, real *velocity, const real *gradient, const real *rate, const real *scale, long n,
-		real momentum, real decay, cudaStream_t stream)
+static __global__ void tmpl_sgd_kernel(char *arena, const int *__restrict__ table, long rows, long chunks, long chunk,
+		const full *__restrict__ rate, const full *__restrict__ scale, full momentum, full decay)
 {
-	MP_LAUNCH(tmpl_sgd_kernel, mp_blocks(n), MP_THREADS, stream, w, velocity, gradient, rate, scale, n, momentum, decay);
+	mp_each_part(table, rows, chunks, chunk, [&](const int *row, long first, long n) {
+		full *const w = mp_table_tensor<full>(arena, row, MP_WEIGHT, first), *const velocity = mp_table_tensor<full>(arena, row, MP_FIRST_STATE, first);
+		real *const copy = mp_table_tensor<real>(arena, row, MP_COPY, first);
+		const full *const gradient = mp_table_tensor<const full>(arena, row, MP_GRADIENT, first);
+		const full factor = scale ? *scale : 1, own = row[MP_DECAYS] ? decay : 0;
+		if (velocity)
+			tmpl_sgd_part<true>(w, velocity, copy, gradient, n, factor, *rate, momentum, own);
+		else
+			tmpl_sgd_part<false>(w, velocity, copy, gradient, n, factor, *rate, momentum, own);
+	});
+}
+
+// Every parameter w of the table -= *rate * v, where v = momentum * velocity + (*scale * gradient + decay * w) becomes the new
+// velocity, its first state. Without momentum there is none, without clipping scale is NULL; decay is none where the table says
+// so; the copy of w, where it has one, is the new w rounded. table: int[rows, MP_COLUMNS], with `chunks` chunks of `chunk` elements.
+void tmpl_sgd(char *arena, const int *table, long rows, long chunks, long chunk, const full *rate, const full *scale,
+		full momentum, full decay, cudaStream_t stream)
+{
+	MP_LAUNCH(tmpl_sgd_kernel, mp_row_blocks(chunks * MP_PARTS), MP_THREADS, stream, arena, table, rows, chunks, chunk, rate, scale,
+			momentum, decay);
 }

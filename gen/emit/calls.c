@@ -93,6 +93,7 @@ static Type element_type(const Emit *emit, const Node *node)
 {
 	switch (node->op) {
 	case OP_EMBEDDING_GRAD: return node->in[1]->type;
+	case OP_SGD: case OP_ADAMW: return emit->plan->graph->real;
 	case OP_SUM: case OP_COLUMN_SUMS: case OP_CROSS_ENTROPY: case OP_CORRECT: case OP_CLASS_SUMS: case OP_CLASS_BEST: return node->in[0]->type;
 	default: return node->outs ? node->out[0]->type : emit->plan->graph->master;
 	}
@@ -105,11 +106,11 @@ const char *kernel_call(Kernels *kernels, const Role *role, const Function *func
 	const Node *node = step->nodes.at[0];
 	Type type = element_type(emit, node);
 	const char *name = op_table[node->op].expression;
-	Kernel kernel = {.name = type == emit->plan->graph->real || is_update(node) || node->op == OP_COUNT_VALID ? name : arena_printf(emit->arena, "%s_%s", name, type_name(type)),
+	Kernel kernel = {.name = type == emit->plan->graph->real || node->op == OP_COUNT_VALID ? name : arena_printf(emit->arena, "%s_%s", name, type_name(type)),
 	                 .template_name = name, .type = type};
 	const char *launcher = use_kernel(kernels, &kernel);
 	if (is_update(node))
-		return update_call(emit, role, node, launcher);
+		return update_call(emit, role, step, launcher);
 	if (node->op == OP_SQUARED_NORMS || node->op == OP_GRADIENT_NORM)
 		return norm_call(emit, role, node, launcher);
 	Text call = {.arena = emit->arena};

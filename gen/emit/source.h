@@ -46,11 +46,11 @@ const char *layer_number(const Emit *emit, const Role *role, unsigned number);
 const char *first_index(const Emit *emit, const Tensor *x, int dim, long each, const char *slot);
 const char *kernel_call(Kernels *kernels, const Role *role, const Function *function, const Step *step, const char *slot);
 
-// The calls of the optimizer's kernels but for the stream; the table of gradients that the norm reads: the tensor's name
-// in emitted code, or NULL where the role computes none. (optimizer_calls.c)
-const char *update_call(const Emit *emit, const Role *role, const Node *node, const char *launcher);
+// The calls of the optimizer's kernels but for the stream; the table "updated" of what they go through: its tensor, or NULL where
+// the role updates nothing. (optimizer_calls.c)
+const char *update_call(const Emit *emit, const Role *role, const Step *step, const char *launcher);
 const char *norm_call(const Emit *emit, const Role *role, const Node *node, const char *launcher);
-const Tensor *emit_gradients(Text *out, const Emit *emit, const Role *role);
+const Tensor *emit_updated(Text *out, const Emit *emit, const Role *role);
 
 // Makes sure that a template with these functions is instantiated; returns the launcher's name.
 const char *use_kernel(Kernels *kernels, const Kernel *kernel);

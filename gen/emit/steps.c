@@ -84,6 +84,15 @@ static void comment_attention(Text *out, const Emit *emit, const Role *role, con
 	text_add(out, "%s, %s -> %s", op_name(node->op), name_and_shape(emit, role, node->in[0]), local_shape(emit, node->out[0]));
 }
 
+// "update: adamw, 148 parameters of 124475904 elements"
+static void comment_updates(Text *out, const Emit *emit, const Step *step)
+{
+	long elements = 0;
+	for (int i = 0; i < step->nodes.count; i++)
+		elements += local_elements(emit->plan, step->nodes.at[i]->in[0]);
+	text_add(out, "%s, %d parameter%s of %ld elements", op_name(step->nodes.at[0]->op), step->nodes.count, step->nodes.count > 1 ? "s" : "", elements);
+}
+
 static void comment_step(Text *out, const Emit *emit, const Role *role, const Step *step)
 {
 	if (step->kind != STEP_TRANSFER && step->kind != STEP_COPY)
@@ -106,6 +115,10 @@ static void comment_step(Text *out, const Emit *emit, const Role *role, const St
 		}
 		break;
 	default:
+		if (is_update(step->nodes.at[0])) {
+			comment_updates(out, emit, step);
+			break;
+		}
 		for (int i = 0; i < step->nodes.count; i++) {
 			const Node *node = step->nodes.at[i];
 			bool bucket = step->kind == STEP_COLLECTIVE && step->nodes.count > 1;

@@ -147,7 +147,7 @@ void emit_tables(Text *out, const Emit *emit, const Role *role)
 {
 	int states = emit_states(out, emit, role), inputs = emit_inputs(out, emit, role);
 	int outputs = emit_outputs(out, emit, role), metrics = emit_metrics(out, emit, role);
-	const Tensor *gradients = emit_gradients(out, emit, role);
+	const Tensor *updated = emit_updated(out, emit, role);
 	text_add(out, "extern const struct mp_program program_%d = {\n\t\"program_%d\",\n", role->stage, role->stage);
 	text_add(out, "\t%zu, // bytes of the arena\n\t%zu, %zu, // workspace: offset, bytes\n", role->arena, role->workspace_offset, role->bytes[CLASS_WORKSPACE]);
 	text_add(out, "\t%s,\n\t%s,\n\t%s,\n\t%s,\n\t%s,\n\t%s,\n\t%s,\n\t%d, // events\n\tload_kernels,\n", table(emit, "states", states), table(emit, "inputs", inputs),
@@ -155,8 +155,9 @@ void emit_tables(Text *out, const Emit *emit, const Role *role)
 	         table(emit, "attentions", role->attentions.count), role->event_instances);
 	text_add(out, "\t%s,\n\t%s,\n\t%s,\n", schedule(emit, "train", &role->train), schedule(emit, "evaluate", &role->evaluate),
 	         schedule(emit, "infer", &role->infer));
-	if (gradients)
-		text_add(out, "\tgradients, %zu, sizeof gradients, // a constant of the arena: its bytes, offset, size\n",
-		         role->buffers.at[find_buffer(emit->plan, role, gradients)].offset);
+	text_add(out, "\t%s, // behind loading\n", role->functions.at[FUNCTION_LOADED].steps.count ? role->functions.at[FUNCTION_LOADED].name : "NULL");
+	if (updated)
+		text_add(out, "\tupdated, %zu, sizeof updated, // a constant of the arena: its bytes, offset, size\n",
+		         role->buffers.at[find_buffer(emit->plan, role, updated)].offset);
 	text_add(out, "};\n");
 }

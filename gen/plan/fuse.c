@@ -164,16 +164,20 @@ static bool read_outside(const Fusing *f, const Step *step, const Tensor *t)
 	return f->uses[t->id] > inside;
 }
 
-static void find_accesses(const Fusing *f, Step *step)
+// An update makes the working copy of its parameter anew.
+static void find_accesses(const Fusing *f, const Role *role, Step *step)
 {
 	for (int i = 0; i < step->nodes.count; i++) {
 		Node *node = step->nodes.at[i];
+		Node *copy = is_update(node) ? working_copy(role, node->in[0]) : NULL;
 		for (int k = 0; k < node->ins; k++)
 			if (!makes(step, node->in[k]))
 				add_access(f->plan, step, node->in[k], writes_operand(node, k), 0);
 		for (int k = 0; k < node->outs; k++)
 			if (step->nodes.count == 1 || read_outside(f, step, node->out[k]))
 				add_access(f->plan, step, node->out[k], true, 0);
+		if (copy)
+			add_access(f->plan, step, copy->out[0], true, 0);
 	}
 	for (int i = 0; i < step->messages.count; i++)
 		add_access(f->plan, step, step->messages.at[i].transfer->tensor, !step->messages.at[i].send, step->messages.at[i].argument);
@@ -190,8 +194,8 @@ static int *count_uses(const Plan *plan)
 
 static void make_functions(Plan *plan, Role *role)
 {
-	static const char *const names[] = {"begin_step", "prologue", "forward", "backward", "results", "update", "end_step"};
-	for (int kind = FUNCTION_BEGIN; kind <= FUNCTION_END; kind++) {
+	static const char *const names[] = {"loaded", "begin_step", "prologue", "forward", "backward", "results", "update", "end_step"};
+	for (int kind = FUNCTION_LOADED; kind <= FUNCTION_END; kind++) {
 		Function function = {.kind = kind, .name = names[kind]};
 		list_add(plan->arena, &role->functions, function);
 	}
@@ -216,7 +220,7 @@ void fuse_steps(Plan *plan)
 		for (int i = 0; i < plan->roles[s].functions.count; i++) {
 			Function *function = &plan->roles[s].functions.at[i];
 			for (int k = 0; k < function->steps.count; k++)
-				find_accesses(&f, &function->steps.at[k]);
+				find_accesses(&f, &plan->roles[s], &function->steps.at[k]);
 		}
 		make_buckets(plan, &plan->roles[s]);
 	}

@@ -72,6 +72,16 @@ bool is_working_copy(const Node *node)
 	return node->op == OP_CAST && node->phase == PHASE_PROLOGUE;
 }
 
+Node *working_copy(const Role *role, const Tensor *parameter)
+{
+	for (int i = 0; i < role->nodes[PHASE_PROLOGUE].count; i++) {
+		Node *node = role->nodes[PHASE_PROLOGUE].at[i];
+		if (is_working_copy(node) && node->in[0] == parameter)
+			return node;
+	}
+	return NULL;
+}
+
 int stage_of(const Plan *plan, const Node *node)
 {
 	return plan->stage_of[node->block];

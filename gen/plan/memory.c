@@ -141,8 +141,8 @@ static int slots_for(const Plan *plan, const Role *role, const Usage *usage)
 
 static const char *identifier(const Plan *plan, const Role *role, const char *name)
 {
-	static const char *const taken[] = {"begin_step", "prologue", "forward", "backward", "results", "update", "end_step", "train",
-		"evaluate", "infer", "gemms", "states", "inputs", "outputs", "metrics", "main", "int", "float", "double", "char", "void", "for",
+	static const char *const taken[] = {"loaded", "begin_step", "prologue", "forward", "backward", "results", "update", "end_step", "train",
+		"evaluate", "infer", "gemms", "updated", "states", "inputs", "outputs", "metrics", "main", "int", "float", "double", "char", "void", "for",
 		"if", "do", "while", "long", "short", "return", "static", "const", "struct", "enum", "class", "new", "delete", "this", "r"};
 	char *id = arena_strdup(plan->arena, name);
 	for (char *c = id; *c; c++)

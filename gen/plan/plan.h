@@ -123,6 +123,7 @@ typedef struct {
 } Family;
 
 typedef enum {
+	FUNCTION_LOADED,        // behind the initialisation or loading of weights; no schedule has it
 	FUNCTION_BEGIN, FUNCTION_PROLOGUE, FUNCTION_FORWARD, FUNCTION_BACKWARD, FUNCTION_RESULTS, FUNCTION_UPDATE,
 	FUNCTION_END,           // up to here one of each, at these indices
 	FUNCTION_TRANSFER
@@ -260,14 +261,14 @@ bool is_padded(const Plan *plan, const Tensor *t, int *dim, Axis *axis);   // a 
 Tensor *root_of(Tensor *t);             // through aliases, to the tensor whose bytes it is
 int stage_of(const Plan *plan, const Node *node);
 bool is_working_copy(const Node *node); // of a parameter, in the compute type
+Node *working_copy(const Role *role, const Tensor *parameter); // NULL: the role has none
 int find_buffer(const Plan *plan, const Role *role, const Tensor *t);
 AttentionSlice attention_slice(const Plan *plan, const Node *node); // of OP_ATTENTION or its gradient (attention.c)
 
-// The sum of squares of a gradient is computed in chunks of so many elements, counted from its first. (norm.c)
-// Where gradients lie is a table of i32 with a row for each: offset in the arena, in units of NORM_UNIT bytes; index of the
-// parameter; first chunk; number of chunks; elements of the last chunk; 1 where each device of tp has a part of its own.
-enum { NORM_CHUNK = 65536, NORM_UNIT = 256, NORM_COLUMNS = 6 };
-long norm_chunks(const Plan *plan, const Tensor *gradient);
+// What the optimizer goes through is a table of i32 with a row for each parameter that the stage updates; its columns are those of
+// runtime/mp_table.h. Tensors are taken in chunks of so many elements, counted from the first. (norm.c)
+enum { TABLE_CHUNK = 65536, TABLE_UNIT = 256, TABLE_COLUMNS = 11 };
+long table_chunks(const Plan *plan, const Tensor *gradient);
 
 // ---- passes, in order
 
@@ -281,8 +282,8 @@ void cut_stages(Plan *plan);
 // Needs: placements. Gives: how much each kind of recomputation keeps; with --recompute, copies of forward nodes in the backward pass, which reads their results. (recompute.c)
 void recompute_activations(Plan *plan);
 
-// Needs: stages. Gives: where the optimizer asks for the norm of all gradients, the nodes that compute it on every stage,
-// and the updates read how much to scale their gradients. (norm.c)
+// Needs: stages. Gives: every stage's table of what it updates, behind all other nodes; where the optimizer asks for the norm of
+// all gradients, the nodes that compute it on every stage, and the updates read how much to scale their gradients. (norm.c)
 void measure_gradients(Plan *plan);
 
 // Needs: stages. Gives: roles with their nodes, transfers between stages. (roles.c)

@@ -29,10 +29,12 @@ typedef struct {
 	int *map;               // by buffer of the first layer: its counterpart in the layer being compared, -1: none yet
 } Repeating;
 
-// The norm of all gradients belongs to no layer.
+// The norm of all gradients belongs to no layer, nor do the updates together.
 static int block_of(const Step *step)
 {
 	if (step->nodes.count && (step->nodes.at[0]->op == OP_SQUARED_NORMS || step->nodes.at[0]->op == OP_GRADIENT_NORM))
+		return -1;
+	if (step->nodes.count > 1 && is_update(step->nodes.at[0]))
 		return -1;
 	return step->nodes.count ? step->nodes.at[0]->block : -1;
 }
@@ -255,6 +257,20 @@ static void find_loops(Repeating *r)
 	}
 }
 
+// The updates are one step. What they go through stands in families all the same, as if each parameter had a step of its own.
+static void find_families_of_updates(const Repeating *r)
+{
+	Function apart = {.kind = FUNCTION_UPDATE, .name = r->function->name};
+	Repeating own = {.plan = r->plan, .role = r->role, .function = &apart, .map = r->map};
+	for (int i = 0; i < r->function->steps.count; i++) {
+		const Step *step = &r->function->steps.at[i];
+		for (int k = 0; k < step->nodes.count && is_update(step->nodes.at[0]); k++)
+			add_step(r->plan, &apart, step->nodes.at[k]);
+	}
+	find_segments(&own);
+	find_loops(&own);
+}
+
 // ---- names of families
 
 static bool name_is_taken(const Role *role, const char *name, int families)
@@ -340,6 +356,8 @@ void find_repeats(Plan *plan)
 				continue;
 			find_segments(&r);
 			find_loops(&r);
+			if (r.function->kind == FUNCTION_UPDATE)
+				find_families_of_updates(&r);
 		}
 		finish_families(plan, role);
 	}

@@ -2,6 +2,7 @@
 //
 // Each stage's list is the global list restricted to what concerns it. A message stands before the first node that
 // needs it, in both its stages; so every stage meets its messages in the same order and none can wait in a circle.
+// The updates of a stage come last, in one step.
 #include "fuse.h"
 
 static void add_message(Plan *plan, int stage, FunctionKind kind, const Transfer *transfer)
@@ -34,15 +35,19 @@ static void deliver_operands(Plan *plan, FunctionKind function, const Node *node
 		}
 }
 
-// Updated weights leave as soon as they are there.
-static void deliver_result(Plan *plan, FunctionKind function, const Node *update, bool *delivered)
+// Updated weights leave as soon as they are there; who receives them makes their working copy.
+static void deliver_result(Plan *plan, const Node *update, bool *delivered)
 {
-	for (int i = 0; is_update(update) && i < plan->transfers.count; i++) {
+	for (int i = 0; i < plan->transfers.count; i++) {
 		const Transfer *transfer = plan->transfers.at[i];
-		if (transfer->kind == TRANSFER_EPILOGUE && transfer->tensor == update->in[0] && !delivered[i]) {
-			deliver(plan, function, transfer);
-			delivered[i] = true;
-		}
+		if (transfer->kind != TRANSFER_EPILOGUE || transfer->tensor != update->in[0] || delivered[i])
+			continue;
+		deliver(plan, FUNCTION_UPDATE, transfer);
+		delivered[i] = true;
+		Role *role = &plan->roles[transfer->to];
+		Node *copy = working_copy(role, update->in[0]);
+		if (copy)
+			add_step(plan, function_of(role, FUNCTION_UPDATE), copy);
 	}
 }
 
@@ -52,7 +57,6 @@ static void place_node(Plan *plan, FunctionKind function, Node *node, int kind, 
 	Lowering lowering = op_table[node->op].lowering;
 	if (lowering != LOWER_NOTHING && lowering != LOWER_ALIAS)
 		add_step(plan, function_of(&plan->roles[stage_of(plan, node)], function), node);
-	deliver_result(plan, function, node, delivered);
 }
 
 static bool *flags(const Plan *plan, int count)
@@ -72,7 +76,7 @@ void sequence_prologue(Plan *plan)
 	for (int s = 0; s < plan->stages; s++)
 		for (int i = 0; i < plan->roles[s].nodes[PHASE_PROLOGUE].count; i++)
 			if (is_working_copy(plan->roles[s].nodes[PHASE_PROLOGUE].at[i]))
-				add_step(plan, function_of(&plan->roles[s], FUNCTION_PROLOGUE), plan->roles[s].nodes[PHASE_PROLOGUE].at[i]);
+				add_step(plan, function_of(&plan->roles[s], FUNCTION_LOADED), plan->roles[s].nodes[PHASE_PROLOGUE].at[i]);
 	for (int i = 0; i < plan->graph->nodes.count; i++) {
 		Node *node = plan->graph->nodes.at[i];
 		if (node->phase == PHASE_PROLOGUE && node->op != OP_INPUT && node->op != OP_PARAMETER && !is_working_copy(node))
@@ -97,6 +101,33 @@ static bool is_shown(const Node *node)
 	return node->op == OP_OUTPUT || (node->op == OP_METRIC && !node->attributes.result->update);
 }
 
+// All updates of a stage in one step: what they need has come before, what they give leaves behind.
+static void sequence_updates(Plan *plan, bool *delivered)
+{
+	const Graph *graph = plan->graph;
+	for (int i = 0; i < graph->nodes.count; i++)
+		if (is_update(graph->nodes.at[i]))
+			deliver_operands(plan, FUNCTION_UPDATE, graph->nodes.at[i], TRANSFER_EPILOGUE, delivered);
+	Step *updates[MAX_STAGES] = {0};
+	for (int i = 0; i < graph->nodes.count; i++) {
+		Node *node = graph->nodes.at[i];
+		if (!is_update(node))
+			continue;
+		int stage = stage_of(plan, node);
+		if (updates[stage]) {
+			list_add(plan->arena, &updates[stage]->nodes, node);
+			continue;
+		}
+		Function *function = function_of(&plan->roles[stage], FUNCTION_UPDATE);
+		add_step(plan, function, node);
+		updates[stage] = &function->steps.at[function->steps.count - 1];
+		updates[stage]->name = "update";
+	}
+	for (int i = 0; i < graph->nodes.count; i++)
+		if (is_update(graph->nodes.at[i]))
+			deliver_result(plan, graph->nodes.at[i], delivered);
+}
+
 // What the user sees comes first, so that an evaluation can stop there.
 void sequence_epilogue(Plan *plan)
 {
@@ -108,7 +139,8 @@ void sequence_epilogue(Plan *plan)
 	for (int part = 0; part < 2; part++)
 		for (int i = 0; i < graph->nodes.count; i++) {
 			Node *node = graph->nodes.at[i];
-			if (node->phase == PHASE_EPILOGUE && shown[i] == (part == 0))
+			if (node->phase == PHASE_EPILOGUE && shown[i] == (part == 0) && !is_update(node))
 				place_node(plan, part == 0 ? FUNCTION_RESULTS : FUNCTION_UPDATE, node, TRANSFER_EPILOGUE, delivered);
 		}
+	sequence_updates(plan, delivered);
 }

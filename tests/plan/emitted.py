@@ -119,9 +119,9 @@ def layers_of(loop):
 class Reader:
     """layers: {function of a layer: (its micro-batch or None, lines, number of the first)}; called: those that were."""
 
-    def __init__(self, places, prototypes, workspace, sizes, layers, gradients):
+    def __init__(self, places, prototypes, workspace, sizes, layers, updated):
         self.places, self.prototypes, self.workspace, self.sizes, self.layers = places, prototypes, workspace, sizes, layers
-        self.gradients, self.layer, self.called = gradients, None, set()
+        self.updated, self.layer, self.called = updated, None, set()
 
     def place(self, argument, write, read, size=None):
         """[Access] of a pointer argument; nothing for NULL and host memory."""
@@ -135,16 +135,24 @@ class Reader:
         check((bool(found[2]), bool(found[3])) == (accessor.slotted, accessor.layered), f"{argument} is not what memory.h has")
         return [Access(buffer.name, found[2] if buffer.slots > 1 else None, write, read, size)]
 
-    def gradient(self, row):
-        """What a row of the table of gradients lets the norm read, in the epilogue."""
-        offset, _, _, chunks, rest, _ = row
-        found = [b for b in self.places.buffers.values() if b.offset == offset * 256 and b.function in (None, "update") and b.bytes]
-        check(len(found) == 1, f"at {offset} * 256 bytes of the arena lie {[b.name for b in found]}, not a gradient")
-        elements = (chunks - 1) * 65536 + rest
-        check(found[0].bytes in (4 * elements, 8 * elements), f"{found[0].name} has {found[0].bytes} bytes, in the table {elements} elements")
-        return Access(found[0].name, None, False, True)
+    def row(self, row, kernel, at):
+        """What a row of the table of what is updated lets the norm read, or an update read and write, in step `at`.
+        Of buffers that lie at one place one after another, the dump says which is there."""
+        found, known = [], self.places.stage.functions["update"][at]
+        named = {name for name, _ in known.reads | known.writes}
+        for what, place in zip(("gradient", "weight", "state", "state", "copy"), row):
+            lies = [b for b in self.places.buffers.values() if b.offset == place * 256 and b.bytes and (b.kind != "scratch" or b.name in named)]
+            check(place < 0 or len(lies) == 1, f"at {place} * 256 bytes of the arena lie {[b.name for b in lies]}, not a {what}")
+            if place < 0 or (kernel.startswith("squared_norms") and what != "gradient"):
+                continue
+            elements = (row[7] - 1) * 65536 + row[8]
+            check(lies[0].bytes in [size * elements for size in ((2,) if what == "copy" else (4, 8))],
+                  f"{lies[0].name} has {lies[0].bytes} bytes, in the table {elements} elements")
+            found.append(Access(lies[0].name, None, what != "gradient", what != "copy"))
+        return found
 
-    def call(self, name, arguments, operation):
+    def call(self, name, arguments, operation, at):
+        """at: the number of the step in its function."""
         if name in ("mp_gemm", "mp_conv"):
             operation.stream = arguments[7]
             for i in (2, 3, 4):
@@ -185,7 +193,7 @@ class Reader:
             operation.stream = arguments[-1]
             for kind, argument in zip(kinds, arguments):
                 if kind and argument == "r->arena":
-                    operation.accesses += [self.gradient(row) for row in self.gradients if row[3]]
+                    operation.accesses += [access for row in self.updated if row[7] for access in self.row(row, name, at)]
                 elif kind:
                     operation.accesses += self.place(argument, kind == "write", kind == "read")
         operation.stream = operation.stream.removeprefix("r->")
@@ -260,7 +268,7 @@ class Reader:
                 check(found, f"what is {line!r}?")
                 arguments = found[2][:-1] if line.startswith(("CUDA(", "NCCL(")) else found[2]
                 operation = group or Operation("step", "", here, condition, call=found[1], text=comment, layer=self.layer)
-                self.call(found[1], split(arguments), operation)
+                self.call(found[1], split(arguments), operation, sum(o.kind == "step" for o in operations))
                 if operation is not group:
                     operations.append(operation)
         check(not conditions and not group, "a block of a function stays open")
@@ -277,13 +285,13 @@ def read_lists(lines):
     return lists
 
 
-def read_functions(lines, places, prototypes, workspace, sizes, gradients):
+def read_functions(lines, places, prototypes, workspace, sizes, updated):
     """{name: Function}, of those that actions run."""
     def inside(i):
         return lines[i + 2:lines.index("}", i)], i + 3
 
     layers = {found[1]: (found[2], *inside(i)) for i, line in enumerate(lines) if (found := LAYER_FUNCTION.match(line))}
-    reader, functions = Reader(places, prototypes, workspace, sizes, layers, gradients), {}
+    reader, functions = Reader(places, prototypes, workspace, sizes, layers, updated), {}
     for i, line in enumerate(lines):
         if found := re.match(r"static void (\w+)\(struct mp_rank \*r, int(?: (?!layer\))(\w+))?, int(?: (?!layer\))(\w+))?\)$", line):
             functions[found[1]] = Function(found[1], tuple(a for a in (found[2], found[3]) if a), reader.body(*inside(i)))
@@ -296,9 +304,9 @@ def read_program(text, stage, places, prototypes, sizes):
     offset, size = map(int, re.search(r"^\t(\d+), (\d+), // workspace", text, re.M).groups())
     if size:
         buffers[WORKSPACE] = Buffer(WORKSPACE, "workspace", size, 1, offset, 0, None, None, None)
-    table = re.search(r"^static const int gradients\[\]\[6\] = \{\n(.*?)^\};", text, re.M | re.S)
-    gradients = [[int(n) for n in row.split(",")] for row in re.findall(r"\{(.*?)\}", re.sub("//.*", "", table[1]))] if table else []
-    functions, lists = read_functions(lines, places, prototypes, bool(size), sizes, gradients), read_lists(lines)
+    table = re.search(r"^static const int updated\[\]\[11\] = \{\n(.*?)^\};", text, re.M | re.S)
+    updated = [[int(n) for n in row.split(",")] for row in re.findall(r"\{(.*?)\}", re.sub("//.*", "", table[1]))] if table else []
+    functions, lists = read_functions(lines, places, prototypes, bool(size), sizes, updated), read_lists(lines)
     constants = {name: int(value) for name, value in re.findall(r"^\t(\w+) = (\d+),?$", text, re.M)}
     arena = int(re.search(r"^\t(\d+), // bytes of the arena", text, re.M)[1])
     check(lists and functions, f"program_{stage}.cu was not understood")

@@ -78,7 +78,7 @@ class Memory:
     families: {accessor: names of its buffers, by layer}; buffers: {name: Buffer}, all that memory.h gives an address."""
 
     def __init__(self, accessors, stage):
-        self.accessors, self.families, self.buffers = accessors, stage.families, {}
+        self.accessors, self.stage, self.families, self.buffers = accessors, stage, stage.families, {}
         self.kinds = {name: buffer.kind for name, buffer in stage.buffers.items()}
         self.order = {name: i for i, name in enumerate(accessors)}
         known = {name for name, accessor in accessors.items() if accessor.layers}

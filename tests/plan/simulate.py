@@ -166,7 +166,7 @@ def check_memory(stage, planned, microbatches):
     arena, parameters = Arena(), set()
     for steps in stage.functions.values():
         for step in steps:
-            parameters |= {name for w, name, k in step.accesses if name.endswith(("_weight", "_bias", "_momentum"))}
+            parameters |= {name for w, name, k in step.accesses if name.endswith(("_weight", "_bias", "_momentum", "update_table"))}
     for name in parameters:
         arena.write(stage.buffers[name].offset, stage.buffers[name].offset + stage.buffers[name].bytes, (name, 0))
     for repeat in range(2):

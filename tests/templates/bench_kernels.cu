@@ -128,7 +128,7 @@ int main()
 #else
 	const long n = 1 << 22;
 #endif
-	Buffer<float> x(n), y(n), z(n), rate(1);
+	Buffer<float> x(n), y(n), z(n);
 	Buffer<int> label(n / 8);
 	fill_random(x, 3);
 	fill_labels(label, 8);
@@ -138,8 +138,6 @@ int main()
 	report("copy", 2 * f * (double)n, [&] { tmpl_keep_first(y.at(), x.at(), n, true, 0); });
 	report("elementwise relu(a + b)", 3 * f * (double)n, [&] { tmpl_elementwise(y.at(), x.at(), z.at(), n, 0); });
 	report("accumulate", 3 * f * (double)n, [&] { tmpl_accumulate(y.at(), x.at(), n, false, 0); });
-	report("sgd with momentum", 5 * f * (double)n,
-	       [&] { tmpl_sgd(z.at(), y.at(), x.at(), rate.at(), NULL, n, 0.9f, 0.0f, 0); });
 	for (long columns : {10, 768, 1000, 50304}) {
 		long rows = n / columns;
 		double moved = f * (double)(rows * columns);

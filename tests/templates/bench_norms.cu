@@ -41,7 +41,13 @@ template <class Call> static void report(const char *what, double bytes, Call ca
 	printf("%-44s %9.1f us %8.1f GB/s  %5.2f of a copy\n", what, bytes / rate * 1e6, rate / 1e9, rate / copy_rate);
 }
 
+// The norm of gradients knows one type, in which they are kept.
+namespace kept {
+#include "../../templates/squared_norms.cu"
+}
+
 namespace f32 {
+#include "../../templates/adamw.cu"
 #include "../../templates/column_sums.cu"
 #include "../../templates/cross_entropy.cu"
 #include "../../templates/cross_entropy_and_grad.cu"
@@ -55,14 +61,17 @@ namespace f32 {
 #include "../../templates/rms_norm.cu"
 #include "../../templates/rms_norm_grad.cu"
 #include "../../templates/rope.cu"
+#include "../../templates/sgd.cu"
 #include "../../templates/swiglu.cu"
 #include "../../templates/sum.cu"
 #include "../../templates/swiglu_grad.cu"
 #include "bench_norms.h"
 #include "bench_sums.h"
+#include "bench_updates.h"
 }
 
 namespace bf16 {
+#include "bf16_adamw.cu"
 #include "bf16_column_sums.cu"
 #include "bf16_cross_entropy.cu"
 #include "bf16_cross_entropy_and_grad.cu"
@@ -75,11 +84,13 @@ namespace bf16 {
 #include "bf16_rms_norm.cu"
 #include "bf16_rms_norm_grad.cu"
 #include "bf16_rope.cu"
+#include "bf16_sgd.cu"
 #include "bf16_swiglu.cu"
 #include "bf16_sum.cu"
 #include "bf16_swiglu_grad.cu"
 #include "bench_norms.h"
 #include "bench_sums.h"
+#include "bench_updates.h"
 }
 
 int main()
@@ -93,6 +104,8 @@ int main()
 		Buffer<float> x(n), y(n);
 		report("copy", 8.0 * (double)n, [&] { f32::tmpl_keep_first(y.at(), x.at(), n, true, 0); });
 	}
+	bf16::bench_updates("bf16", n > 1 << 20);
+	f32::bench_updates("f32", n > 1 << 20);
 	bf16::bench("bf16", n);
 	bf16::bench_sums("bf16", n / 65536);
 	f32::bench("f32", n / 2);

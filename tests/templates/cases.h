@@ -3,6 +3,7 @@
 #include "cases_copies.h"
 #include "cases_images.h"
 #include "cases_optimizer.h"
+#include "cases_updates.h"
 #include "cases_statistics.h"
 #include "cases_dropout.h"
 #include "cases_tokens.h"

@@ -7,7 +7,7 @@ set -eu
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 warn="-Wall -Wextra -Werror"
-host="${CXX:-g++} -x c++ -std=c++17 -O3 -march=native -ffp-contract=off $warn -Iruntime/host -Iruntime -I$work"
+host="${CXX:-g++} -x c++ -std=c++17 -O3 -march=native -ffp-contract=off -fno-math-errno $warn -Iruntime/host -Iruntime -I$work"
 cuda="${NVCC:-nvcc} -std=c++17 -O3 -fmad=false -arch=${ARCH:-sm_90} -Iruntime -I$work"
 
 # The templates with elements in bf16: their arithmetic is in another type.

@@ -33,6 +33,7 @@ namespace f32 {
 
 namespace bf16 {
 #include "bf16_accumulate.cu"
+#include "bf16_adamw.cu"
 #include "bf16_class_best.cu"
 #include "bf16_class_sums.cu"
 #include "bf16_clear_padding.cu"
@@ -48,12 +49,14 @@ namespace bf16 {
 #include "bf16_embedding_grad.cu"
 #include "bf16_keep_first.cu"
 #include "bf16_pack.cu"
+#include "bf16_sgd.cu"
 #include "bf16_slice.cu"
 #include "bf16_softmax.cu"
 #include "bf16_softmax_grad.cu"
 #include "bf16_sum.cu"
 #include "bf16_transpose.cu"
 #include "bf16_unpack.cu"
+#include "cases_updates.h"
 }
 
 // One tensor for both instances: the same values in two types.
@@ -290,6 +293,10 @@ int main()
 	test_dropout();
 	test_embedding();
 	test_copies();
+	start_group("sgd");
+	bf16::test_sgd();
+	start_group("adamw");
+	bf16::test_adamw();
 	start_group(NULL);
 	return group.failed_groups > 0;
 }

@@ -370,26 +370,52 @@ void gelu_erf_grad_scale(
 
 // ---- sgd: from templates/sgd.cu
 
-static __global__ void sgd_kernel(float *__restrict__ w, float *__restrict__ velocity,
-		const float *__restrict__ gradient, const float *__restrict__ rate, const float *__restrict__ scale, long n,
-		float momentum, float decay)
+// moving: there is a velocity.
+template <bool moving> MP_DEVICE void sgd_part(float *__restrict__ w, float *__restrict__ velocity, float *__restrict__ copy,
+		const float *__restrict__ gradient, long n, float factor, float step, float momentum, float decay)
 {
-	const float step = *rate, factor = scale ? *scale : 1;
-	MP_UNROLL
-	for (long i = mp_first(); i < n; i += mp_stride()) {
-		float change = factor * gradient[i] + decay * w[i];
-		if (velocity)
-			velocity[i] = change = momentum * velocity[i] + change;
-		w[i] -= step * change;
-	}
+	mp_change_part<MP_STRIP(float)>(n, [=](auto strip, long c) {
+		constexpr int width = strip;
+		const auto weight = mp_load<width>(w + c), slope = mp_load<width>(gradient + c), before = mp_load<width>(moving ? velocity + c : w + c);
+		float new_weight[width], change[width];
+		float rounded[width];
+		for (int e = 0; e < width; e++) {
+			change[e] = factor * slope[e] + decay * weight[e];
+			if (moving)
+				change[e] = momentum * before[e] + change[e];
+			rounded[e] = new_weight[e] = weight[e] - step * change[e];
+		}
+		mp_store<width>(w + c, new_weight, width);
+		if (moving)
+			mp_store<width>(velocity + c, change, width);
+		if (copy)
+			mp_store<width>(copy + c, rounded, width);
+	});
 }
 
-// w: float[n] -= *rate * v, where v = momentum * velocity + (*scale * gradient + decay * w) becomes the new velocity: float[n];
-// velocity is NULL without momentum, scale without clipping; rate: float[1]
-void sgd(float *w, float *velocity, const float *gradient, const float *rate, const float *scale, long n,
+static __global__ void sgd_kernel(char *arena, const int *__restrict__ table, long rows, long chunks, long chunk,
+		const float *__restrict__ rate, const float *__restrict__ scale, float momentum, float decay)
+{
+	mp_each_part(table, rows, chunks, chunk, [&](const int *row, long first, long n) {
+		float *const w = mp_table_tensor<float>(arena, row, MP_WEIGHT, first), *const velocity = mp_table_tensor<float>(arena, row, MP_FIRST_STATE, first);
+		float *const copy = mp_table_tensor<float>(arena, row, MP_COPY, first);
+		const float *const gradient = mp_table_tensor<const float>(arena, row, MP_GRADIENT, first);
+		const float factor = scale ? *scale : 1, own = row[MP_DECAYS] ? decay : 0;
+		if (velocity)
+			sgd_part<true>(w, velocity, copy, gradient, n, factor, *rate, momentum, own);
+		else
+			sgd_part<false>(w, velocity, copy, gradient, n, factor, *rate, momentum, own);
+	});
+}
+
+// Every parameter w of the table -= *rate * v, where v = momentum * velocity + (*scale * gradient + decay * w) becomes the new
+// velocity, its first state. Without momentum there is none, without clipping scale is NULL; decay is none where the table says
+// so; the copy of w, where it has one, is the new w rounded. table: int[rows, MP_COLUMNS], with `chunks` chunks of `chunk` elements.
+void sgd(char *arena, const int *table, long rows, long chunks, long chunk, const float *rate, const float *scale,
 		float momentum, float decay, cudaStream_t stream)
 {
-	MP_LAUNCH(sgd_kernel, mp_blocks(n), MP_THREADS, stream, w, velocity, gradient, rate, scale, n, momentum, decay);
+	MP_LAUNCH(sgd_kernel, mp_row_blocks(chunks * MP_PARTS), MP_THREADS, stream, arena, table, rows, chunks, chunk, rate, scale,
+			momentum, decay);
 }
 
 // Loads every kernel now. At its first launch it would wait for the device, and with it for communication.

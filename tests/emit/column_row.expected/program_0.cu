@@ -140,14 +140,8 @@ static void results(struct mp_rank *r, int, int)
 
 static void update(struct mp_rank *r, int, int)
 {
-	// up.weight.update: sgd f32[3,5]
-	sgd(up_weight(r), up_weight_momentum(r), up_weight_grad(r), learning_rate(r), NULL, 15, 0.9f, 0.01f, r->compute);
-	// up.bias.update: sgd f32[3]
-	sgd(up_bias(r), up_bias_momentum(r), up_bias_grad(r), learning_rate(r), NULL, 3, 0.9f, 0.01f, r->compute);
-	// down.weight.update: sgd f32[3,3]
-	sgd(down_weight(r), down_weight_momentum(r), down_weight_grad(r), learning_rate(r), NULL, 9, 0.9f, 0.01f, r->compute);
-	// down.bias.update: sgd f32[3]
-	sgd(down_bias(r), down_bias_momentum(r), down_bias_grad(r), learning_rate(r), NULL, 3, 0.9f, 0.01f, r->compute);
+	// update: sgd, 4 parameters of 30 elements
+	sgd(r->arena, update_table(r), 4, 4, 65536, learning_rate(r), NULL, 0.9f, 0.01f, r->compute);
 }
 
 static void end_step(struct mp_rank *r, int, int)
@@ -183,9 +177,9 @@ static const struct mp_state states[] = {
 	{"down.weight", mp_state::MP_PARAMETER, MP_F32, 2, {3, 6}, {MP_WHOLE, MP_TP}, 512, NULL, 0, {mp_init::MP_UNIFORM, -0.4082482904638631, 0.4082482904638631}, true},
 	{"down.bias", mp_state::MP_PARAMETER, MP_F32, 1, {3}, {MP_WHOLE}, 768, NULL, 0, {mp_init::MP_UNIFORM, -0.4082482904638631, 0.4082482904638631}, true},
 	{"up.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {6, 5}, {MP_TP, MP_WHOLE}, 2048, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"up.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {6}, {MP_TP}, 2304, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"down.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {3, 6}, {MP_WHOLE, MP_TP}, 2560, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"down.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {3}, {MP_WHOLE}, 2816, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"up.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {6}, {MP_TP}, 2560, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"down.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {3, 6}, {MP_WHOLE, MP_TP}, 2816, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"down.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {3}, {MP_WHOLE}, 3072, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
 };
 
 // name, type, dims and shape of a sample, limit of labels
@@ -201,10 +195,20 @@ static const struct mp_metric metrics[] = {
 	{"accuracy", 0, true},
 };
 
+// What the optimizer goes through: places in the arena / 256 of gradient, parameter, its states and its working copy (-1: none);
+// parameter of the model, first chunk, chunks of 65536 elements, elements of the last chunk; whether each rank of tp has its own
+// part, whether weight decay applies
+static const int updated[][11] = {
+	{7, 0, 8, -1, -1, 0, 0, 1, 15, 1, 1}, // up.weight
+	{6, 1, 10, -1, -1, 1, 1, 1, 3, 1, 1}, // up.bias
+	{5, 2, 11, -1, -1, 2, 2, 1, 9, 1, 1}, // down.weight
+	{4, 3, 12, -1, -1, 3, 3, 1, 3, 0, 1}, // down.bias
+};
+
 extern const struct mp_program program_0 = {
 	"program_0",
-	33560320, // bytes of the arena
-	5376, 33554432, // workspace: offset, bytes
+	33560576, // bytes of the arena
+	5632, 33554432, // workspace: offset, bytes
 	states, 8,
 	inputs, 2,
 	NULL, 0,
@@ -217,4 +221,6 @@ extern const struct mp_program program_0 = {
 	{train_actions, 7},
 	{evaluate_actions, 5},
 	{NULL, 0},
+	NULL, // behind loading
+	updated, 2304, sizeof updated, // a constant of the arena: its bytes, offset, size
 };

@@ -100,4 +100,5 @@ extern const struct mp_program program_0 = {
 	{NULL, 0},
 	{NULL, 0},
 	{infer_actions, 5},
+	NULL, // behind loading
 };

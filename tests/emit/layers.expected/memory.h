@@ -2,7 +2,7 @@
 // The memory of each program: one arena a device, every address known. A program defines MP_PROGRAM first.
 #include "mp.h"
 
-#if MP_PROGRAM == 0 // 33572352 bytes
+#if MP_PROGRAM == 0 // 33573120 bytes
 
 // parameters
 static inline float *first_weight(const struct mp_rank *r) { return (float *)(r->arena + 0); } // f32[8,5], 160 bytes
@@ -26,50 +26,51 @@ static inline float *h_up_weight_grad(const struct mp_rank *r, int layer) { retu
 
 // optimizer state
 static inline float *first_weight_momentum(const struct mp_rank *r) { return (float *)(r->arena + 7168); } // f32[8,5], 160 bytes
-static inline float *first_bias_momentum(const struct mp_rank *r) { return (float *)(r->arena + 7424); } // f32[8], 32 bytes
+static inline int *stage0_update_table(const struct mp_rank *r) { return (int *)(r->arena + 7424); } // i32[14,11], 616 bytes
+static inline float *first_bias_momentum(const struct mp_rank *r) { return (float *)(r->arena + 8192); } // f32[8], 32 bytes
 
 // optimizer state of equal layers
-static inline float *h_up_weight_momentum(const struct mp_rank *r, int layer) { return (float *)(r->arena + 7680 + layer * (size_t)1024); } // f32[6,8], 192 bytes, 3 layers
-static inline float *h_up_bias_momentum(const struct mp_rank *r, int layer) { return (float *)(r->arena + 7936 + layer * (size_t)1024); } // f32[6], 24 bytes, 3 layers
-static inline float *h_down_weight_momentum(const struct mp_rank *r, int layer) { return (float *)(r->arena + 8192 + layer * (size_t)1024); } // f32[8,6], 192 bytes, 3 layers
-static inline float *h_down_bias_momentum(const struct mp_rank *r, int layer) { return (float *)(r->arena + 8448 + layer * (size_t)1024); } // f32[8], 32 bytes, 3 layers
+static inline float *h_up_weight_momentum(const struct mp_rank *r, int layer) { return (float *)(r->arena + 8448 + layer * (size_t)1024); } // f32[6,8], 192 bytes, 3 layers
+static inline float *h_up_bias_momentum(const struct mp_rank *r, int layer) { return (float *)(r->arena + 8704 + layer * (size_t)1024); } // f32[6], 24 bytes, 3 layers
+static inline float *h_down_weight_momentum(const struct mp_rank *r, int layer) { return (float *)(r->arena + 8960 + layer * (size_t)1024); } // f32[8,6], 192 bytes, 3 layers
+static inline float *h_down_bias_momentum(const struct mp_rank *r, int layer) { return (float *)(r->arena + 9216 + layer * (size_t)1024); } // f32[8], 32 bytes, 3 layers
 
 // activations
-static inline int *random_key(const struct mp_rank *r) { return (int *)(r->arena + 11008); } // i32[4], 16 bytes
-static inline float *learning_rate(const struct mp_rank *r) { return (float *)(r->arena + 11264); } // f32[], 4 bytes
+static inline int *random_key(const struct mp_rank *r) { return (int *)(r->arena + 11776); } // i32[4], 16 bytes
+static inline float *learning_rate(const struct mp_rank *r) { return (float *)(r->arena + 12032); } // f32[], 4 bytes
 
 // activations: 2 slots, micro-batch mb in slot mb % 2
-static inline float *first_add(const struct mp_rank *r, int mb) { return (float *)(r->arena + 11520 + mb % 2 * (size_t)2304); } // f32[2,8], 64 bytes
+static inline float *first_add(const struct mp_rank *r, int mb) { return (float *)(r->arena + 12288 + mb % 2 * (size_t)2304); } // f32[2,8], 64 bytes
 
 // activations: 4 slots, micro-batch mb in slot mb % 4
-static inline float *x(const struct mp_rank *r, int mb) { return (float *)(r->arena + 10752 + mb % 4 * (size_t)40); } // f32[2,5], 40 bytes
+static inline float *x(const struct mp_rank *r, int mb) { return (float *)(r->arena + 11520 + mb % 4 * (size_t)40); } // f32[2,5], 40 bytes
 
 // activations of equal layers
-static inline float *h_up_add(const struct mp_rank *r, int mb, int layer) { return (float *)(r->arena + 11776 + layer * (size_t)768 + mb % 2 * (size_t)2304); } // f32[2,6], 48 bytes, 3 layers
-static inline float *h_up_dropout(const struct mp_rank *r, int mb, int layer) { return (float *)(r->arena + 12032 + layer * (size_t)768 + mb % 2 * (size_t)2304); } // f32[2,6], 48 bytes, 3 layers
+static inline float *h_up_add(const struct mp_rank *r, int mb, int layer) { return (float *)(r->arena + 12544 + layer * (size_t)768 + mb % 2 * (size_t)2304); } // f32[2,6], 48 bytes, 3 layers
+static inline float *h_up_dropout(const struct mp_rank *r, int mb, int layer) { return (float *)(r->arena + 12800 + layer * (size_t)768 + mb % 2 * (size_t)2304); } // f32[2,6], 48 bytes, 3 layers
 
 // communication: 2 slots, micro-batch mb in slot mb % 2
-static inline float *h_3_add(const struct mp_rank *r, int mb) { return (float *)(r->arena + 16128 + mb % 2 * (size_t)512); } // f32[2,8], 64 bytes
-static inline float *h_3_add_grad_with_h_4_up_matmul(const struct mp_rank *r, int mb) { return (float *)(r->arena + 16384 + mb % 2 * (size_t)512); } // f32[2,8], 64 bytes
+static inline float *h_3_add(const struct mp_rank *r, int mb) { return (float *)(r->arena + 16896 + mb % 2 * (size_t)512); } // f32[2,8], 64 bytes
+static inline float *h_3_add_grad_with_h_4_up_matmul(const struct mp_rank *r, int mb) { return (float *)(r->arena + 17152 + mb % 2 * (size_t)512); } // f32[2,8], 64 bytes
 
 // communication of equal layers
-static inline float *h_add(const struct mp_rank *r, int mb, int layer) { return layer == 2 ? h_3_add(r, mb) : (float *)(r->arena + 12288 + layer * (size_t)768 + mb % 2 * (size_t)2304); } // f32[2,8], 64 bytes, 3 layers
+static inline float *h_add(const struct mp_rank *r, int mb, int layer) { return layer == 2 ? h_3_add(r, mb) : (float *)(r->arena + 13056 + layer * (size_t)768 + mb % 2 * (size_t)2304); } // f32[2,8], 64 bytes, 3 layers
 
 // scratch
-static inline float *h_3_up_dropout_grad(const struct mp_rank *r) { return (float *)(r->arena + 33571584); } // f32[2,6], 48 bytes, backward steps 2 to 3
-static inline float *h_3_up_gelu_grad(const struct mp_rank *r) { return (float *)(r->arena + 33571840); } // f32[2,6], 48 bytes, backward steps 3 to 4
-static inline float *h_3_up_add_grad(const struct mp_rank *r) { return (float *)(r->arena + 33571584); } // f32[2,6], 48 bytes, backward steps 4 to 8
-static inline float *h_2_add_grad_from_h_3_up_matmul(const struct mp_rank *r) { return (float *)(r->arena + 33571840); } // f32[2,8], 64 bytes, backward steps 8 to 10
-static inline float *h_2_add_grad_with_h_3_up_matmul(const struct mp_rank *r) { return (float *)(r->arena + 33571584); } // f32[2,8], 64 bytes, backward steps 10 to 21
+static inline float *h_3_up_dropout_grad(const struct mp_rank *r) { return (float *)(r->arena + 33572352); } // f32[2,6], 48 bytes, backward steps 2 to 3
+static inline float *h_3_up_gelu_grad(const struct mp_rank *r) { return (float *)(r->arena + 33572608); } // f32[2,6], 48 bytes, backward steps 3 to 4
+static inline float *h_3_up_add_grad(const struct mp_rank *r) { return (float *)(r->arena + 33572352); } // f32[2,6], 48 bytes, backward steps 4 to 8
+static inline float *h_2_add_grad_from_h_3_up_matmul(const struct mp_rank *r) { return (float *)(r->arena + 33572608); } // f32[2,8], 64 bytes, backward steps 8 to 10
+static inline float *h_2_add_grad_with_h_3_up_matmul(const struct mp_rank *r) { return (float *)(r->arena + 33572352); } // f32[2,8], 64 bytes, backward steps 10 to 21
 
 // scratch of equal layers
-static inline float *h_up_gelu(const struct mp_rank *r) { return (float *)(r->arena + 33571584); } // f32[2,6], 48 bytes, 3 layers
-static inline float *h_down_matmul(const struct mp_rank *r) { return (float *)(r->arena + 33571584); } // f32[2,8], 64 bytes, 3 layers
-static inline float *h_up_dropout_grad(const struct mp_rank *r, int layer) { return layer == 2 ? h_3_up_dropout_grad(r) : (float *)(r->arena + 33571584 + layer * (size_t)256); } // f32[2,6], 48 bytes, 3 layers
-static inline float *h_up_gelu_grad(const struct mp_rank *r, int layer) { return layer == 2 ? h_3_up_gelu_grad(r) : (float *)(r->arena + 33572096); } // f32[2,6], 48 bytes, 3 layers
-static inline float *h_up_add_grad(const struct mp_rank *r, int layer) { return layer == 2 ? h_3_up_add_grad(r) : (float *)(r->arena + 33571584 + layer * (size_t)256); } // f32[2,6], 48 bytes, 3 layers
-static inline float *h_add_grad_from_h_up_matmul(const struct mp_rank *r, int layer) { return layer == 2 ? h_2_add_grad_from_h_3_up_matmul(r) : (float *)(r->arena + 33572096); } // f32[2,8], 64 bytes, 3 layers
-static inline float *h_add_grad_with_h_up_matmul(const struct mp_rank *r, int layer) { return layer == 2 ? h_2_add_grad_with_h_3_up_matmul(r) : (float *)(r->arena + 33571584 + layer * (size_t)256); } // f32[2,8], 64 bytes, 3 layers
+static inline float *h_up_gelu(const struct mp_rank *r) { return (float *)(r->arena + 33572352); } // f32[2,6], 48 bytes, 3 layers
+static inline float *h_down_matmul(const struct mp_rank *r) { return (float *)(r->arena + 33572352); } // f32[2,8], 64 bytes, 3 layers
+static inline float *h_up_dropout_grad(const struct mp_rank *r, int layer) { return layer == 2 ? h_3_up_dropout_grad(r) : (float *)(r->arena + 33572352 + layer * (size_t)256); } // f32[2,6], 48 bytes, 3 layers
+static inline float *h_up_gelu_grad(const struct mp_rank *r, int layer) { return layer == 2 ? h_3_up_gelu_grad(r) : (float *)(r->arena + 33572864); } // f32[2,6], 48 bytes, 3 layers
+static inline float *h_up_add_grad(const struct mp_rank *r, int layer) { return layer == 2 ? h_3_up_add_grad(r) : (float *)(r->arena + 33572352 + layer * (size_t)256); } // f32[2,6], 48 bytes, 3 layers
+static inline float *h_add_grad_from_h_up_matmul(const struct mp_rank *r, int layer) { return layer == 2 ? h_2_add_grad_from_h_3_up_matmul(r) : (float *)(r->arena + 33572864); } // f32[2,8], 64 bytes, 3 layers
+static inline float *h_add_grad_with_h_up_matmul(const struct mp_rank *r, int layer) { return layer == 2 ? h_2_add_grad_with_h_3_up_matmul(r) : (float *)(r->arena + 33572352 + layer * (size_t)256); } // f32[2,8], 64 bytes, 3 layers
 
 // of one layer
 static inline float *first_add_grad_with_h_1_up_matmul(const struct mp_rank *r) { return h_add_grad_with_h_up_matmul(r, 0); } // f32[2,8], 64 bytes
@@ -78,7 +79,7 @@ static inline float *first_add_grad_with_h_1_up_matmul(const struct mp_rank *r) 
 static inline float *h_add_before(const struct mp_rank *r, int mb, int layer) { return layer > 0 ? h_add(r, mb, layer - 1) : first_add(r, mb); } // f32[2,8], 64 bytes, 3 layers
 static inline float *h_add_grad_with_h_up_matmul_before(const struct mp_rank *r, int mb, int layer) { return layer < 2 ? h_add_grad_with_h_up_matmul(r, layer + 1) : h_3_add_grad_with_h_4_up_matmul(r, mb); } // f32[2,8], 64 bytes, 3 layers
 
-#elif MP_PROGRAM == 1 // 33570560 bytes
+#elif MP_PROGRAM == 1 // 33571328 bytes
 
 // parameters
 static inline float *last_weight(const struct mp_rank *r) { return (float *)(r->arena + 3072); } // f32[3,8], 96 bytes
@@ -101,52 +102,54 @@ static inline float *h_up_bias_grad(const struct mp_rank *r, int layer) { return
 static inline float *h_up_weight_grad(const struct mp_rank *r, int layer) { return (float *)(r->arena + 6912 - layer * (size_t)1024); } // f32[6,8], 192 bytes, 3 layers
 
 // optimizer state
-static inline float *last_weight_momentum(const struct mp_rank *r) { return (float *)(r->arena + 10240); } // f32[3,8], 96 bytes
-static inline float *last_bias_momentum(const struct mp_rank *r) { return (float *)(r->arena + 10496); } // f32[3], 12 bytes
+static inline int *stage1_update_table(const struct mp_rank *r) { return (int *)(r->arena + 7424); } // i32[14,11], 616 bytes
+static inline float *h_6_up_weight_momentum(const struct mp_rank *r) { return (float *)(r->arena + 9984); } // f32[6,8], 192 bytes
+static inline float *last_weight_momentum(const struct mp_rank *r) { return (float *)(r->arena + 11008); } // f32[3,8], 96 bytes
+static inline float *last_bias_momentum(const struct mp_rank *r) { return (float *)(r->arena + 11264); } // f32[3], 12 bytes
 
 // optimizer state of equal layers
-static inline float *h_up_weight_momentum(const struct mp_rank *r, int layer) { return (float *)(r->arena + 7168 + layer * (size_t)1024); } // f32[6,8], 192 bytes, 3 layers
-static inline float *h_up_bias_momentum(const struct mp_rank *r, int layer) { return (float *)(r->arena + 7424 + layer * (size_t)1024); } // f32[6], 24 bytes, 3 layers
-static inline float *h_down_weight_momentum(const struct mp_rank *r, int layer) { return (float *)(r->arena + 7680 + layer * (size_t)1024); } // f32[8,6], 192 bytes, 3 layers
-static inline float *h_down_bias_momentum(const struct mp_rank *r, int layer) { return (float *)(r->arena + 7936 + layer * (size_t)1024); } // f32[8], 32 bytes, 3 layers
+static inline float *h_up_weight_momentum(const struct mp_rank *r, int layer) { return layer == 2 ? h_6_up_weight_momentum(r) : (float *)(r->arena + 7168 + layer * (size_t)1792); } // f32[6,8], 192 bytes, 3 layers
+static inline float *h_up_bias_momentum(const struct mp_rank *r, int layer) { return (float *)(r->arena + 8192 + layer * (size_t)1024); } // f32[6], 24 bytes, 3 layers
+static inline float *h_down_weight_momentum(const struct mp_rank *r, int layer) { return (float *)(r->arena + 8448 + layer * (size_t)1024); } // f32[8,6], 192 bytes, 3 layers
+static inline float *h_down_bias_momentum(const struct mp_rank *r, int layer) { return (float *)(r->arena + 8704 + layer * (size_t)1024); } // f32[8], 32 bytes, 3 layers
 
 // activations
-static inline int *random_key(const struct mp_rank *r) { return (int *)(r->arena + 11008); } // i32[4], 16 bytes
-static inline float *learning_rate(const struct mp_rank *r) { return (float *)(r->arena + 11264); } // f32[], 4 bytes
-static inline float *sub(const struct mp_rank *r) { return (float *)(r->arena + 13824); } // f32[2,3], 24 bytes
-static inline float *mean(const struct mp_rank *r) { return (float *)(r->arena + 14080); } // f32[], 4 bytes
+static inline int *random_key(const struct mp_rank *r) { return (int *)(r->arena + 11776); } // i32[4], 16 bytes
+static inline float *learning_rate(const struct mp_rank *r) { return (float *)(r->arena + 12032); } // f32[], 4 bytes
+static inline float *sub(const struct mp_rank *r) { return (float *)(r->arena + 14592); } // f32[2,3], 24 bytes
+static inline float *mean(const struct mp_rank *r) { return (float *)(r->arena + 14848); } // f32[], 4 bytes
 
 // activations: 2 slots, micro-batch mb in slot mb % 2
-static inline float *h_3_add(const struct mp_rank *r, int mb) { return (float *)(r->arena + 14336 + mb % 2 * (size_t)256); } // f32[2,8], 64 bytes
+static inline float *h_3_add(const struct mp_rank *r, int mb) { return (float *)(r->arena + 15104 + mb % 2 * (size_t)256); } // f32[2,8], 64 bytes
 
 // activations: 4 slots, micro-batch mb in slot mb % 4
-static inline float *y(const struct mp_rank *r, int mb) { return (float *)(r->arena + 10752 + mb % 4 * (size_t)24); } // f32[2,3], 24 bytes
+static inline float *y(const struct mp_rank *r, int mb) { return (float *)(r->arena + 11520 + mb % 4 * (size_t)24); } // f32[2,3], 24 bytes
 
 // activations of equal layers
-static inline float *h_up_add(const struct mp_rank *r, int layer) { return (float *)(r->arena + 11520 + layer * (size_t)768); } // f32[2,6], 48 bytes, 3 layers
-static inline float *h_up_dropout(const struct mp_rank *r, int layer) { return (float *)(r->arena + 11776 + layer * (size_t)768); } // f32[2,6], 48 bytes, 3 layers
-static inline float *h_add(const struct mp_rank *r, int layer) { return (float *)(r->arena + 12032 + layer * (size_t)768); } // f32[2,8], 64 bytes, 3 layers
+static inline float *h_up_add(const struct mp_rank *r, int layer) { return (float *)(r->arena + 12288 + layer * (size_t)768); } // f32[2,6], 48 bytes, 3 layers
+static inline float *h_up_dropout(const struct mp_rank *r, int layer) { return (float *)(r->arena + 12544 + layer * (size_t)768); } // f32[2,6], 48 bytes, 3 layers
+static inline float *h_add(const struct mp_rank *r, int layer) { return (float *)(r->arena + 12800 + layer * (size_t)768); } // f32[2,8], 64 bytes, 3 layers
 
 // communication: 2 slots, micro-batch mb in slot mb % 2
-static inline float *h_3_add_grad_with_h_4_up_matmul(const struct mp_rank *r, int mb) { return (float *)(r->arena + 14848 + mb % 2 * (size_t)256); } // f32[2,8], 64 bytes
+static inline float *h_3_add_grad_with_h_4_up_matmul(const struct mp_rank *r, int mb) { return (float *)(r->arena + 15616 + mb % 2 * (size_t)256); } // f32[2,8], 64 bytes
 
 // scratch
-static inline float *last_add(const struct mp_rank *r) { return (float *)(r->arena + 33569792); } // f32[2,3], 24 bytes, forward steps 18 to 19
-static inline float *mul(const struct mp_rank *r) { return (float *)(r->arena + 33570048); } // f32[2,3], 24 bytes, forward steps 19 to 20
-static inline float *mul_grad_scale(const struct mp_rank *r) { return (float *)(r->arena + 33569792); } // f32[], 4 bytes, backward steps 0 to 1
-static inline float *sub_grad_with_mul(const struct mp_rank *r) { return (float *)(r->arena + 33570048); } // f32[2,3], 24 bytes, backward steps 1 to 5
-static inline float *h_6_add_grad(const struct mp_rank *r) { return (float *)(r->arena + 33569792); } // f32[2,8], 64 bytes, backward steps 5 to 16
-static inline float *h_6_up_dropout_grad(const struct mp_rank *r) { return (float *)(r->arena + 33570048); } // f32[2,6], 48 bytes, backward steps 8 to 9
-static inline float *h_6_up_add_grad(const struct mp_rank *r) { return (float *)(r->arena + 33570048); } // f32[2,6], 48 bytes, backward steps 10 to 14
+static inline float *last_add(const struct mp_rank *r) { return (float *)(r->arena + 33570560); } // f32[2,3], 24 bytes, forward steps 18 to 19
+static inline float *mul(const struct mp_rank *r) { return (float *)(r->arena + 33570816); } // f32[2,3], 24 bytes, forward steps 19 to 20
+static inline float *mul_grad_scale(const struct mp_rank *r) { return (float *)(r->arena + 33570560); } // f32[], 4 bytes, backward steps 0 to 1
+static inline float *sub_grad_with_mul(const struct mp_rank *r) { return (float *)(r->arena + 33570816); } // f32[2,3], 24 bytes, backward steps 1 to 5
+static inline float *h_6_add_grad(const struct mp_rank *r) { return (float *)(r->arena + 33570560); } // f32[2,8], 64 bytes, backward steps 5 to 16
+static inline float *h_6_up_dropout_grad(const struct mp_rank *r) { return (float *)(r->arena + 33570816); } // f32[2,6], 48 bytes, backward steps 8 to 9
+static inline float *h_6_up_add_grad(const struct mp_rank *r) { return (float *)(r->arena + 33570816); } // f32[2,6], 48 bytes, backward steps 10 to 14
 
 // scratch of equal layers
-static inline float *h_up_gelu(const struct mp_rank *r) { return (float *)(r->arena + 33569792); } // f32[2,6], 48 bytes, 3 layers
-static inline float *h_down_matmul(const struct mp_rank *r) { return (float *)(r->arena + 33569792); } // f32[2,8], 64 bytes, 3 layers
-static inline float *h_up_dropout_grad(const struct mp_rank *r, int layer) { return layer == 2 ? h_6_up_dropout_grad(r) : (float *)(r->arena + 33570048 - layer * (size_t)256); } // f32[2,6], 48 bytes, 3 layers
-static inline float *h_up_gelu_grad(const struct mp_rank *r) { return (float *)(r->arena + 33570304); } // f32[2,6], 48 bytes, 3 layers
-static inline float *h_up_add_grad(const struct mp_rank *r, int layer) { return layer == 2 ? h_6_up_add_grad(r) : (float *)(r->arena + 33570048 - layer * (size_t)256); } // f32[2,6], 48 bytes, 3 layers
-static inline float *h_add_grad_from_h_up_matmul(const struct mp_rank *r) { return (float *)(r->arena + 33570304); } // f32[2,8], 64 bytes, 3 layers
-static inline float *h_add_grad_with_h_up_matmul(const struct mp_rank *r, int mb, int layer) { return layer == 0 ? h_3_add_grad_with_h_4_up_matmul(r, mb) : (float *)(r->arena + 33569792 + (layer - 1) * (size_t)256); } // f32[2,8], 64 bytes, 3 layers
+static inline float *h_up_gelu(const struct mp_rank *r) { return (float *)(r->arena + 33570560); } // f32[2,6], 48 bytes, 3 layers
+static inline float *h_down_matmul(const struct mp_rank *r) { return (float *)(r->arena + 33570560); } // f32[2,8], 64 bytes, 3 layers
+static inline float *h_up_dropout_grad(const struct mp_rank *r, int layer) { return layer == 2 ? h_6_up_dropout_grad(r) : (float *)(r->arena + 33570816 - layer * (size_t)256); } // f32[2,6], 48 bytes, 3 layers
+static inline float *h_up_gelu_grad(const struct mp_rank *r) { return (float *)(r->arena + 33571072); } // f32[2,6], 48 bytes, 3 layers
+static inline float *h_up_add_grad(const struct mp_rank *r, int layer) { return layer == 2 ? h_6_up_add_grad(r) : (float *)(r->arena + 33570816 - layer * (size_t)256); } // f32[2,6], 48 bytes, 3 layers
+static inline float *h_add_grad_from_h_up_matmul(const struct mp_rank *r) { return (float *)(r->arena + 33571072); } // f32[2,8], 64 bytes, 3 layers
+static inline float *h_add_grad_with_h_up_matmul(const struct mp_rank *r, int mb, int layer) { return layer == 0 ? h_3_add_grad_with_h_4_up_matmul(r, mb) : (float *)(r->arena + 33570560 + (layer - 1) * (size_t)256); } // f32[2,8], 64 bytes, 3 layers
 
 // of one layer
 static inline float *h_6_add(const struct mp_rank *r) { return h_add(r, 2); } // f32[2,8], 64 bytes

@@ -143,27 +143,11 @@ static void backward(struct mp_rank *r, int mb, int)
 	}
 }
 
-static void update_h(struct mp_rank *r, int layer)
-{
-	// h.up.weight.update: sgd f32[6,8]
-	sgd(h_up_weight(r, layer), h_up_weight_momentum(r, layer), h_up_weight_grad(r, layer), learning_rate(r), NULL, 48, 0.9f, 0.0f, r->compute);
-	// h.up.bias.update: sgd f32[6]
-	sgd(h_up_bias(r, layer), h_up_bias_momentum(r, layer), h_up_bias_grad(r, layer), learning_rate(r), NULL, 6, 0.9f, 0.0f, r->compute);
-	// h.down.weight.update: sgd f32[8,6]
-	sgd(h_down_weight(r, layer), h_down_weight_momentum(r, layer), h_down_weight_grad(r, layer), learning_rate(r), NULL, 48, 0.9f, 0.0f, r->compute);
-	// h.down.bias.update: sgd f32[8]
-	sgd(h_down_bias(r, layer), h_down_bias_momentum(r, layer), h_down_bias_grad(r, layer), learning_rate(r), NULL, 8, 0.9f, 0.0f, r->compute);
-}
-
 static void update(struct mp_rank *r, int, int)
 {
-	// first.weight.update: sgd f32[8,5]
+	// update: sgd, 14 parameters of 378 elements
 	CUDA(cudaStreamWaitEvent(r->compute, r->event[FIRST_BIAS_GRAD_REDUCED], 0));
-	sgd(first_weight(r), first_weight_momentum(r), first_weight_grad(r), learning_rate(r), NULL, 40, 0.9f, 0.0f, r->compute);
-	// first.bias.update: sgd f32[8]
-	sgd(first_bias(r), first_bias_momentum(r), first_bias_grad(r), learning_rate(r), NULL, 8, 0.9f, 0.0f, r->compute);
-	for (int layer = 0; layer < 3; layer++)
-		update_h(r, layer);
+	sgd(r->arena, stage0_update_table(r), 14, 14, 65536, learning_rate(r), NULL, 0.9f, 0.0f, r->compute);
 }
 
 static void end_step(struct mp_rank *r, int, int)
@@ -255,19 +239,19 @@ static const struct mp_state states[] = {
 	{"h.3.down.weight", mp_state::MP_PARAMETER, MP_F32, 2, {8, 12}, {MP_WHOLE, MP_TP}, 3072, NULL, 0, {mp_init::MP_UNIFORM, -0.2886751345948129, 0.2886751345948129}, true},
 	{"h.3.down.bias", mp_state::MP_PARAMETER, MP_F32, 1, {8}, {MP_WHOLE}, 3328, NULL, 0, {mp_init::MP_UNIFORM, -0.2886751345948129, 0.2886751345948129}, true},
 	{"first.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {8, 5}, {MP_WHOLE, MP_WHOLE}, 7168, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"first.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {8}, {MP_WHOLE}, 7424, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"h.1.up.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {12, 8}, {MP_TP, MP_WHOLE}, 7680, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"h.1.up.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {12}, {MP_TP}, 7936, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"h.1.down.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {8, 12}, {MP_WHOLE, MP_TP}, 8192, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"h.1.down.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {8}, {MP_WHOLE}, 8448, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"h.2.up.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {12, 8}, {MP_TP, MP_WHOLE}, 8704, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"h.2.up.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {12}, {MP_TP}, 8960, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"h.2.down.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {8, 12}, {MP_WHOLE, MP_TP}, 9216, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"h.2.down.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {8}, {MP_WHOLE}, 9472, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"h.3.up.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {12, 8}, {MP_TP, MP_WHOLE}, 9728, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"h.3.up.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {12}, {MP_TP}, 9984, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"h.3.down.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {8, 12}, {MP_WHOLE, MP_TP}, 10240, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"h.3.down.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {8}, {MP_WHOLE}, 10496, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"first.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {8}, {MP_WHOLE}, 8192, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"h.1.up.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {12, 8}, {MP_TP, MP_WHOLE}, 8448, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"h.1.up.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {12}, {MP_TP}, 8704, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"h.1.down.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {8, 12}, {MP_WHOLE, MP_TP}, 8960, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"h.1.down.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {8}, {MP_WHOLE}, 9216, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"h.2.up.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {12, 8}, {MP_TP, MP_WHOLE}, 9472, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"h.2.up.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {12}, {MP_TP}, 9728, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"h.2.down.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {8, 12}, {MP_WHOLE, MP_TP}, 9984, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"h.2.down.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {8}, {MP_WHOLE}, 10240, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"h.3.up.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {12, 8}, {MP_TP, MP_WHOLE}, 10496, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"h.3.up.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {12}, {MP_TP}, 10752, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"h.3.down.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {8, 12}, {MP_WHOLE, MP_TP}, 11008, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"h.3.down.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {8}, {MP_WHOLE}, 11264, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
 };
 
 // name, type, dims and shape of a sample, limit of labels
@@ -275,10 +259,30 @@ static const struct mp_input inputs[] = {
 	{"x", MP_F32, 1, {5}, 0},
 };
 
+// What the optimizer goes through: places in the arena / 256 of gradient, parameter, its states and its working copy (-1: none);
+// parameter of the model, first chunk, chunks of 65536 elements, elements of the last chunk; whether each rank of tp has its own
+// part, whether weight decay applies
+static const int updated[][11] = {
+	{27, 0, 28, -1, -1, 0, 0, 1, 40, 0, 0}, // first.weight
+	{26, 1, 32, -1, -1, 1, 1, 1, 8, 0, 0}, // first.bias
+	{25, 2, 33, -1, -1, 2, 2, 1, 48, 1, 0}, // h.1.up.weight
+	{24, 3, 34, -1, -1, 3, 3, 1, 6, 1, 0}, // h.1.up.bias
+	{23, 4, 35, -1, -1, 4, 4, 1, 48, 1, 0}, // h.1.down.weight
+	{22, 5, 36, -1, -1, 5, 5, 1, 8, 0, 0}, // h.1.down.bias
+	{21, 6, 37, -1, -1, 6, 6, 1, 48, 1, 0}, // h.2.up.weight
+	{20, 7, 38, -1, -1, 7, 7, 1, 6, 1, 0}, // h.2.up.bias
+	{19, 8, 39, -1, -1, 8, 8, 1, 48, 1, 0}, // h.2.down.weight
+	{18, 9, 40, -1, -1, 9, 9, 1, 8, 0, 0}, // h.2.down.bias
+	{17, 10, 41, -1, -1, 10, 10, 1, 48, 1, 0}, // h.3.up.weight
+	{16, 11, 42, -1, -1, 11, 11, 1, 6, 1, 0}, // h.3.up.bias
+	{15, 12, 43, -1, -1, 12, 12, 1, 48, 1, 0}, // h.3.down.weight
+	{14, 13, 44, -1, -1, 13, 13, 1, 8, 0, 0}, // h.3.down.bias
+};
+
 extern const struct mp_program program_0 = {
 	"program_0",
-	33572352, // bytes of the arena
-	17152, 33554432, // workspace: offset, bytes
+	33573120, // bytes of the arena
+	17920, 33554432, // workspace: offset, bytes
 	states, 28,
 	inputs, 1,
 	NULL, 0,
@@ -291,4 +295,6 @@ extern const struct mp_program program_0 = {
 	{train_actions, 17},
 	{evaluate_actions, 11},
 	{NULL, 0},
+	NULL, // behind loading
+	updated, 7424, sizeof updated, // a constant of the arena: its bytes, offset, size
 };

@@ -145,26 +145,10 @@ static void backward(struct mp_rank *r, int mb, int)
 	sum(h_1_norm_bias_grad(r), x_grad_from_h_1_norm_layer_norm_bias_sums(r), 1, 1, 8, 1.0f, mb > 0, r->compute);
 }
 
-static void update_h(struct mp_rank *r, int layer)
-{
-	// h.norm.weight.update: sgd f32[8]
-	sgd(h_norm_weight(r, layer), NULL, h_norm_weight_grad(r, layer), learning_rate(r), NULL, 8, 0.0f, 0.0f, r->compute);
-	// h.norm.bias.update: sgd f32[8]
-	sgd(h_norm_bias(r, layer), NULL, h_norm_bias_grad(r, layer), learning_rate(r), NULL, 8, 0.0f, 0.0f, r->compute);
-	// h.up.weight.update: sgd f32[32,8]
-	sgd(h_up_weight(r, layer), NULL, h_up_weight_grad(r, layer), learning_rate(r), NULL, 256, 0.0f, 0.0f, r->compute);
-	// h.up.bias.update: sgd f32[32]
-	sgd(h_up_bias(r, layer), NULL, h_up_bias_grad(r, layer), learning_rate(r), NULL, 32, 0.0f, 0.0f, r->compute);
-	// h.down.weight.update: sgd f32[8,32]
-	sgd(h_down_weight(r, layer), NULL, h_down_weight_grad(r, layer), learning_rate(r), NULL, 256, 0.0f, 0.0f, r->compute);
-	// h.down.bias.update: sgd f32[8]
-	sgd(h_down_bias(r, layer), NULL, h_down_bias_grad(r, layer), learning_rate(r), NULL, 8, 0.0f, 0.0f, r->compute);
-}
-
 static void update(struct mp_rank *r, int, int)
 {
-	for (int layer = 0; layer < 2; layer++)
-		update_h(r, layer);
+	// update: sgd, 12 parameters of 1136 elements
+	sgd(r->arena, stage0_update_table(r), 12, 12, 65536, learning_rate(r), NULL, 0.0f, 0.0f, r->compute);
 }
 
 static void end_step(struct mp_rank *r, int, int)
@@ -255,10 +239,28 @@ static const struct mp_input inputs[] = {
 	{"x", MP_F32, 1, {8}, 0},
 };
 
+// What the optimizer goes through: places in the arena / 256 of gradient, parameter, its states and its working copy (-1: none);
+// parameter of the model, first chunk, chunks of 65536 elements, elements of the last chunk; whether each rank of tp has its own
+// part, whether weight decay applies
+static const int updated[][11] = {
+	{46, 0, -1, -1, -1, 0, 0, 1, 8, 0, 0}, // h.1.norm.weight
+	{47, 1, -1, -1, -1, 1, 1, 1, 8, 0, 0}, // h.1.norm.bias
+	{42, 2, -1, -1, -1, 2, 2, 1, 256, 0, 0}, // h.1.up.weight
+	{41, 6, -1, -1, -1, 3, 3, 1, 32, 0, 0}, // h.1.up.bias
+	{37, 7, -1, -1, -1, 4, 4, 1, 256, 0, 0}, // h.1.down.weight
+	{36, 11, -1, -1, -1, 5, 5, 1, 8, 0, 0}, // h.1.down.bias
+	{34, 12, -1, -1, -1, 6, 6, 1, 8, 0, 0}, // h.2.norm.weight
+	{35, 13, -1, -1, -1, 7, 7, 1, 8, 0, 0}, // h.2.norm.bias
+	{30, 14, -1, -1, -1, 8, 8, 1, 256, 0, 0}, // h.2.up.weight
+	{29, 18, -1, -1, -1, 9, 9, 1, 32, 0, 0}, // h.2.up.bias
+	{25, 19, -1, -1, -1, 10, 10, 1, 256, 0, 0}, // h.2.down.weight
+	{24, 23, -1, -1, -1, 11, 11, 1, 8, 0, 0}, // h.2.down.bias
+};
+
 extern const struct mp_program program_0 = {
 	"program_0",
-	33572864, // bytes of the arena
-	16896, 33554432, // workspace: offset, bytes
+	33573632, // bytes of the arena
+	17664, 33554432, // workspace: offset, bytes
 	states, 12,
 	inputs, 1,
 	NULL, 0,
@@ -271,4 +273,6 @@ extern const struct mp_program program_0 = {
 	{train_actions, 17},
 	{evaluate_actions, 11},
 	{NULL, 0},
+	NULL, // behind loading
+	updated, 12288, sizeof updated, // a constant of the arena: its bytes, offset, size
 };

@@ -2,7 +2,7 @@
 // The memory of each program: one arena a device, every address known. A program defines MP_PROGRAM first.
 #include "mp.h"
 
-#if MP_PROGRAM == 0 // 33557248 bytes
+#if MP_PROGRAM == 0 // 33557504 bytes
 
 // parameters
 static inline float *first_weight(const struct mp_rank *r) { return (float *)(r->arena + 0); } // f32[4,3], 48 bytes
@@ -12,20 +12,23 @@ static inline float *first_bias(const struct mp_rank *r) { return (float *)(r->a
 static inline float *first_bias_grad(const struct mp_rank *r) { return (float *)(r->arena + 512); } // f32[4], 16 bytes
 static inline float *first_weight_grad(const struct mp_rank *r) { return (float *)(r->arena + 768); } // f32[4,3], 48 bytes
 
+// optimizer state
+static inline int *stage0_update_table(const struct mp_rank *r) { return (int *)(r->arena + 1024); } // i32[2,11], 88 bytes
+
 // activations
-static inline float *learning_rate(const struct mp_rank *r) { return (float *)(r->arena + 1280); } // f32[], 4 bytes
+static inline float *learning_rate(const struct mp_rank *r) { return (float *)(r->arena + 1536); } // f32[], 4 bytes
 
 // activations: 2 slots, micro-batch mb in slot mb % 2
-static inline float *x(const struct mp_rank *r, int mb) { return (float *)(r->arena + 1024 + mb % 2 * (size_t)48); } // f32[4,3], 48 bytes
-static inline float *first_relu(const struct mp_rank *r, int mb) { return (float *)(r->arena + 1536 + mb % 2 * (size_t)256); } // f32[4,4], 64 bytes
+static inline float *x(const struct mp_rank *r, int mb) { return (float *)(r->arena + 1280 + mb % 2 * (size_t)48); } // f32[4,3], 48 bytes
+static inline float *first_relu(const struct mp_rank *r, int mb) { return (float *)(r->arena + 1792 + mb % 2 * (size_t)256); } // f32[4,4], 64 bytes
 
 // communication: 2 slots, micro-batch mb in slot mb % 2
-static inline float *first_relu_grad(const struct mp_rank *r, int mb) { return (float *)(r->arena + 2048 + mb % 2 * (size_t)256); } // f32[4,4], 64 bytes
+static inline float *first_relu_grad(const struct mp_rank *r, int mb) { return (float *)(r->arena + 2304 + mb % 2 * (size_t)256); } // f32[4,4], 64 bytes
 
 // scratch
-static inline float *first_add_grad(const struct mp_rank *r) { return (float *)(r->arena + 33556992); } // f32[4,4], 64 bytes, backward steps 0 to 2
+static inline float *first_add_grad(const struct mp_rank *r) { return (float *)(r->arena + 33557248); } // f32[4,4], 64 bytes, backward steps 0 to 2
 
-#elif MP_PROGRAM == 1 // 33558016 bytes
+#elif MP_PROGRAM == 1 // 33558272 bytes
 
 // parameters
 static inline float *second_weight(const struct mp_rank *r) { return (float *)(r->arena + 0); } // f32[2,4], 32 bytes
@@ -35,22 +38,25 @@ static inline float *second_bias(const struct mp_rank *r) { return (float *)(r->
 static inline float *second_bias_grad(const struct mp_rank *r) { return (float *)(r->arena + 512); } // f32[2], 8 bytes
 static inline float *second_weight_grad(const struct mp_rank *r) { return (float *)(r->arena + 768); } // f32[2,4], 32 bytes
 
+// optimizer state
+static inline int *stage1_update_table(const struct mp_rank *r) { return (int *)(r->arena + 1024); } // i32[2,11], 88 bytes
+
 // activations
-static inline float *learning_rate(const struct mp_rank *r) { return (float *)(r->arena + 1280); } // f32[], 4 bytes
-static inline float *sub(const struct mp_rank *r) { return (float *)(r->arena + 1536); } // f32[4,2], 32 bytes
-static inline float *mean(const struct mp_rank *r) { return (float *)(r->arena + 1792); } // f32[], 4 bytes
+static inline float *learning_rate(const struct mp_rank *r) { return (float *)(r->arena + 1536); } // f32[], 4 bytes
+static inline float *sub(const struct mp_rank *r) { return (float *)(r->arena + 1792); } // f32[4,2], 32 bytes
+static inline float *mean(const struct mp_rank *r) { return (float *)(r->arena + 2048); } // f32[], 4 bytes
 
 // activations: 2 slots, micro-batch mb in slot mb % 2
-static inline float *y(const struct mp_rank *r, int mb) { return (float *)(r->arena + 1024 + mb % 2 * (size_t)32); } // f32[4,2], 32 bytes
-static inline float *first_relu(const struct mp_rank *r, int mb) { return (float *)(r->arena + 2048 + mb % 2 * (size_t)256); } // f32[4,4], 64 bytes
+static inline float *y(const struct mp_rank *r, int mb) { return (float *)(r->arena + 1280 + mb % 2 * (size_t)32); } // f32[4,2], 32 bytes
+static inline float *first_relu(const struct mp_rank *r, int mb) { return (float *)(r->arena + 2304 + mb % 2 * (size_t)256); } // f32[4,4], 64 bytes
 
 // communication: 2 slots, micro-batch mb in slot mb % 2
-static inline float *first_relu_grad(const struct mp_rank *r, int mb) { return (float *)(r->arena + 2560 + mb % 2 * (size_t)256); } // f32[4,4], 64 bytes
+static inline float *first_relu_grad(const struct mp_rank *r, int mb) { return (float *)(r->arena + 2816 + mb % 2 * (size_t)256); } // f32[4,4], 64 bytes
 
 // scratch
-static inline float *second_add(const struct mp_rank *r) { return (float *)(r->arena + 33557504); } // f32[4,2], 32 bytes, forward steps 0 to 1
-static inline float *mul(const struct mp_rank *r) { return (float *)(r->arena + 33557760); } // f32[4,2], 32 bytes, forward steps 1 to 2
-static inline float *mul_grad_scale(const struct mp_rank *r) { return (float *)(r->arena + 33557504); } // f32[], 4 bytes, backward steps 0 to 1
-static inline float *sub_grad_with_mul(const struct mp_rank *r) { return (float *)(r->arena + 33557760); } // f32[4,2], 32 bytes, backward steps 1 to 4
+static inline float *second_add(const struct mp_rank *r) { return (float *)(r->arena + 33557760); } // f32[4,2], 32 bytes, forward steps 0 to 1
+static inline float *mul(const struct mp_rank *r) { return (float *)(r->arena + 33558016); } // f32[4,2], 32 bytes, forward steps 1 to 2
+static inline float *mul_grad_scale(const struct mp_rank *r) { return (float *)(r->arena + 33557760); } // f32[], 4 bytes, backward steps 0 to 1
+static inline float *sub_grad_with_mul(const struct mp_rank *r) { return (float *)(r->arena + 33558016); } // f32[4,2], 32 bytes, backward steps 1 to 4
 
 #endif

@@ -57,10 +57,8 @@ static void backward(struct mp_rank *r, int mb, int)
 
 static void update(struct mp_rank *r, int, int)
 {
-	// first.weight.update: sgd f32[4,3]
-	sgd(first_weight(r), NULL, first_weight_grad(r), learning_rate(r), NULL, 12, 0.0f, 0.0f, r->compute);
-	// first.bias.update: sgd f32[4]
-	sgd(first_bias(r), NULL, first_bias_grad(r), learning_rate(r), NULL, 4, 0.0f, 0.0f, r->compute);
+	// update: sgd, 2 parameters of 16 elements
+	sgd(r->arena, stage0_update_table(r), 2, 2, 65536, learning_rate(r), NULL, 0.0f, 0.0f, r->compute);
 }
 
 static void end_step(struct mp_rank *r, int, int)
@@ -129,10 +127,18 @@ static const struct mp_input inputs[] = {
 	{"x", MP_F32, 1, {3}, 0},
 };
 
+// What the optimizer goes through: places in the arena / 256 of gradient, parameter, its states and its working copy (-1: none);
+// parameter of the model, first chunk, chunks of 65536 elements, elements of the last chunk; whether each rank of tp has its own
+// part, whether weight decay applies
+static const int updated[][11] = {
+	{3, 0, -1, -1, -1, 0, 0, 1, 12, 0, 0}, // first.weight
+	{2, 1, -1, -1, -1, 1, 1, 1, 4, 0, 0}, // first.bias
+};
+
 extern const struct mp_program program_0 = {
 	"program_0",
-	33557248, // bytes of the arena
-	2560, 33554432, // workspace: offset, bytes
+	33557504, // bytes of the arena
+	2816, 33554432, // workspace: offset, bytes
 	states, 2,
 	inputs, 1,
 	NULL, 0,
@@ -145,4 +151,6 @@ extern const struct mp_program program_0 = {
 	{train_actions, 11},
 	{evaluate_actions, 7},
 	{NULL, 0},
+	NULL, // behind loading
+	updated, 1024, sizeof updated, // a constant of the arena: its bytes, offset, size
 };

@@ -72,10 +72,8 @@ static void results(struct mp_rank *r, int, int)
 
 static void update(struct mp_rank *r, int, int)
 {
-	// second.weight.update: sgd f32[2,4]
-	sgd(second_weight(r), NULL, second_weight_grad(r), learning_rate(r), NULL, 8, 0.0f, 0.0f, r->compute);
-	// second.bias.update: sgd f32[2]
-	sgd(second_bias(r), NULL, second_bias_grad(r), learning_rate(r), NULL, 2, 0.0f, 0.0f, r->compute);
+	// update: sgd, 2 parameters of 10 elements
+	sgd(r->arena, stage1_update_table(r), 2, 2, 65536, learning_rate(r), NULL, 0.0f, 0.0f, r->compute);
 }
 
 static void end_step(struct mp_rank *r, int, int)
@@ -151,10 +149,18 @@ static const struct mp_metric metrics[] = {
 	{"loss", -1, false},
 };
 
+// What the optimizer goes through: places in the arena / 256 of gradient, parameter, its states and its working copy (-1: none);
+// parameter of the model, first chunk, chunks of 65536 elements, elements of the last chunk; whether each rank of tp has its own
+// part, whether weight decay applies
+static const int updated[][11] = {
+	{3, 0, -1, -1, -1, 2, 0, 1, 8, 0, 0}, // second.weight
+	{2, 1, -1, -1, -1, 3, 1, 1, 2, 0, 0}, // second.bias
+};
+
 extern const struct mp_program program_1 = {
 	"program_1",
-	33558016, // bytes of the arena
-	3072, 33554432, // workspace: offset, bytes
+	33558272, // bytes of the arena
+	3328, 33554432, // workspace: offset, bytes
 	states, 2,
 	inputs, 1,
 	NULL, 0,
@@ -167,4 +173,6 @@ extern const struct mp_program program_1 = {
 	{train_actions, 12},
 	{evaluate_actions, 8},
 	{NULL, 0},
+	NULL, // behind loading
+	updated, 1024, sizeof updated, // a constant of the arena: its bytes, offset, size
 };

@@ -1,23 +1,49 @@
 // ---- update: from templates/sgd.cu
 
-static __global__ void update_kernel(double *__restrict__ w, double *__restrict__ velocity,
-		const double *__restrict__ gradient, const double *__restrict__ rate, const double *__restrict__ scale, long n,
-		double momentum, double decay)
+// moving: there is a velocity.
+template <bool moving> MP_DEVICE void update_part(double *__restrict__ w, double *__restrict__ velocity, double *__restrict__ copy,
+		const double *__restrict__ gradient, long n, double factor, double step, double momentum, double decay)
 {
-	const double step = *rate, factor = scale ? *scale : 1;
-	MP_UNROLL
-	for (long i = mp_first(); i < n; i += mp_stride()) {
-		double change = factor * gradient[i] + decay * w[i];
-		if (velocity)
-			velocity[i] = change = momentum * velocity[i] + change;
-		w[i] -= step * change;
-	}
+	mp_change_part<MP_STRIP(double)>(n, [=](auto strip, long c) {
+		constexpr int width = strip;
+		const auto weight = mp_load<width>(w + c), slope = mp_load<width>(gradient + c), before = mp_load<width>(moving ? velocity + c : w + c);
+		double new_weight[width], change[width];
+		double rounded[width];
+		for (int e = 0; e < width; e++) {
+			change[e] = factor * slope[e] + decay * weight[e];
+			if (moving)
+				change[e] = momentum * before[e] + change[e];
+			rounded[e] = new_weight[e] = weight[e] - step * change[e];
+		}
+		mp_store<width>(w + c, new_weight, width);
+		if (moving)
+			mp_store<width>(velocity + c, change, width);
+		if (copy)
+			mp_store<width>(copy + c, rounded, width);
+	});
 }
 
-// w: double[n] -= *rate * v, where v = momentum * velocity + (*scale * gradient + decay * w) becomes the new velocity: double[n];
-// velocity is NULL without momentum, scale without clipping; rate: double[1]
-void update(double *w, double *velocity, const double *gradient, const double *rate, const double *scale, long n,
+static __global__ void update_kernel(char *arena, const int *__restrict__ table, long rows, long chunks, long chunk,
+		const double *__restrict__ rate, const double *__restrict__ scale, double momentum, double decay)
+{
+	mp_each_part(table, rows, chunks, chunk, [&](const int *row, long first, long n) {
+		double *const w = mp_table_tensor<double>(arena, row, MP_WEIGHT, first), *const velocity = mp_table_tensor<double>(arena, row, MP_FIRST_STATE, first);
+		double *const copy = mp_table_tensor<double>(arena, row, MP_COPY, first);
+		const double *const gradient = mp_table_tensor<const double>(arena, row, MP_GRADIENT, first);
+		const double factor = scale ? *scale : 1, own = row[MP_DECAYS] ? decay : 0;
+		if (velocity)
+			update_part<true>(w, velocity, copy, gradient, n, factor, *rate, momentum, own);
+		else
+			update_part<false>(w, velocity, copy, gradient, n, factor, *rate, momentum, own);
+	});
+}
+
+// Every parameter w of the table -= *rate * v, where v = momentum * velocity + (*scale * gradient + decay * w) becomes the new
+// velocity, its first state. Without momentum there is none, without clipping scale is NULL; decay is none where the table says
+// so; the copy of w, where it has one, is the new w rounded. table: int[rows, MP_COLUMNS], with `chunks` chunks of `chunk` elements.
+void update(char *arena, const int *table, long rows, long chunks, long chunk, const double *rate, const double *scale,
 		double momentum, double decay, cudaStream_t stream)
 {
-	MP_LAUNCH(update_kernel, mp_blocks(n), MP_THREADS, stream, w, velocity, gradient, rate, scale, n, momentum, decay);
+	MP_LAUNCH(update_kernel, mp_row_blocks(chunks * MP_PARTS), MP_THREADS, stream, arena, table, rows, chunks, chunk, rate, scale,
+			momentum, decay);
 }

@@ -1,0 +1,162 @@
+// cases_updates.h: the optimizers' updates of many parameters in one launch, for one type of working copies; included in a namespace
+// that holds the templates, with `real` and `full`.
+
+// Parameters with all that belongs to them in one arena, in no order that helps; every second one has a working copy, which no weight
+// decay applies to.
+struct Trained {
+	enum { ROWS = 7, CHUNK = 1024 };
+	static long length(int k) { return (const long[ROWS]){1, 1024, 37, 5000, 4, 1023, 2049}[k]; }
+
+	Buffer<full> arena;
+	Buffer<int> table;
+	long chunks;
+	int states;
+
+	explicit Trained(int states) : arena(65536), table(ROWS * MP_COLUMNS), chunks(0), states(states)
+	{
+		int unit = 0;
+		for (int column = MP_COPY; column >= MP_GRADIENT; column--)
+			for (int i = 0; i < ROWS; i++) {
+				const int k = (i * 3 + column) % ROWS;
+				const bool has = column == MP_COPY ? k % 2 : column < MP_FIRST_STATE + states;
+				table[k * MP_COLUMNS + column] = has ? unit : -1;
+				if (has)
+					unit += (int)((length(k) * sizeof(full) + 255) / 256) + 1;
+			}
+		for (int k = 0; k < ROWS; k++) {
+			int *row = &table[k * MP_COLUMNS];
+			row[MP_PARAMETER] = k;
+			row[MP_CHUNK] = (int)chunks;
+			row[MP_CHUNKS] = (int)((length(k) + CHUNK - 1) / CHUNK);
+			row[MP_REST] = (int)(length(k) - (row[MP_CHUNKS] - 1) * CHUNK);
+			row[MP_DECAYS] = k % 2 == 0;
+			chunks += row[MP_CHUNKS];
+			for (long i = 0; i < length(k); i++) {
+				at(k, MP_WEIGHT, i) = (full)random_number();
+				for (int s = 0; s < states; s++)
+					at(k, MP_FIRST_STATE + s, i) = 0;
+			}
+		}
+		table.upload();
+		draw_gradients();
+	}
+
+	long first(int k, int column) { return table[k * MP_COLUMNS + column] * MP_PLACE / (long)sizeof(full); }
+	full &at(int k, int column, long i) { return arena[first(k, column) + i]; }
+
+	void draw_gradients()
+	{
+		for (int k = 0; k < ROWS; k++)
+			for (long i = 0; i < length(k); i++)
+				at(k, MP_GRADIENT, i) = (full)random_number();
+		arena.upload();
+	}
+
+	// Working copies are the weights rounded, to the bit; nothing behind them changed. What holds them is then as wanted.
+	void check_copies(std::vector<double> &want)
+	{
+		for (int k = 1; k < ROWS; k += 2) {
+			const real *copy = (const real *)&at(k, MP_COPY, 0);
+			const full untouched = 77;
+			for (long i = 0; i < length(k); i++)
+				if ((double)copy[i] != (double)(real)at(k, MP_WEIGHT, i))
+					fail_case("copy", "wrong value", i, (double)copy[i], (double)at(k, MP_WEIGHT, i));
+			const long bytes = length(k) * (long)sizeof(real), end = (length(k) * (long)sizeof(full) + 255) / 256 * 256;
+			for (long b = bytes; b < end; b++)
+				if (((const char *)copy)[b] != ((const char *)&untouched)[b % sizeof(full)])
+					fail_case("copy", "guard overwritten", b, 0, 77);
+			for (long i = 0; i < length(k); i++)
+				want[first(k, MP_COPY) + i] = (double)at(k, MP_COPY, i);
+		}
+	}
+
+	// The arena after it was updated like `want`.
+	void check(std::vector<double> &want, double steps, const char *shape)
+	{
+		arena.download();
+		check_copies(want);
+		expect(arena, want, steps, 1, shape);
+	}
+};
+
+// scale: what the gradient is multiplied by; NULL without clipping. momentum: -1 without a velocity.
+static void check_sgd(double momentum, bool clipped)
+{
+	const double decay = 0.01, rate = 0.1, factor = clipped ? 0.25 : 1;
+	Trained trained(momentum >= 0);
+	Buffer<full> step(1), scale(1);
+	step[0] = (full)rate;
+	step.upload();
+	scale[0] = (full)factor;
+	scale.upload();
+	std::vector<double> want(trained.arena.count, 77);
+	for (int n = 0; n < 3; n++) {
+		trained.draw_gradients();
+		for (int k = 0; k < Trained::ROWS; k++)
+			for (long i = 0; i < Trained::length(k); i++) {
+				double w = n ? want[trained.first(k, MP_WEIGHT) + i] : trained.at(k, MP_WEIGHT, i), g = trained.at(k, MP_GRADIENT, i);
+				double change = factor * g + (k % 2 ? 0 : (double)(full)decay) * w;
+				if (momentum >= 0) {
+					double &velocity = want[trained.first(k, MP_FIRST_STATE) + i];
+					velocity = change = n ? (double)(full)momentum * velocity + change : change;
+				}
+				want[trained.first(k, MP_GRADIENT) + i] = g;
+				want[trained.first(k, MP_WEIGHT) + i] = w - (double)(full)rate * change;
+			}
+		tmpl_sgd((char *)trained.arena.at(), trained.table.at(), Trained::ROWS, trained.chunks, Trained::CHUNK, step.at(),
+		         clipped ? scale.at() : NULL, (full)fmax(momentum, 0), (full)decay, 0);
+		trained.check(want, 8, "sgd");
+	}
+}
+
+static void test_sgd()
+{
+	for (double momentum : {-1.0, 0.0, 0.9}) {
+		check_sgd(momentum, false);
+		check_sgd(momentum, true);
+	}
+}
+
+// Three steps, the first of which is number `first`: late ones have no bias to correct.
+static void check_adamw(int first, bool clipped)
+{
+	const double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, decay = 0.1, rate = 0.01, factor = clipped ? 0.5 : 1;
+	Trained trained(2);
+	Buffer<full> lr(1), scale(1);
+	Buffer<int> step(1);
+	lr[0] = (full)rate;
+	lr.upload();
+	scale[0] = (full)factor;
+	scale.upload();
+	std::vector<double> want(trained.arena.count, 77);
+	for (int n = first; n < first + 3; n++) {
+		trained.draw_gradients();
+		for (int k = 0; k < Trained::ROWS; k++)
+			for (long i = 0; i < Trained::length(k); i++) {
+				double &w = want[trained.first(k, MP_WEIGHT) + i], &m = want[trained.first(k, MP_FIRST_STATE) + i];
+				double &v = want[trained.first(k, MP_SECOND_STATE) + i], g = trained.at(k, MP_GRADIENT, i), x = factor * g;
+				if (n == first) {
+					w = trained.at(k, MP_WEIGHT, i);
+					m = v = 0;
+				}
+				m = beta1 * m + (1 - beta1) * x;
+				v = beta2 * v + (1 - beta2) * x * x;
+				w -= rate * (k % 2 ? 0 : decay) * w;
+				w -= rate / (1 - pow(beta1, n)) * m / (sqrt(v) / sqrt(1 - pow(beta2, n)) + epsilon);
+				want[trained.first(k, MP_GRADIENT) + i] = g;
+			}
+		step[0] = n;
+		step.upload();
+		tmpl_adamw((char *)trained.arena.at(), trained.table.at(), Trained::ROWS, trained.chunks, Trained::CHUNK, lr.at(), step.at(),
+		           clipped ? scale.at() : NULL, beta1, beta2, (full)epsilon, (full)decay, 0);
+		trained.check(want, 16, "adamw");
+	}
+}
+
+static void test_adamw()
+{
+	for (int first : {1, 1000, 1000000}) {
+		check_adamw(first, false);
+		check_adamw(first, true);
+	}
+}
