@@ -76,11 +76,12 @@ def bf16():
     check(written("pp=2", checkpoint, "--samples", 3, options=options) == one, "pp=2 writes another text in bf16")
 
 
-# A licence that every Debian has, 35 KB: the setting of tests/run-text made small. Alike letters give 3.1, pairs of letters 2.3.
+# A licence that every Debian has, 35 KB: the setting of tests/run-text made small. Of its last tenth, how often a byte comes in the
+# rest says 3.51, and how often behind the byte before it 2.79.
 LICENCE = pathlib.Path("/usr/share/common-licenses/GPL-3")
 GPT = [word for option in ("layers=2", "heads=4", "width=64", "context=32", "vocab=256", "bias=false", "lr=1e-3", "min_lr=1e-4", "warmup=20",
                            "beta2=0.99") for word in ("-D", option)]
-REAL_STEPS, REAL_BOUND = 600, 2.7
+REAL_STEPS, REAL_BOUND = 1500, 2.4
 
 
 def real(mesh, microbatches):
@@ -88,7 +89,7 @@ def real(mesh, microbatches):
     if not LICENCE.exists():
         raise Skip(f"{LICENCE} is missing")
     program = Program(ROOT / "specs/gpt2.lua", *GPT, "--mesh", mesh, "--batch", 12, "--microbatches", microbatches)
-    return program.train_once("real", REAL_STEPS, "--data", LICENCE, "--split", 0.9, "--eval-every", REAL_STEPS // 3)
+    return program.train_once(f"real-{REAL_STEPS}", REAL_STEPS, "--data", LICENCE, "--split", 0.9, "--eval-every", REAL_STEPS // 3)
 
 
 def learns_real(mesh, microbatches):
