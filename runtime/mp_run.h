@@ -164,8 +164,8 @@ struct mp_loop {
 void mp_rank_open(struct mp_rank *r);
 void mp_rank_close(struct mp_rank *r);
 
-// The arena starts as zeros, so that padding that nothing writes is the same on every device, but for the program's constant.
-// The workspace is left alone: it is large and nothing is read from it before it is written.
+// The arena starts as zeros, so that padding that nothing writes is the same on every device; the program's constant comes when
+// nothing is tried out in it any more. The workspace is left alone: it is large and nothing is read from it before it is written.
 void mp_arena_clear(struct mp_rank *r);
 
 // Waits until everything that r enqueued is done. A step is closed: it ends on the compute stream.

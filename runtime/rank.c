@@ -68,6 +68,14 @@ void mp_arena_clear(struct mp_rank *r)
 	CUDA(cudaMemsetAsync(r->arena, 0, p->workspace_bytes ? p->workspace_offset : p->arena_bytes, r->compute));
 	if (p->workspace_bytes)
 		CUDA(cudaMemsetAsync(r->arena + after, 0, p->arena_bytes - after, r->compute));
+	CUDA(cudaStreamSynchronize(r->compute));
+}
+
+// Behind all that tries something in the arena: libraries time their kernels there, and ranks greet each other.
+static void copy_constant(struct mp_rank *r)
+{
+	const struct mp_program *p = r->program;
+
 	if (p->constant)
 		CUDA(cudaMemcpyAsync(r->arena + p->constant_offset, p->constant, p->constant_bytes, cudaMemcpyHostToDevice, r->compute));
 	CUDA(cudaStreamSynchronize(r->compute));
@@ -212,6 +220,7 @@ void mp_rank_open(struct mp_rank *r)
 	mp_conv_prepare(r);
 	mp_attention_prepare(r);
 	connect_and_load(r);
+	copy_constant(r);
 	if (r->options->trace)
 		r->trace = mp_trace_open();
 	r->marks = mp_marks_new(r, r->trace != NULL);
