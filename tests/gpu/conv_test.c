@@ -82,9 +82,11 @@ cudnnStatus_t __wrap_cudnnBackendGetAttribute(cudnnBackendDescriptor_t d, cudnnB
 
 // ---------------------------------------------------------------------------------------------------------
 
+// A copy from pageable memory may return before it has arrived, and the compute stream does not wait for it.
 static void to_device(char *to, const void *from, size_t count)
 {
 	CUDA(cudaMemcpy(to, from, count * sizeof(float), cudaMemcpyHostToDevice));
+	CUDA(cudaDeviceSynchronize());
 }
 
 static void from_device(void *to, const char *from, size_t count)
