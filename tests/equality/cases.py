@@ -126,6 +126,34 @@ def equal_plan(spec, mesh, schedule, microbatches, dtype, keep=True):
 
 
 # ---------------------------------------------------------------------------------------------------------
+# Heads that make their logits chunk by chunk
+
+def chunked(spec, mesh, schedule, microbatches, dtype, *more):
+    """Against the whole head on one device within rounding, and stages alone against chunks on one device to the bit."""
+    batch = specs.batch_of(mesh[0], microbatches)
+    program = specs.program(spec, mesh, microbatches, dtype, "--schedule", schedule, *more)
+    check("chunk < 4" in (program.folder / f"program_{mesh[2] - 1}.cu").read_text(), "the last stage has no loop over chunks")
+    training = program.train("plan", STEPS, *training_words(spec))
+    check_memory(program, training)
+    compare_trainings(training, reference(spec, batch, microbatches, dtype), dtype, bitwise=False)
+    if mesh[:2] == (1, 1) and mesh[2] > 1:
+        one = specs.program(spec, (1, 1, 1), microbatches, dtype, batch=batch).train("plan", STEPS, *training_words(spec))
+        compare_trainings(training, one, dtype, bitwise=True)
+
+
+def chunked_rows(long):
+    """Tied and untied heads; tp that divides the vocabulary and that does not, stages, replicas, split sequences, all axes."""
+    if long:
+        some = [(1, 1, 1), *meshes(8)]
+        return [(spec, mesh, schedule, m, "f64") for spec, mesh, schedule, m in itertools.product(specs.CHUNKED, some, SCHEDULES, (1, 4))
+                if spec.takes(mesh) and (mesh[2] > 1 or schedule == "1F1B")]
+    gpt, split, llama, of_3 = specs.CHUNKED
+    return [(gpt, (1, 1, 1), "1F1B", 1, "f64"), (gpt, (1, 1, 4), "GPipe", 4, "f64"), (gpt, (2, 2, 2), "1F1B", 2, "f64"),
+            (split, (1, 4, 2), "1F1B", 2, "f64"), (of_3, (1, 3, 1), "1F1B", 2, "f64"), (llama, (2, 2, 1), "1F1B", 4, "f32"),
+            (llama, (1, 1, 2), "1F1B", 4, "f32")]
+
+
+# ---------------------------------------------------------------------------------------------------------
 # Recomputation
 
 def recomputed(spec, kind, mesh, schedule, microbatches, dtype):
@@ -250,5 +278,6 @@ def cases(long):
               for spec, mesh, m, dtype in inference_rows(long)]
     found += [Case(f"resumed-{ADAMW}-{specs.mesh_text(mesh)}", resumed, ADAMW, mesh, other, "f64", ("exp_avg", "exp_avg_sq"))
               for mesh, other in (((1, 1, 1), (1, 2, 2)), ((2, 1, 2), (1, 3, 1)))]
+    found += [Case(f"chunked-{name_of(row)}", chunked, *row) for row in chunked_rows(long)]
     found += [Case(f"recomputed-{kind}-{name_of((spec, *plan))}", recomputed, spec, kind, *plan) for spec, kind, *plan in recomputed_rows()]
     return found + [Case(f"halved-{spec}", halved_parameters, spec) for spec in specs.SPECS[:4]]
