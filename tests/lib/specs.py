@@ -63,6 +63,7 @@ SPECS = [
     Spec("rows", "tests/equality/rows.lua", 3, True, "synthetic", {"x": [12]}),
     VOCABULARY,
     SEQUENCES,
+    Spec("chunks", "tests/equality/vocabulary.lua", 5, True, "synthetic", {"x": [8]}, "chunks=4", ids=45),
     Spec("momentum", "specs/mlp.lua", 4, True, FASHION, IMAGE, "momentum=0.9", "weight_decay=0.001", "schedule=linear",
          "width=101"),
     Spec("adamw", "tests/equality/adamw.lua", 7, True, FASHION, IMAGE),
