@@ -118,8 +118,8 @@ static void join_chunks(Graph *graph, Node *loss)
 	Tensor *slope = expansion && expansion->op == OP_EXPAND ? known_before(graph, expansion->in[0], loss, &copies) : NULL;
 	if (!slope)
 		fail_at(loss->location, "linear_cross_entropy: %s\nuse mp.cross_entropy(mp.linear(x, weight), label) instead", expansion
-		        ? "by what the training's loss multiplies it must be known before: it can be scaled by numbers, and added to other losses"
-		        : "the training's loss does not depend on it");
+		        ? "what it is multiplied by must be known before it is computed: it can be scaled by numbers and added to other losses"
+		        : "it is no part of the loss that training minimises");
 	loss->in[SLOPE] = slope;
 	insert_before(graph, &copies, loss);
 }

@@ -177,6 +177,7 @@ def recomputed_rows():
     named = {spec.name: spec for spec in specs.SPECS}
     meshes_of = [((1, 1, 1), "1F1B", 1, "f64"), ((1, 1, 2), "1F1B", 4, "f32"), ((2, 2, 2), "1F1B", 4, "f64")]
     rows = [(spec, kind, *plan) for spec in (gpt, llama) for kind in ("selective", "full") for plan in meshes_of]
+    rows.append((next(spec for spec in specs.CHUNKED if spec.name == "gpt2_chunked"), "full", (1, 2, 2), "1F1B", 4, "f64"))
     return rows + [(named["gelus"], "full", (1, 2, 2), "GPipe", 2, "f64"), (named["layers"], "selective", (1, 1, 2), "1F1B", 4, "f32"),
                    (named["layers"], "full", (1, 1, 4), "1F1B", 4, "f32"), (named["convnet"], "selective", (1, 1, 1), "1F1B", 2, "f64")]
 
