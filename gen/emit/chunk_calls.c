@@ -34,9 +34,9 @@ void describe_chunks(const Emit *emit, const Role *role, const Step *step, int a
 	Chunks c = measure(emit, role, node, "0");
 	int m = (int)c.rows, n = (int)c.classes, k = (int)c.columns, aligned = alignment_of_chunks(&c, node->in[0], alignment);
 	Type real = node->in[0]->type, full = node->out[CHUNKED_WEIGHT_GRAD]->type;
-	gemms[0] = (Gemm){.name = node->out[CHUNKED_LOGITS]->name, .m = m, .n = n, .k = k, .transpose = MATMUL_NT, .type = real, .out = real};
-	gemms[1] = (Gemm){.name = node->out[CHUNKED_X_GRAD]->name, .m = m, .n = k, .k = n, .transpose = MATMUL_NN, .type = real, .out = real};
-	gemms[2] = (Gemm){.name = node->out[CHUNKED_WEIGHT_GRAD]->name, .m = n, .n = k, .k = m, .transpose = MATMUL_TN, .type = real, .out = full};
+	gemms[0] = (Gemm){.name = arena_printf(emit->arena, "%s.logits", step->name), .m = m, .n = n, .k = k, .transpose = MATMUL_NT, .type = real, .out = real};
+	gemms[1] = (Gemm){.name = arena_printf(emit->arena, "%s.x_grad", step->name), .m = m, .n = k, .k = n, .transpose = MATMUL_NN, .type = real, .out = real};
+	gemms[2] = (Gemm){.name = arena_printf(emit->arena, "%s.weight_grad", step->name), .m = n, .n = k, .k = m, .transpose = MATMUL_TN, .type = real, .out = full};
 	for (int i = 0; i < 3; i++)
 		gemms[i].alignment = aligned;
 }

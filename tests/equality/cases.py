@@ -141,6 +141,15 @@ def chunked(spec, mesh, schedule, microbatches, dtype, *more):
         compare_trainings(training, one, dtype, bitwise=True)
 
 
+def chunked_memory():
+    """LLaMA 1.5B in 8 chunks needs as many bytes less as all logits have."""
+    whole, parts = (explain(ROOT / "specs/llama.lua", "-D", "tied=false", "--batch", 4, "--dtype", "bf16", "-D", f"loss_chunks={n}")["devices"][0]
+                    for n in (1, 8))
+    logits = 4 * 2048 * 128256 * 2
+    for kind in ("activations", "arena"):
+        check(whole[kind] - parts[kind] == logits, f"{kind}: {whole[kind]} and {parts[kind]}, the logits have {logits}")
+
+
 def chunked_rows(long):
     """Tied and untied heads; tp that divides the vocabulary and that does not, stages, replicas, split sequences, all axes."""
     if long:
@@ -279,6 +288,7 @@ def cases(long):
               for spec, mesh, m, dtype in inference_rows(long)]
     found += [Case(f"resumed-{ADAMW}-{specs.mesh_text(mesh)}", resumed, ADAMW, mesh, other, "f64", ("exp_avg", "exp_avg_sq"))
               for mesh, other in (((1, 1, 1), (1, 2, 2)), ((2, 1, 2), (1, 3, 1)))]
+    found.append(Case("chunked-memory", chunked_memory))
     found += [Case(f"chunked-{name_of(row)}", chunked, *row) for row in chunked_rows(long)]
     found += [Case(f"recomputed-{kind}-{name_of((spec, *plan))}", recomputed, spec, kind, *plan) for spec, kind, *plan in recomputed_rows()]
     return found + [Case(f"halved-{spec}", halved_parameters, spec) for spec in specs.SPECS[:4]]
