@@ -330,14 +330,20 @@ Tensor *add_cross_entropy(Graph *graph, const char *name, const Location *locati
 	return mean_of_valid(graph, name, location, rows, *count);
 }
 
+// Whether an operand is t, or t in the compute type.
+static bool stands_for(const Tensor *operand, const Tensor *t)
+{
+	return operand == t || (operand->producer->op == OP_CAST && operand->producer->in[0] == t);
+}
+
 // The product of x and weight that the graph has already, or a new one.
 static Tensor *logits_of(Graph *graph, const char *name, const Location *location, Tensor *x, Tensor *weight)
 {
 	Attributes nt = {.transpose = MATMUL_NT};
 	for (int i = graph->nodes.count - 1; i >= 0; i--) {
 		const Node *node = graph->nodes.at[i];
-		if (node->op == OP_MATMUL && node->block == current_block(graph) && node->attributes.transpose == MATMUL_NT && node->in[0] == x
-		    && (node->in[1] == weight || (parameter_of(weight) && parameter_of(node->in[1]) == parameter_of(weight))))
+		if (node->op == OP_MATMUL && node->block == current_block(graph) && node->attributes.transpose == MATMUL_NT && stands_for(node->in[0], x)
+		    && stands_for(node->in[1], weight))
 			return node->out[0];
 	}
 	return add_node(graph, OP_MATMUL, arena_printf(graph->arena, "%s.logits", name), location, PHASE_FORWARD, (Tensor *[]){x, weight}, 2, &nt)->out[0];
