@@ -19,6 +19,7 @@ local model = {
   ff = mp.option("ff", preset.ff, "hidden units of the MLP"),
   vocab = mp.option("vocab", 128256, "tokens in the vocabulary"),
   context = mp.option("context", 2048, "positions of a sample"),
+  loss_chunks = mp.option("loss_chunks", 1, "while training, logits are made for so many parts of the tokens, one after another"),
   dropout = mp.option("dropout", 0.0, "dropout of attention's weights, its results and the MLP's"),
   tied = mp.option("tied", preset.tied, "the head is the table of tokens"),
   rope = { theta = mp.option("theta", 500000.0, "base of the rotary angles") },
@@ -52,9 +53,10 @@ local function forward(t)                       -- t.tokens, t.labels i32[batch,
     x = mp.block("model.layers." .. i, block, x)
   end
   x = nn.rms_norm("model.norm", x, { eps = model.eps })
-  local logits = mp.linear(x, model.tied and table or words("lm_head.weight"))
+  local head = model.tied and table or words("lm_head.weight")
+  local logits = mp.linear(x, head)
   return {
-    loss = mp.cross_entropy(logits, mp.transpose(t.labels, 1, 2), { classes = model.vocab }),
+    loss = mp.linear_cross_entropy(x, head, mp.transpose(t.labels, 1, 2), { classes = model.vocab, chunks = model.loss_chunks }),
     outputs = { logits = mp.transpose(logits, 1, 2) },
   }
 end

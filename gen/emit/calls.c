@@ -99,16 +99,21 @@ static Type element_type(const Emit *emit, const Node *node)
 	}
 }
 
+const char *launcher_of(Kernels *kernels, Op op, Type type)
+{
+	const char *name = op_table[op].expression;
+	Kernel kernel = {.name = type == kernels->emit->plan->graph->real || op == OP_COUNT_VALID ? name
+	                     : arena_printf(kernels->emit->arena, "%s_%s", name, type_name(type)),
+	                 .template_name = name, .type = type};
+	return use_kernel(kernels, &kernel);
+}
+
 const char *kernel_call(Kernels *kernels, const Role *role, const Function *function, const Step *step, const char *slot)
 {
 	(void)function;
 	const Emit *emit = kernels->emit;
 	const Node *node = step->nodes.at[0];
-	Type type = element_type(emit, node);
-	const char *name = op_table[node->op].expression;
-	Kernel kernel = {.name = type == emit->plan->graph->real || node->op == OP_COUNT_VALID ? name : arena_printf(emit->arena, "%s_%s", name, type_name(type)),
-	                 .template_name = name, .type = type};
-	const char *launcher = use_kernel(kernels, &kernel);
+	const char *launcher = launcher_of(kernels, node->op, element_type(emit, node));
 	if (is_update(node))
 		return update_call(emit, role, step, launcher);
 	if (node->op == OP_SQUARED_NORMS || node->op == OP_GRADIENT_NORM)

@@ -110,6 +110,14 @@ void number_library_calls(const Emit *emit, Role *role)
 				assert(!gemm.kept || gemm.alignment == 16); // as fuse_steps promised
 				step->call = role->gemms.count;
 				list_add(emit->arena, &role->gemms, gemm);
+			} else if (step->kind == STEP_CHUNKS) {
+				Gemm products[3];
+				describe_chunks(emit, role, step, alignment_of(role, &role->functions.at[f], i), products);
+				step->call = role->gemms.count;
+				for (int k = 0; k < 3; k++) {
+					products[k].constant = constant_name(emit, role, products[k].name);
+					list_add(emit->arena, &role->gemms, products[k]);
+				}
 			} else if (step->kind == STEP_CONV) {
 				Conv conv = describe_conv(emit, role, step);
 				conv.alignment = alignment_of(role, &role->functions.at[f], i);

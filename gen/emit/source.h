@@ -52,6 +52,13 @@ const char *update_call(const Emit *emit, const Role *role, const Step *step, co
 const char *norm_call(const Emit *emit, const Role *role, const Node *node, const char *launcher);
 const Tensor *emit_updated(Text *out, const Emit *emit, const Role *role);
 
+// The loop of a STEP_CHUNKS, and its three matrix products but for their constants. alignment: of its operands. (chunk_calls.c)
+void emit_chunks(Text *out, Kernels *kernels, const Role *role, const Step *step, const char *slot, const char *indent);
+void describe_chunks(const Emit *emit, const Role *role, const Step *step, int alignment, Gemm gemms[3]);
+
+// The launcher of an op's template for elements of a type. (calls.c)
+const char *launcher_of(Kernels *kernels, Op op, Type type);
+
 // Makes sure that a template with these functions is instantiated; returns the launcher's name.
 const char *use_kernel(Kernels *kernels, const Kernel *kernel);
 

@@ -84,6 +84,15 @@ static void comment_attention(Text *out, const Emit *emit, const Role *role, con
 	text_add(out, "%s, %s -> %s", op_name(node->op), name_and_shape(emit, role, node->in[0]), local_shape(emit, node->out[0]));
 }
 
+// "loss.rows: linear_cross_entropy, norm f32[128,64] . head.weight f32[512,64]^T in 4 chunks -> losses f32[128], gradients f32[128,64] and f32[512,64]"
+static void comment_chunks(Text *out, const Emit *emit, const Role *role, const Step *step)
+{
+	const Node *node = step->nodes.at[0];
+	text_add(out, "%s, %s . %s^T in %ld chunks -> losses %s, gradients %s and %s%s", op_name(node->op), name_and_shape(emit, role, node->in[0]),
+	         name_and_shape(emit, role, node->in[1]), node->attributes.chunks, local_shape(emit, node->out[CHUNKED_LOSSES]),
+	         local_shape(emit, node->out[CHUNKED_X_GRAD]), step->accumulate ? "+= " : "", local_shape(emit, node->out[CHUNKED_WEIGHT_GRAD]));
+}
+
 // "update: adamw, 148 parameters of 124475904 elements"
 static void comment_updates(Text *out, const Emit *emit, const Step *step)
 {
@@ -101,6 +110,7 @@ static void comment_step(Text *out, const Emit *emit, const Role *role, const St
 	case STEP_GEMM: comment_gemm(out, emit, role, step); break;
 	case STEP_CONV: comment_conv(out, emit, role, step); break;
 	case STEP_ATTENTION: comment_attention(out, emit, role, step); break;
+	case STEP_CHUNKS: comment_chunks(out, emit, role, step); break;
 	case STEP_COPY: {
 		const Node *copy = step->nodes.at[0];
 		bool in = copy->op == OP_INPUT;
@@ -236,6 +246,7 @@ static void emit_call(Text *out, Kernels *kernels, const Role *role, const Funct
 	switch (step->kind) {
 	case STEP_GEMM: case STEP_CONV: emit_library_call(out, kernels, role, step, slot, indent); break;
 	case STEP_ATTENTION: emit_attention(out, kernels->emit, role, step, slot, indent); break;
+	case STEP_CHUNKS: emit_chunks(out, kernels, role, step, slot, indent); break;
 	case STEP_ELEMENTWISE:
 		text_add(out, "%s%s, r->compute);\n", indent, elementwise_call(kernels, role, step, slot));
 		break;

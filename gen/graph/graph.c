@@ -330,6 +330,37 @@ Tensor *add_cross_entropy(Graph *graph, const char *name, const Location *locati
 	return mean_of_valid(graph, name, location, rows, *count);
 }
 
+// Whether an operand is t, or t in the compute type.
+static bool stands_for(const Tensor *operand, const Tensor *t)
+{
+	return operand == t || (operand->producer->op == OP_CAST && operand->producer->in[0] == t);
+}
+
+// The product of x and weight that the graph has already, or a new one.
+static Tensor *logits_of(Graph *graph, const char *name, const Location *location, Tensor *x, Tensor *weight)
+{
+	Attributes nt = {.transpose = MATMUL_NT};
+	for (int i = graph->nodes.count - 1; i >= 0; i--) {
+		const Node *node = graph->nodes.at[i];
+		if (node->op == OP_MATMUL && node->block == current_block(graph) && node->attributes.transpose == MATMUL_NT && stands_for(node->in[0], x)
+		    && stands_for(node->in[1], weight))
+			return node->out[0];
+	}
+	return add_node(graph, OP_MATMUL, arena_printf(graph->arena, "%s.logits", name), location, PHASE_FORWARD, (Tensor *[]){x, weight}, 2, &nt)->out[0];
+}
+
+Tensor *add_linear_cross_entropy(Graph *graph, const char *name, const Location *location, Tensor *const in[3], long classes, long chunks, Tensor **count)
+{
+	if (chunks == 1 || !graph->training)
+		return add_cross_entropy(graph, name, location, logits_of(graph, name, location, in[0], in[1]), in[2], classes, count);
+	Attributes of = {.classes = classes, .chunks = chunks};
+	const char *rows_name = arena_printf(graph->arena, "%s.rows", name);
+	Node *node = add_node(graph, OP_LINEAR_CROSS_ENTROPY, rows_name, location, PHASE_FORWARD, in, 3, &of);
+	check_label(graph, location, "linear_cross_entropy", node->out[CHUNKED_LOGITS], in[2], classes);
+	*count = count_valid(graph, location, in[2]);
+	return mean_of_valid(graph, name, location, node->out[CHUNKED_LOSSES], *count);
+}
+
 Tensor *add_accuracy(Graph *graph, const char *name, const Location *location, Tensor *logits, Tensor *label, long classes, Tensor **count)
 {
 	Attributes of = {.classes = classes};

@@ -9,7 +9,7 @@
 
 #include "../common.h"
 
-enum { MAX_DIMS = 6, MAX_INPUTS = 8, MAX_OUTPUTS = 4 };
+enum { MAX_DIMS = 6, MAX_INPUTS = 8, MAX_OUTPUTS = 6 };
 
 typedef enum { TYPE_F32, TYPE_F64, TYPE_I32, TYPE_BF16 } Type;
 
@@ -28,6 +28,9 @@ typedef enum {
 #undef OP
 	OPS
 } Op;
+
+// Outputs of OP_LINEAR_CROSS_ENTROPY; the last two are there where tp shares out the classes.
+enum { CHUNKED_LOSSES, CHUNKED_X_GRAD, CHUNKED_WEIGHT_GRAD, CHUNKED_LOGITS, CHUNKED_CLASS_SUMS, CHUNKED_STATISTICS };
 
 typedef enum { PHASE_PROLOGUE, PHASE_FORWARD, PHASE_BACKWARD, PHASE_EPILOGUE } Phase;
 
@@ -151,7 +154,7 @@ typedef struct Attributes {
 	// Batch normalisation: groups of `rows` pixels that share statistics; `parts` of the batch (a micro-batch of a
 	// replica), each reduced in `chunks`.
 	long groups, rows, parts, chunks;
-	double epsilon;         // also of OP_LAYER_NORM, OP_RMS_NORM; chunks: of their gradients
+	double epsilon;         // also of OP_LAYER_NORM, OP_RMS_NORM; chunks: of their gradients, and of OP_LINEAR_CROSS_ENTROPY
 	bool synchronised;
 	Rotary rotary;          // OP_ROPE
 	long classes;           // of cross-entropy and accuracy: columns from here on are padding; 0: none is. parts: shards of the classes
@@ -256,6 +259,8 @@ Input *add_input(Graph *graph, const char *name, const Location *location, Type 
 // number of labels >= 0 of the whole batch, counted in the prologue; *count receives that scalar. Logits from column `classes`
 // on are padding, which neither wins nor learns; 0: there is none.
 Tensor *add_cross_entropy(Graph *graph, const char *name, const Location *location, Tensor *logits, Tensor *label, long classes, Tensor **count);
+// The same of the logits x weight^T, made for 1/chunks of the rows at a time while training.
+Tensor *add_linear_cross_entropy(Graph *graph, const char *name, const Location *location, Tensor *const in[3], long classes, long chunks, Tensor **count);
 Tensor *add_accuracy(Graph *graph, const char *name, const Location *location, Tensor *logits, Tensor *label, long classes, Tensor **count);
 
 // y = (x - mean) / sqrt(variance + epsilon) * weight + bias for images x, with the statistics of each group, or, where the

@@ -4,8 +4,12 @@
 // a loss is the sum or mean of its rows, the gradient of each row's loss is one number that is known before the logits are, so
 // that one pass over them can do both: the gradient is made in the forward pass and takes the place of the logits.
 //
+// A head that makes its logits chunk by chunk (linear_cross_entropy.c) has no other way: there it is done, or the loss refused.
+//
 // It is done for every plan or for none: what it asks for is known before anything is placed. Where tp shares out the classes it
 // becomes several nodes again (gen/plan/classes.c).
+#include <string.h>
+
 #include "rules.h"
 
 typedef LIST(Node *) Nodes;
@@ -72,8 +76,63 @@ static void join(Graph *graph, Node *loss, Node *gradient, Tensor *slope, const 
 	move_before(graph, chain, loss);
 }
 
+// The same as t, a scalar, before `user`; NULL: it is not known there. copies: the nodes that compute it, in order.
+static Tensor *known_before(Graph *graph, Tensor *t, const Node *user, Nodes *copies)
+{
+	const Node *node = t->producer;
+	if (node->phase == PHASE_PROLOGUE)
+		return t;
+	bool is_plain = node->op == OP_CONSTANT || node->op == OP_ADD || node->op == OP_MUL || node->op == OP_DIV || node->op == OP_SCALE;
+	if (node->phase != PHASE_BACKWARD || !is_plain || t->dims)
+		return NULL;
+	Tensor *in[MAX_INPUTS];
+	for (int i = 0; i < node->ins; i++)
+		if (!(in[i] = known_before(graph, node->in[i], user, copies)))
+			return NULL;
+	Node *copy = copy_node(graph, node, "before");
+	memcpy(copy->in, in, (size_t)node->ins * sizeof *in);
+	copy->phase = user->phase;
+	copy->block = user->block;
+	list_add(graph->arena, copies, copy);
+	return copy->out[0];
+}
+
+static void insert_before(Graph *graph, const Nodes *nodes, const Node *user)
+{
+	int at = 0;
+	while (graph->nodes.at[at] != user)
+		at++;
+	for (int k = 0; k < nodes->count; k++)
+		list_add(graph->arena, &graph->nodes, nodes->at[k]);
+	for (int i = graph->nodes.count - 1; i >= at + nodes->count; i--)
+		graph->nodes.at[i] = graph->nodes.at[i - nodes->count];
+	for (int k = 0; k < nodes->count; k++)
+		graph->nodes.at[at + k] = nodes->at[k];
+}
+
+static void join_chunks(Graph *graph, Node *loss)
+{
+	enum { SLOPE = 3 };
+	Node *expansion = loss->ins > SLOPE ? loss->in[SLOPE]->producer : NULL;
+	Nodes copies = {0};
+	Tensor *slope = expansion && expansion->op == OP_EXPAND ? known_before(graph, expansion->in[0], loss, &copies) : NULL;
+	if (!slope)
+		fail_at(loss->location, "linear_cross_entropy: %s\nuse mp.cross_entropy(mp.linear(x, weight), label) instead", expansion
+		        ? "what it is multiplied by must be known before it is computed: it can be scaled by numbers and added to other losses"
+		        : "it is no part of the loss that training minimises");
+	loss->in[SLOPE] = slope;
+	insert_before(graph, &copies, loss);
+}
+
 void join_losses(Graph *graph)
 {
+	for (int i = 0; i < graph->nodes.count; i++)
+		if (graph->nodes.at[i]->op == OP_LINEAR_CROSS_ENTROPY) {
+			Node *loss = graph->nodes.at[i];
+			join_chunks(graph, loss);
+			while (graph->nodes.at[i] != loss)
+				i++;
+		}
 	for (int i = 0; i < graph->nodes.count; i++) {
 		Node *gradient = graph->nodes.at[i];
 		if (gradient->op != OP_CROSS_ENTROPY_GRAD)

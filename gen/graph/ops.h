@@ -12,6 +12,7 @@ typedef enum {
 	LOWER_GEMM,
 	LOWER_CONV,
 	LOWER_ATTENTION,
+	LOWER_CHUNKS,           // a loop over chunks of rows, of products and kernels
 	LOWER_KERNEL,           // a template of its own
 	LOWER_COPY,             // between host and device
 	LOWER_COLLECTIVE
@@ -80,17 +81,17 @@ bool may_overwrite(const Node *node);
 	X(merge_statistics) X(normalize) X(group_sum) X(running_statistics) X(attention) X(attention_grad) \
 	X(norm) X(norm_grad) X(rope) X(swiglu) X(swiglu_grad) \
 	X(transpose) X(embedding) X(embedding_grad) X(cross_entropy_grad) X(cross_entropy_and_grad) \
-	X(classes) X(of_classes)
+	X(linear_cross_entropy) X(classes) X(of_classes)
 #define SHAPES(X) X(given) X(scalar) X(cast) X(matmul) X(reshape) X(sum) X(column_sums) X(expand) X(softmax) X(cross_entropy) \
 	X(cross_entropy_grad) X(correct) X(count) X(broadcast) X(same) X(update) X(sink) \
 	X(dropout) X(told) X(conv2d) X(pool) X(adaptive_pool) X(channel_partials) X(channel_statistics) X(merge_statistics) \
 	X(normalize) X(normalize_sums) X(group_sum) X(attention) X(attention_grad) X(layer_norm) X(rms_norm) X(norm_grad) X(rope) X(swiglu) \
-	X(transpose) X(embedding) X(embedding_grad) X(classes)
+	X(transpose) X(embedding) X(embedding_grad) X(linear_cross_entropy) X(classes)
 #define GRADIENTS(X) X(cast) X(matmul) X(reshape) X(sum) X(expand) X(softmax) X(cross_entropy) X(add) X(sub) X(mul) X(div) \
 	X(scale) X(relu) X(gelu_erf) X(gelu_tanh) X(silu) X(tanh) X(sigmoid) X(dropout) X(permute) X(conv2d) X(max_pool) X(avg_pool) \
 	X(adaptive_pool) X(normalize) X(attention) X(layer_norm) X(rms_norm) X(rope) X(swiglu) \
-	X(transpose) X(embedding)
-#define COSTS(X) X(matmul) X(conv2d) X(attention) X(elements) X(rows) X(update)
+	X(transpose) X(embedding) X(linear_cross_entropy)
+#define COSTS(X) X(matmul) X(linear_cross_entropy) X(conv2d) X(attention) X(elements) X(rows) X(update)
 
 #define DECLARE(name) void placement_##name(const Node *node, Rules *rules);
 PLACEMENTS(DECLARE)

@@ -52,12 +52,32 @@ static void insert_step(const Plan *plan, Function *function, int index, Step st
 	function->steps.at[index] = step;
 }
 
+// Adds to the bucket what a step completes. Returns how many bytes.
+static size_t take_completed(const Plan *plan, Role *role, const Step *step, Step *bucket)
+{
+	size_t bytes = 0;
+	for (int k = 0; k < step->accesses.count; k++) {
+		const Access *access = &step->accesses.at[k];
+		Node *node = access->write ? take_reduction(role, access->tensor) : NULL;
+		if (!node)
+			continue;
+		list_add(plan->arena, &bucket->nodes, node);
+		add_access(plan, bucket, access->tensor, true, 0);
+		bytes += local_bytes(plan, access->tensor);
+	}
+	return bytes;
+}
+
 void make_buckets(Plan *plan, Role *role)
 {
 	Function *backward = function_of(role, FUNCTION_BACKWARD);
+	const Function *forward = function_of(role, FUNCTION_FORWARD);
 	Step bucket = new_bucket(plan);
 	size_t bytes = 0;
-	int last = 0;
+	int last = -1;
+	for (int i = 0; i < forward->steps.count && backward->steps.count; i++)
+		if (forward->steps.at[i].kind == STEP_CHUNKS) // it makes gradients with its losses
+			bytes += take_completed(plan, role, &forward->steps.at[i], &bucket);
 	for (int i = 0; i <= backward->steps.count; i++) {
 		bool end = i == backward->steps.count;
 		if (bucket.nodes.count && (end || bytes >= BUCKET_BYTES || leaves_unit(plan, &bucket, &backward->steps.at[i]))) {
@@ -71,15 +91,9 @@ void make_buckets(Plan *plan, Role *role)
 		}
 		if (end)
 			return;
-		for (int k = 0; k < backward->steps.at[i].accesses.count; k++) {
-			const Access access = backward->steps.at[i].accesses.at[k];
-			Node *node = access.write ? take_reduction(role, access.tensor) : NULL;
-			if (!node)
-				continue;
-			list_add(plan->arena, &bucket.nodes, node);
-			add_access(plan, &bucket, access.tensor, true, 0);
-			bytes += local_bytes(plan, access.tensor);
-			last = i;
-		}
+		Step completing = backward->steps.at[i];
+		size_t completed = take_completed(plan, role, &completing, &bucket);
+		last = completed ? i : last;
+		bytes += completed;
 	}
 }

@@ -40,8 +40,24 @@ static Node *split_loss(Graph *graph, Node *node, Tensor *sums)
 	return combined;
 }
 
+// A head that makes its logits chunk by chunk does the same in its loop, and needs memory for what it gathers of a chunk.
+static void share_out_chunks(Placing *p, Node *node)
+{
+	Graph *graph = p->graph;
+	int n = p->plan->mesh[AXIS_TP];
+	if (n == 1 || !same_placement(node->in[1]->place[AXIS_TP], (Placement){SHARD, 0}))
+		return;
+	const Tensor *losses = node->out[CHUNKED_LOSSES];
+	long rows = node->out[CHUNKED_LOGITS]->shape[0];
+	node->attributes.parts = n;
+	add_named_output(graph, node, "class_sums", losses->type, 3, (long[]){n, 3, rows});
+	add_named_output(graph, node, "statistics", losses->type, 1, &rows);
+}
+
 Node *split_classes(Placing *p, Node *node)
 {
+	if (node->op == OP_LINEAR_CROSS_ENTROPY)
+		share_out_chunks(p, node);
 	if (node->op != OP_CROSS_ENTROPY && node->op != OP_CROSS_ENTROPY_AND_GRAD && node->op != OP_CORRECT)
 		return NULL;
 	Graph *graph = p->graph;

@@ -50,7 +50,7 @@ double seconds(const Plan *plan, Lowering lowering, double flops, double bytes)
 	const Device *device = plan->device;
 	if (lowering == LOWER_COLLECTIVE)
 		return device->latency + bytes / device->link;
-	bool products = lowering == LOWER_GEMM || lowering == LOWER_CONV || lowering == LOWER_ATTENTION;
+	bool products = lowering == LOWER_GEMM || lowering == LOWER_CONV || lowering == LOWER_ATTENTION || lowering == LOWER_CHUNKS;
 	bool on_tensor_cores = products && (plan->tf32 || plan->graph->real == TYPE_BF16);
 	double arithmetic = flops / device->flops[on_tensor_cores ? plan->tf32 ? 1 : 2 : 0], traffic = bytes / device->memory;
 	double busy = arithmetic > traffic ? arithmetic : traffic;

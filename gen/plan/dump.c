@@ -7,7 +7,7 @@ static const char *const class_names[] = {"parameters", "gradients", "optimizer"
 
 static void dump_step(const Role *role, const Step *step, Text *out)
 {
-	static const char *const kinds[] = {"elementwise", "gemm", "conv", "attention", "kernel", "copy", "collective", "transfer"};
+	static const char *const kinds[] = {"elementwise", "gemm", "conv", "attention", "chunks", "kernel", "copy", "collective", "transfer"};
 	static const char *const when[] = {"", " last", " evaluating"};
 	text_add(out, "    %s %s on %s%s%s:", kinds[step->kind], step->name, stream_names[step->stream], when[step->when],
 	         step->accumulate ? " accumulate" : "");

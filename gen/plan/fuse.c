@@ -113,7 +113,7 @@ static Stream stream_of(const Node *node)
 
 static StepKind kind_of(const Node *node)
 {
-	static const StepKind kinds[] = {[LOWER_ELEMENTWISE] = STEP_ELEMENTWISE, [LOWER_GEMM] = STEP_GEMM, [LOWER_CONV] = STEP_CONV, [LOWER_ATTENTION] = STEP_ATTENTION,
+	static const StepKind kinds[] = {[LOWER_ELEMENTWISE] = STEP_ELEMENTWISE, [LOWER_GEMM] = STEP_GEMM, [LOWER_CONV] = STEP_CONV, [LOWER_ATTENTION] = STEP_ATTENTION, [LOWER_CHUNKS] = STEP_CHUNKS,
 		[LOWER_KERNEL] = STEP_KERNEL, [LOWER_COPY] = STEP_COPY, [LOWER_COLLECTIVE] = STEP_COLLECTIVE};
 	return kinds[op_table[node->op].lowering];
 }

@@ -178,7 +178,7 @@ static void make_buffer(const Plan *plan, Role *role, Tensor *t, const Usage *u)
 	else if (producer->op == OP_STATE || producer->op == OP_TABLE)
 		append_buffer(plan, role, t, CLASS_OPTIMIZER, 1);
 	else if (u->once && u->in_micro)
-		append_buffer(plan, role, t, producer->phase == PHASE_BACKWARD && !whole ? CLASS_GRADIENTS : CLASS_ACTIVATIONS, every)->whole = whole;
+		append_buffer(plan, role, t, (producer->phase == PHASE_BACKWARD || t->parameter) && !whole ? CLASS_GRADIENTS : CLASS_ACTIVATIONS, every)->whole = whole;
 	else if (producer->op == OP_INPUT || (u->once && u->functions > 1))
 		append_buffer(plan, role, t, CLASS_ACTIVATIONS, every)->whole = whole;
 	else if (u->functions == 1 && !u->in_transfer) {
@@ -331,7 +331,7 @@ static size_t workspace_of(const Plan *plan, const Step *step)
 {
 	if (step->kind == STEP_ATTENTION)
 		return WORKSPACE_BYTES + aligned(attention_slice(plan, step->nodes.at[0]).bytes);
-	if (step->kind != STEP_GEMM && step->kind != STEP_CONV)
+	if (step->kind != STEP_GEMM && step->kind != STEP_CONV && step->kind != STEP_CHUNKS)
 		return 0;
 	const Node *node = step->nodes.at[0];
 	bool of_weights = node->op == OP_CONV2D_WEIGHT_GRAD, odd = of_weights && local_extent(plan, node->in[1], 3) % 4;

@@ -316,7 +316,7 @@ static Tensor *accumulated(Placing *p, Tensor *t)
 		if (p->conversions.at[i]->op == OP_ACCUMULATE && p->conversions.at[i]->in[0] == t)
 			return p->conversions.at[i]->out[0];
 	bool sums_itself = op_table[producer->op].lowering == LOWER_GEMM || producer->op == OP_CONV2D_WEIGHT_GRAD || producer->op == OP_SUM || producer->op == OP_COLUMN_SUMS
-	    || producer->op == OP_EMBEDDING_GRAD;
+	    || producer->op == OP_EMBEDDING_GRAD || producer->op == OP_LINEAR_CROSS_ENTROPY;
 	if (sums_itself && !uses(p, t)) {
 		producer->accumulate = true;
 		t->place[AXIS_MICRO] = (Placement){REPLICATE, 0};

@@ -42,6 +42,7 @@ typedef enum {
 	STEP_GEMM,              // nodes[0] the matmul, then what its epilogue does
 	STEP_CONV,              // nodes[0]: a convolution or one of its gradients, then a bias
 	STEP_ATTENTION,         // nodes[0]: attention or its gradient
+	STEP_CHUNKS,            // nodes[0]: a head with its loss, chunk by chunk of its rows
 	STEP_KERNEL,            // nodes[0], a template
 	STEP_COPY,              // nodes[0]: between host and device
 	STEP_COLLECTIVE,        // nodes: all-reduces of one bucket, or one conversion
@@ -97,7 +98,7 @@ typedef struct {
 	Stream stream;
 	When when;
 	bool accumulate;        // the output is summed over micro-batches in place
-	int call;               // STEP_GEMM, STEP_CONV, STEP_ATTENTION: index into Role.gemms, Role.convs, Role.attentions
+	int call;               // STEP_GEMM, STEP_CONV, STEP_ATTENTION: index into Role.gemms, Role.convs, Role.attentions; STEP_CHUNKS: the first of three
 	int same_as;            // the step of this function whose code it shares: itself, or its like in a loop's first layer
 	double flops, bytes;    // of one device
 } Step;

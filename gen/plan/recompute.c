@@ -115,7 +115,7 @@ static bool may_copy(const Recompute *r, const Node *node)
 {
 	if (r->kind == RECOMPUTE_NONE || node->phase != PHASE_FORWARD || node->evaluation || node->accumulate || is_sink(node))
 		return false;
-	if (!is_chosen(r, node))
+	if (!is_chosen(r, node) || op_table[node->op].lowering == LOWER_CHUNKS) // its gradients are what is kept
 		return false;
 	for (int k = 0; k < node->outs; k++)
 		if (r->kept[node->out[k]->id])

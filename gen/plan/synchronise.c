@@ -67,7 +67,8 @@ static int code_of(const Sync *sync, const Instance *instance)
 
 static bool is_nccl(const Step *step)
 {
-	return step->kind == STEP_COLLECTIVE || step->kind == STEP_TRANSFER;
+	bool gathers = step->kind == STEP_CHUNKS && step->nodes.at[0]->attributes.parts > 0;
+	return step->kind == STEP_COLLECTIVE || step->kind == STEP_TRANSFER || gathers;
 }
 
 static bool ranges_meet(const Buffer *a, const Buffer *b)

@@ -22,6 +22,12 @@ Traffic find_traffic(const Plan *plan, const Role *role)
 				traffic.bytes[node->attributes.axis] += runs * collective_bytes(plan, node);
 				traffic.calls[node->attributes.axis] += k == 0 ? runs : 0;
 			}
+			if (step->kind == STEP_CHUNKS && step->nodes.at[0]->attributes.parts) {
+				const Node *node = step->nodes.at[0];
+				double n = plan->mesh[AXIS_TP], chunks = (double)node->attributes.chunks;
+				traffic.bytes[AXIS_TP] += runs * chunks * (double)local_bytes(plan, node->out[CHUNKED_CLASS_SUMS]) * (n - 1) / n;
+				traffic.calls[AXIS_TP] += runs * chunks;
+			}
 		}
 	for (int i = 0; i < plan->transfers.count; i++) {
 		const Transfer *t = plan->transfers.at[i];

@@ -344,6 +344,17 @@ static int expand(lua_State *L)
 	return 1;
 }
 
+static int push_mean(lua_State *L, Tensor *mean, Tensor *count)
+{
+	Session *session = session_of(L);
+	end_node(session, mean->producer);
+	TensorInfo *info = tensor_info(session, mean);
+	info->scope = session->scope;
+	info->count = count;
+	push_tensor(L, mean);
+	return 1;
+}
+
 // A mean over valid labels: several nodes. The graph checks the operands. Options: { classes = n }: columns from n on are padding.
 static int labelled(lua_State *L, const char *name,
                     Tensor *(*make)(Graph *, const char *, const Location *, Tensor *, Tensor *, long, Tensor **))
@@ -360,17 +371,32 @@ static int labelled(lua_State *L, const char *name,
 	}
 	begin_node(L);
 	Tensor *result = make(session->graph, scoped(session, name), here(L), logits, label, classes, &count);
-	end_node(session, result->producer);
-	TensorInfo *info = tensor_info(session, result);
-	info->scope = session->scope;
-	info->count = count;
-	push_tensor(L, result);
-	return 1;
+	return push_mean(L, result, count);
 }
 
 static int cross_entropy(lua_State *L)
 {
 	return labelled(L, "cross_entropy", add_cross_entropy);
+}
+
+// mp.linear_cross_entropy(x, w, label[, { classes = n, chunks = 1 }]): the cross-entropy of mp.linear(x, w). While training, logits
+// are made for 1/chunks of the rows at a time.
+static int linear_cross_entropy(lua_State *L)
+{
+	static const char what[] = "mp.linear_cross_entropy";
+	static const char *const known[] = {"chunks", "classes", NULL};
+	Session *session = session_of(L);
+	Tensor *in[3] = {take_operand(L, 1, what), take_operand(L, 2, what), take_operand(L, 3, what)}, *count = NULL;
+	long classes = 0, chunks = 1;
+	lua_settop(L, 4);
+	if (!lua_isnil(L, 4)) {
+		check_fields(L, 4, what, known);
+		classes = field_integer(L, 4, what, "classes", 1, 0);
+		chunks = field_integer(L, 4, what, "chunks", 1, 1);
+	}
+	begin_node(L);
+	Tensor *result = add_linear_cross_entropy(session->graph, scoped(session, "cross_entropy"), here(L), in, classes, chunks, &count);
+	return push_mean(L, result, count);
 }
 
 static int accuracy(lua_State *L)
@@ -390,7 +416,7 @@ void open_operations(lua_State *L)
 	static const luaL_Reg functions[] = {{"matmul", matmul}, {"linear", linear}, {"add", add}, {"sub", sub}, {"mul", mul},
 		{"div", divide}, {"scale", scale}, {"relu", relu}, {"gelu", gelu}, {"silu", silu}, {"tanh", tanh_of},
 		{"sigmoid", sigmoid}, {"softmax", softmax}, {"transpose", transpose}, {"embedding", embedding}, {"attention", attention}, {"reshape", reshape},
-		{"flatten", flatten}, {"sum", sum}, {"mean", mean}, {"expand", expand}, {"cross_entropy", cross_entropy}, {"accuracy", accuracy},
+		{"flatten", flatten}, {"sum", sum}, {"mean", mean}, {"expand", expand}, {"cross_entropy", cross_entropy}, {"linear_cross_entropy", linear_cross_entropy}, {"accuracy", accuracy},
 		{NULL, NULL}};
 	luaL_setfuncs(L, functions, 0);
 }

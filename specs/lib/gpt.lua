@@ -14,6 +14,7 @@ function gpt.options(model)
     heads = mp.option("heads", model.heads, "attention heads"),
     vocab = mp.option("vocab", 50257, "tokens in the vocabulary"),
     context = mp.option("context", model.context, "positions of a sample"),
+    loss_chunks = mp.option("loss_chunks", 1, "while training, logits are made for so many parts of the tokens, one after another"),
     dropout = mp.option("dropout", 0.0, "dropout of embeddings, attention's weights, its results and the MLP's"),
     bias = mp.option("bias", true, "linear layers and norms have biases, as GPT-2's do"),
   }
@@ -50,9 +51,10 @@ function gpt.forward(t, model)
   for i = 0, model.layers - 1 do
     x = mp.block("h." .. i, block, x, model)
   end
-  local logits = mp.linear(nn.layer_norm("ln_f", x, { bias = model.bias }), wte)       -- [T,B,rows]
+  x = nn.layer_norm("ln_f", x, { bias = model.bias })
+  local logits = mp.linear(x, wte)       -- [T,B,rows]
   return {
-    loss = mp.cross_entropy(logits, mp.transpose(t.labels, 1, 2), { classes = model.vocab }),
+    loss = mp.linear_cross_entropy(x, wte, mp.transpose(t.labels, 1, 2), { classes = model.vocab, chunks = model.loss_chunks }),
     outputs = { logits = mp.transpose(logits, 1, 2) },
   }
 end

@@ -9,7 +9,8 @@ from lib import safetensors, specs
 from lib.harness import Case, check
 
 STEPS, TOLERANCE, OF_WEIGHTS = 20, 0.02, 0.1
-NAMES = ("mlp", "pair", "shared_weight", "two_losses", "chains", "reuse", "attends", "attends_drops", "gelus", "rows", "vocabulary", "sequences")
+NAMES = ("mlp", "pair", "shared_weight", "two_losses", "chains", "reuse", "attends", "attends_drops", "gelus", "rows", "vocabulary", "sequences",
+         "chunks")
 MORE = ("column", "row", "residual_across_cut", "uneven", "factored", "heads", "skip_many", "side_output")
 MIXED = specs.Spec("mixed", "tests/bf16/mixed.lua", 5, False, "synthetic", {"x": [16]})
 MESHES = [(1, 1, 1), (2, 1, 1), (1, 2, 1), (1, 1, 2), (2, 2, 2)]

@@ -126,6 +126,43 @@ def equal_plan(spec, mesh, schedule, microbatches, dtype, keep=True):
 
 
 # ---------------------------------------------------------------------------------------------------------
+# Heads that make their logits chunk by chunk
+
+def chunked(spec, mesh, schedule, microbatches, dtype, *more):
+    """Against the whole head on one device within rounding, and stages alone against chunks on one device to the bit."""
+    batch = specs.batch_of(mesh[0], microbatches)
+    program = specs.program(spec, mesh, microbatches, dtype, "--schedule", schedule, *more)
+    check("chunk < 4" in (program.folder / f"program_{mesh[2] - 1}.cu").read_text(), "the last stage has no loop over chunks")
+    training = program.train("plan", STEPS, *training_words(spec))
+    check_memory(program, training)
+    compare_trainings(training, reference(spec, batch, microbatches, dtype), dtype, bitwise=False)
+    if mesh[:2] == (1, 1) and mesh[2] > 1:
+        one = specs.program(spec, (1, 1, 1), microbatches, dtype, batch=batch).train("plan", STEPS, *training_words(spec))
+        compare_trainings(training, one, dtype, bitwise=True)
+
+
+def chunked_memory():
+    """LLaMA 1.5B in 8 chunks needs as many bytes less as all logits have."""
+    whole, parts = (explain(ROOT / "specs/llama.lua", "-D", "tied=false", "--batch", 4, "--dtype", "bf16", "-D", f"loss_chunks={n}")["devices"][0]
+                    for n in (1, 8))
+    logits = 4 * 2048 * 128256 * 2
+    for kind in ("activations", "arena"):
+        check(whole[kind] - parts[kind] == logits, f"{kind}: {whole[kind]} and {parts[kind]}, the logits have {logits}")
+
+
+def chunked_rows(long):
+    """Tied and untied heads; tp that divides the vocabulary and that does not, stages, replicas, split sequences, all axes."""
+    if long:
+        some = [(1, 1, 1), *meshes(8)]
+        return [(spec, mesh, schedule, m, "f64") for spec, mesh, schedule, m in itertools.product(specs.CHUNKED, some, SCHEDULES, (1, 4))
+                if spec.takes(mesh) and (mesh[2] > 1 or schedule == "1F1B")]
+    gpt, split, llama, of_3 = specs.CHUNKED
+    return [(gpt, (1, 1, 1), "1F1B", 1, "f64"), (gpt, (1, 1, 4), "GPipe", 4, "f64"), (gpt, (2, 2, 2), "1F1B", 2, "f64"),
+            (split, (1, 4, 2), "1F1B", 2, "f64"), (of_3, (1, 3, 1), "1F1B", 2, "f64"), (llama, (2, 2, 1), "1F1B", 4, "f32"),
+            (llama, (1, 1, 2), "1F1B", 4, "f32")]
+
+
+# ---------------------------------------------------------------------------------------------------------
 # Recomputation
 
 def recomputed(spec, kind, mesh, schedule, microbatches, dtype):
@@ -149,6 +186,7 @@ def recomputed_rows():
     named = {spec.name: spec for spec in specs.SPECS}
     meshes_of = [((1, 1, 1), "1F1B", 1, "f64"), ((1, 1, 2), "1F1B", 4, "f32"), ((2, 2, 2), "1F1B", 4, "f64")]
     rows = [(spec, kind, *plan) for spec in (gpt, llama) for kind in ("selective", "full") for plan in meshes_of]
+    rows.append((next(spec for spec in specs.CHUNKED if spec.name == "gpt2_chunked"), "full", (1, 2, 2), "1F1B", 4, "f64"))
     return rows + [(named["gelus"], "full", (1, 2, 2), "GPipe", 2, "f64"), (named["layers"], "selective", (1, 1, 2), "1F1B", 4, "f32"),
                    (named["layers"], "full", (1, 1, 4), "1F1B", 4, "f32"), (named["convnet"], "selective", (1, 1, 1), "1F1B", 2, "f64")]
 
@@ -250,5 +288,7 @@ def cases(long):
               for spec, mesh, m, dtype in inference_rows(long)]
     found += [Case(f"resumed-{ADAMW}-{specs.mesh_text(mesh)}", resumed, ADAMW, mesh, other, "f64", ("exp_avg", "exp_avg_sq"))
               for mesh, other in (((1, 1, 1), (1, 2, 2)), ((2, 1, 2), (1, 3, 1)))]
+    found.append(Case("chunked-memory", chunked_memory))
+    found += [Case(f"chunked-{name_of(row)}", chunked, *row) for row in chunked_rows(long)]
     found += [Case(f"recomputed-{kind}-{name_of((spec, *plan))}", recomputed, spec, kind, *plan) for spec, kind, *plan in recomputed_rows()]
     return found + [Case(f"halved-{spec}", halved_parameters, spec) for spec in specs.SPECS[:4]]

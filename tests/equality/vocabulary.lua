@@ -1,7 +1,8 @@
 -- A language model in small: tokens and positions looked up, blocks of a column/row pair on a residual stream with dropout,
 -- and a head that is the table of tokens. tp splits the vocabulary, which it does not divide and whose last rows are padding,
--- and, with --sequence-parallel, what lies between the pairs by positions.
+-- and, with --sequence-parallel, what lies between the pairs by positions. The logits may be made chunk by chunk.
 local nn = require "nn"
+local chunks = mp.option("chunks", 1, "parts of the rows that logits are made for while training")
 local vocabulary, rows, positions, width = 45, 47, 8, 12
 
 local function forward(t)                            -- t.x i32[batch,8], t.y i32[batch,8]
@@ -16,10 +17,11 @@ local function forward(t)                            -- t.x i32[batch,8], t.y i3
       return nn.residual(h + nn.residual(nn.dropout(y, 0.2)))
     end)
   end
-  local logits = mp.linear(nn.layer_norm("last", h), table)                     -- [8,batch,47]
+  h = nn.layer_norm("last", h)
+  local logits = mp.linear(h, table)                                            -- [8,batch,47]
   local label = mp.transpose(t.y, 1, 2)
   return {
-    loss = mp.cross_entropy(logits, label, { classes = vocabulary }),
+    loss = mp.linear_cross_entropy(h, table, label, { classes = vocabulary, chunks = chunks }),
     accuracy = mp.accuracy(logits, label, { classes = vocabulary }),
     outputs = { logits = mp.transpose(logits, 1, 2) },
   }

@@ -22,7 +22,7 @@ MESHES = ["1", "dp=2", "pp=2", "pp=3"]
 BUFFERS = (".running_mean", ".running_var", ".num_batches_tracked")         # a step changes them, not by a gradient
 SHORT = {"penalty": ["dp=2"], "cross_entropy": ["dp=2"], "shared": ["pp=2"], "fan_out": ["pp=3"],
          "batch_norm2d": ["dp=2"], "dropout": ["dp=2"], "attention_dropout": ["dp=2"], "layer_norm": ["dp=2"], "rope": ["dp=2"],
-         "embedding": ["dp=2", "pp=2"]}   # beside mesh 1
+         "embedding": ["dp=2", "pp=2"], "linear_cross_entropy": ["dp=2", "pp=2"]}   # beside mesh 1
 
 
 def dump(spec):

@@ -63,6 +63,7 @@ SPECS = [
     Spec("rows", "tests/equality/rows.lua", 3, True, "synthetic", {"x": [12]}),
     VOCABULARY,
     SEQUENCES,
+    Spec("chunks", "tests/equality/vocabulary.lua", 5, True, "synthetic", {"x": [8]}, "chunks=4", ids=45),
     Spec("momentum", "specs/mlp.lua", 4, True, FASHION, IMAGE, "momentum=0.9", "weight_decay=0.001", "schedule=linear",
          "width=101"),
     Spec("adamw", "tests/equality/adamw.lua", 7, True, FASHION, IMAGE),
@@ -91,6 +92,17 @@ def language(name, groups, *define):
 
 LANGUAGE = [*language("gpt2", 8, "heads=8", "width=64"), *language("llama", 4, *LLAMA, "tied=false"),
             *language("gpt2_of_3", 6, "heads=6", "width=48"), *language("llama_tied", 4, *LLAMA, "tied=true")]
+
+
+def chunked(spec, *define):
+    """The language model with its logits made chunk by chunk, which is compared with the whole head."""
+    found = Spec(spec.name + "_chunked", spec.path, spec.blocks, spec.tp, spec.data, spec.inputs, *spec.define[1::2], "loss_chunks=4",
+                 *define, groups=spec.groups, ids=spec.ids, words=spec.words)
+    found.plain = spec.plain
+    return found
+
+
+CHUNKED = [chunked(spec) for spec in LANGUAGE if spec.name in ("gpt2", "gpt2_sequences", "gpt2_of_3", "llama")]
 # The smallest cases of mistakes that the sample of plans need not meet.
 NORM_OF_SAMPLES = Spec("norm_of_samples", "tests/equality/norm_of_samples.lua", 1, True, "synthetic", {"x": [3, 4, 4]},
                        statistics="replica")

@@ -2,7 +2,8 @@
 
 The generator's own lists are not asked: streams, waits and records come from the calls in program_K.cu, addresses from
 memory.h, what a kernel reads and writes from the const in its prototype in kernels.h. Loops over equal layers are expanded:
-the function of a layer is read once for each, and its operations are those of the function that calls it.
+the function of a layer is read once for each, and its operations are those of the function that calls it. A loop over chunks is
+one operation, which uses what all its calls do.
 """
 import collections
 import dataclasses
@@ -109,6 +110,9 @@ LAYER_FUNCTION = re.compile(r"static void (\w+)\(struct mp_rank \*r, (?:int (\w+
 LOOP = re.compile(r"for \(int layer = (\d+); layer (<|>=) (\d+); layer(\+\+|--)\)$")
 
 
+CHUNKS = re.compile(r"for \(int chunk = 0; chunk < (\d+); chunk\+\+\) \{$")
+
+
 def layers_of(loop):
     """The numbers that a loop counts, in order."""
     first, relation, bound, step = loop.groups()
@@ -122,17 +126,22 @@ class Reader:
     def __init__(self, places, prototypes, workspace, sizes, layers, updated):
         self.places, self.prototypes, self.workspace, self.sizes, self.layers = places, prototypes, workspace, sizes, layers
         self.updated, self.layer, self.called = updated, None, set()
+        self.chunks = None      # inside of a loop over chunks: how many
 
     def place(self, argument, write, read, size=None):
         """[Access] of a pointer argument; nothing for NULL and host memory."""
         argument = re.sub(r"^\(\w+ \*\)", "", argument)
-        found = re.match(r"(\w+)\(r(?:, (?!layer\b)(\w+))?(, layer)?\)( \+ peer \* \d+)?$", argument)
+        found = re.match(r"(\w+)\(r(?:, (?!layer\b)(\w+))?(, layer)?\)( \+ peer \* \d+| \+ r->tp \* \d+L)?(?: \+ chunk \* (\d+)L)?$",
+                         argument)
         if not found:
             check(argument == "NULL" or re.match(r"r->(input|output|metrics|learning_rate|step_number|random_key)\b", argument),
                   f"what is the operand {argument!r}?")
             return []
         accessor, buffer = self.places.find(found[1], self.layer)
         check((bool(found[2]), bool(found[3])) == (accessor.slotted, accessor.layered), f"{argument} is not what memory.h has")
+        if found[5]: # all chunks together are the buffer
+            check(self.chunks and buffer.bytes in [n * self.chunks * int(found[5]) for n in (2, 4, 8)],
+                  f"{argument}, of {self.chunks} chunks and {buffer.bytes} bytes")
         return [Access(buffer.name, found[2] if buffer.slots > 1 else None, write, read, size)]
 
     def row(self, row, kernel, at):
@@ -219,6 +228,20 @@ class Reader:
         if not in_place:
             operation.accesses += self.place(target, True, False, whole if name == "ncclAllGather" else part)
 
+    def all_chunks(self, operation):
+        """What the loop as a whole reads and writes: what a chunk makes and reads again is written; the first chunk adds to what
+        was there if it adds to a sum over micro-batches."""
+        self.chunks, kept, written = None, [], set()
+        for access in operation.accesses:
+            if access.adds:
+                check(access.adds.endswith("chunk > 0"), f"{access.buffer} is not summed over chunks, but if {access.adds}")
+                access.adds = access.adds.removesuffix("chunk > 0").removesuffix(" || ")
+            if access.write or access.buffer not in written:
+                kept.append(access)
+            written |= {access.buffer} if access.write else set()
+        operation.accesses = kept
+        return operation
+
     def loop(self, layers, line, conditions):
         """The operations of all layers, one layer after another."""
         found = re.match(r"(\w+)\(r, (?:(\w+), )?layer\);$", line)
@@ -250,8 +273,16 @@ class Reader:
                 layers = None
             elif re.match(r"for \(int peer = 0; peer < \d+; peer\+\+\) \{", line):
                 conditions.append("loop")
+            elif found := CHUNKS.match(line):
+                conditions.append("loop")
+                self.chunks, group = int(found[1]), Operation("step", "", here, condition, call="chunks", text=comment, layer=self.layer)
             elif line == "}":
                 conditions.pop()
+                if self.chunks:
+                    operations.append(self.all_chunks(group))
+                    group = None
+            elif self.chunks and line in ("if (r->evaluating)", "continue;"): # a chunk's gradients belong to training
+                pass
             elif found := re.match(r"CUDA\(cudaStreamWaitEvent\(r->(\w+), r->event\[(.+)\], 0\)\);$", line):
                 check(found[1] in STREAMS, f"what is {line}?")
                 operations.append(Operation("wait", found[1], here, condition, event=found[2], layer=self.layer))
