@@ -126,7 +126,7 @@ static int slots_in(const Plan *plan, const Role *role, const Actions *list, con
 	return slots + message;
 }
 
-static int slots_for(const Plan *plan, const Role *role, const Usage *usage)
+static int count_slots(const Plan *plan, const Role *role, const Usage *usage)
 {
 	const Actions *lists[] = {&role->train, &role->evaluate, &role->infer};
 	int m = plan->mesh[AXIS_MICRO], slots = 1;
@@ -135,6 +135,32 @@ static int slots_for(const Plan *plan, const Role *role, const Usage *usage)
 		slots = needed > slots ? needed : slots;
 	}
 	return slots < m ? slots : m;
+}
+
+// Tensors that the same functions use need the same slots: what was counted, by a usage of such.
+typedef struct {
+	const Usage *usage;
+	int slots;
+} CountedSlots;
+
+typedef LIST(CountedSlots) Counted;
+
+static bool same_uses(const Usage *a, const Usage *b)
+{
+	for (int i = 0; i < a->uses.count && a->uses.count == b->uses.count; i++)
+		if (a->uses.at[i].function != b->uses.at[i].function || a->uses.at[i].argument != b->uses.at[i].argument)
+			return false;
+	return a->uses.count == b->uses.count;
+}
+
+static int slots_for(const Plan *plan, const Role *role, const Usage *usage, Counted *counted)
+{
+	for (int i = 0; i < counted->count; i++)
+		if (same_uses(counted->at[i].usage, usage))
+			return counted->at[i].slots;
+	CountedSlots fresh = {usage, count_slots(plan, role, usage)};
+	list_add(plan->arena, counted, fresh);
+	return fresh.slots;
 }
 
 // ---- buffers
@@ -168,7 +194,7 @@ static Buffer *append_buffer(const Plan *plan, Role *role, Tensor *t, Class clas
 	return &role->buffers.at[role->buffers.count - 1];
 }
 
-static void make_buffer(const Plan *plan, Role *role, Tensor *t, const Usage *u)
+static void make_buffer(const Plan *plan, Role *role, Tensor *t, const Usage *u, Counted *counted)
 {
 	const Node *producer = t->producer;
 	bool whole = t->place[AXIS_MICRO].kind == SHARD;
@@ -188,13 +214,14 @@ static void make_buffer(const Plan *plan, Role *role, Tensor *t, const Usage *u)
 		buffer->first = u->first;
 		buffer->last = u->last;
 	} else
-		append_buffer(plan, role, t, u->in_forward && u->in_backward ? CLASS_ACTIVATIONS : CLASS_COMMUNICATION, slots_for(plan, role, u));
+		append_buffer(plan, role, t, u->in_forward && u->in_backward ? CLASS_ACTIVATIONS : CLASS_COMMUNICATION, slots_for(plan, role, u, counted));
 }
 
 // Buffers in the order in which steps first use them; gradients of a bucket one behind the other.
 static void make_buffers(const Plan *plan, Role *role)
 {
 	const Usage *usage = find_usage(plan, role);
+	Counted counted = {0};
 	for (int bucket = 1; bucket >= 0; bucket--)
 		for (int f = 0; f < role->functions.count; f++)
 			for (int i = 0; i < role->functions.at[f].steps.count; i++) {
@@ -205,7 +232,7 @@ static void make_buffers(const Plan *plan, Role *role)
 				for (int k = 0; k < step->accesses.count; k++) {
 					Tensor *t = step->accesses.at[k].tensor;
 					if (role->buffer_of[t->id] < 0)
-						make_buffer(plan, role, t, &usage[t->id]);
+						make_buffer(plan, role, t, &usage[t->id], &counted);
 				}
 			}
 }

@@ -245,13 +245,40 @@ static bool is_gathered_again(const Node *node, const Node *consumer)
 	    && node->phase == PHASE_FORWARD && consumer->phase == PHASE_BACKWARD;
 }
 
+static int first_conversion(const Placing *p, const Tensor *t)
+{
+	return t->id < p->first_of.count ? p->first_of.at[t->id] : 0;
+}
+
+static void count_read(Placing *p, const Tensor *t)
+{
+	while (p->reads.count <= t->id)
+		list_add(p->graph->arena, &p->reads, 0);
+	p->reads.at[t->id]++;
+}
+
+static void remember_conversion(Placing *p, const Tensor *t, Node *conversion)
+{
+	Arena *arena = p->graph->arena;
+	if (p->counts_reads && (conversion->phase == PHASE_FORWARD || conversion->phase == PHASE_BACKWARD))
+		count_read(p, conversion->in[0]);
+	list_add(arena, &p->conversions, conversion);
+	list_add(arena, &p->next_of, 0);
+	while (p->first_of.count <= t->id)
+		list_add(arena, &p->first_of, 0);
+	int *link = &p->first_of.at[t->id];
+	while (*link)
+		link = &p->next_of.at[*link - 1];
+	*link = p->conversions.count;
+}
+
 static Tensor *converted_before(const Placing *p, const Tensor *t, Axis axis, Placement to, const Node *consumer)
 {
 	Tensor *origin = t->producer->attributes.converts; // t is itself a conversion of what is wanted
 	if (origin && t->producer->attributes.axis == axis && same_placement(origin->place[axis], to) && can_read(origin->producer, consumer))
 		return origin;
-	for (int i = 0; i < p->conversions.count; i++) {
-		Node *node = p->conversions.at[i];
+	for (int i = first_conversion(p, t); i; i = p->next_of.at[i - 1]) {
+		Node *node = p->conversions.at[i - 1];
 		Tensor *result = node->out[0];
 		if (node->attributes.converts == t && node->attributes.axis == axis && same_placement(result->place[axis], to) && can_read(node, consumer)
 		    && !is_gathered_again(node, consumer)) {
@@ -280,21 +307,21 @@ static Tensor *convert_once(Placing *p, Tensor *t, Axis axis, Placement to, cons
 		return before;
 	Tensor *result = insert_conversion(p, t, axis, to, consumer, phase_of_conversion(t, axis, consumer));
 	result->producer->attributes.converts = t;
-	list_add(p->graph->arena, &p->conversions, result->producer);
+	remember_conversion(p, t, result->producer);
 	return result;
 }
 
 // ---- accumulators
 
 // Reads of t within the micro-batch phases, whose nodes are all placed when the epilogue asks.
-static int uses(const Placing *p, const Tensor *t)
+static int uses(Placing *p, const Tensor *t)
 {
-	int n = 0;
-	for (int phase = PHASE_FORWARD; phase <= PHASE_BACKWARD; phase++)
+	for (int phase = PHASE_FORWARD; phase <= PHASE_BACKWARD && !p->counts_reads; phase++)
 		for (int i = 0; i < p->phases[phase].count; i++)
 			for (int k = 0; k < p->phases[phase].at[i]->ins; k++)
-				n += p->phases[phase].at[i]->in[k] == t;
-	return n;
+				count_read(p, p->phases[phase].at[i]->in[k]);
+	p->counts_reads = true;
+	return t->id < p->reads.count ? p->reads.at[t->id] : 0;
 }
 
 static void insert_after(Placing *p, Nodes *nodes, const Node *before, Node *node)
@@ -312,9 +339,9 @@ static Tensor *accumulated(Placing *p, Tensor *t)
 	Node *producer = t->producer;
 	if (once_a_step(producer) || t->place[AXIS_MICRO].kind != PARTIAL)
 		return t;
-	for (int i = 0; i < p->conversions.count; i++)
-		if (p->conversions.at[i]->op == OP_ACCUMULATE && p->conversions.at[i]->in[0] == t)
-			return p->conversions.at[i]->out[0];
+	for (int i = first_conversion(p, t); i; i = p->next_of.at[i - 1])
+		if (p->conversions.at[i - 1]->op == OP_ACCUMULATE)
+			return p->conversions.at[i - 1]->out[0];
 	bool sums_itself = op_table[producer->op].lowering == LOWER_GEMM || producer->op == OP_CONV2D_WEIGHT_GRAD || producer->op == OP_SUM || producer->op == OP_COLUMN_SUMS
 	    || producer->op == OP_EMBEDDING_GRAD || producer->op == OP_LINEAR_CROSS_ENTROPY;
 	if (sums_itself && !uses(p, t)) {
@@ -328,7 +355,7 @@ static Tensor *accumulated(Placing *p, Tensor *t)
 	insert_after(p, nodes, producer, total->producer);
 	total->place[AXIS_MICRO] = (Placement){REPLICATE, 0};
 	total->producer->accumulate = true;
-	list_add(p->graph->arena, &p->conversions, total->producer);
+	remember_conversion(p, t, total->producer);
 	return total;
 }
 

@@ -14,6 +14,9 @@ typedef struct {
 	Tensor **latest;        // by tensor id: what consumers read instead (after a conversion of the result)
 	int latest_count;
 	LIST(Node *) conversions; // made so far, to be used again
+	LIST(int) first_of, next_of; // by tensor id, by conversion: a tensor's conversions in order, as indices + 1
+	LIST(int) reads;        // by tensor id: reads within the micro-batch phases, counted when the epilogue first asks
+	bool counts_reads;
 } Placing;
 
 bool same_placement(Placement a, Placement b);

@@ -47,7 +47,7 @@ def language_values(row):
 def short_language_plans():
     """Every family with its stream split and not, by either schedule and in either type; two that only pipeline."""
     rows = [row for row in plans(specs.LANGUAGE, SHORT_MESHES) if row[3] in (2, 4)]
-    chosen = sample(rows, 12, language_values)
+    chosen = sample(rows, 9, language_values)
     missed = [want for want in itertools.product(("gpt2", "llama"), (True, False), SCHEDULES)
               if want not in [(row[0].path.stem, row[0].plain is row[0], row[2]) for row in chosen if row[1][2] > 1]]
     chosen += [next(row for row in rows if (row[0].path.stem, row[0].plain is row[0], row[2]) == want and min(row[1][1:]) > 1)
@@ -59,7 +59,7 @@ def short_language_plans():
 def short_plans():
     """Models with batch norm apart, so that these are met by every mesh too; so are language models."""
     rows = plans(specs.SPECS, SHORT_MESHES)
-    return sample([row for row in rows if not row[0].statistics], 24) + sample([row for row in rows if row[0].statistics], 12) \
+    return sample([row for row in rows if not row[0].statistics], 18) + sample([row for row in rows if row[0].statistics], 9) \
         + short_language_plans()
 
 
