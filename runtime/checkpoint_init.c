@@ -22,6 +22,9 @@ static void draw(void *context, const struct mp_state *s, const struct mp_piece 
 
 void mp_state_init(struct mp_rank *r, uint64_t seed)
 {
-	for (int i = 0; i < r->program->state_count; i++)
-		mp_shard_fill(r, &r->program->states[i], false, draw, &(struct drawing){.seed = seed});
+	for (int i = 0; i < r->program->state_count; i++) {
+		const struct mp_state *s = &r->program->states[i];
+		if (s->init.kind != MP_CONSTANT || s->init.a != 0) // the arena starts as zeros
+			mp_shard_fill(r, s, false, draw, &(struct drawing){.seed = seed});
+	}
 }

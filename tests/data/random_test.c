@@ -20,7 +20,7 @@ static void known_answers(void)
 
 static void slices_agree(void)
 {
-	enum { N = 1000 };
+	enum { N = 150000, PART = 3701 }; // the whole is drawn by several threads, a part by one
 	static const struct mp_init inits[] = {{MP_CONSTANT, 3, 0}, {MP_UNIFORM, -0.25, 0.5}, {MP_NORMAL, 1, 0.02}};
 	static float whole[N], part[N];
 	static double wide[N];
@@ -29,8 +29,8 @@ static void slices_agree(void)
 	for (int k = 0; k < 3; k++) {
 		mp_random_fill(&inits[k], key, MP_F32, 0, N, whole);
 		mp_random_fill(&inits[k], key, MP_F64, 0, N, wide);
-		for (long first = 0; first < N; first += 37) {
-			long count = first + 37 < N ? 37 : N - first;
+		for (long first = 0; first < N; first += PART) {
+			long count = first + PART < N ? PART : N - first;
 			mp_random_fill(&inits[k], key, MP_F32, first, count, part + first);
 		}
 		CHECK(!memcmp(whole, part, sizeof whole));
