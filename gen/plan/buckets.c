@@ -1,11 +1,12 @@
 // buckets.c: gradient all-reduces behind the backward pass.
 //
 // The epilogue's all-reduces over dp whose operand a backward step of the same stage completes are taken in the order
-// in which the last micro-batch completes them, and joined into buckets of at least BUCKET_BYTES. A bucket is one
+// in which the last micro-batch completes them, and joined into buckets. Large ones lose less to the latency of a collective, but the
+// first should begin early and little be left for the last: an eighth of all gradients, within bounds. A bucket is one
 // all-reduce right behind the step that completes it: gradients of a bucket lie side by side in memory.
 #include "fuse.h"
 
-enum { BUCKET_BYTES = 1 << 20 };
+enum { LEAST_BUCKET = 1 << 20, LARGEST_BUCKET = 24 << 20, BUCKETS = 8 };
 
 static void remove_step(Function *function, int index)
 {
@@ -34,7 +35,7 @@ static Node *take_reduction(Role *role, const Tensor *t)
 // Where a bucket has to end: a unit of repetition has its own, so that equal ones stay equal.
 static bool leaves_unit(const Plan *plan, const Step *bucket, const Step *next)
 {
-	int from = bucket->nodes.at[0]->block, to = next->nodes.count ? next->nodes.at[0]->block : from;
+	int from = bucket->block, to = next->nodes.count ? next->block : from;
 	return from != to && (plan->graph->blocks.at[from].unit || plan->graph->blocks.at[to].unit);
 }
 
@@ -61,6 +62,7 @@ static size_t take_completed(const Plan *plan, Role *role, const Step *step, Ste
 		Node *node = access->write ? take_reduction(role, access->tensor) : NULL;
 		if (!node)
 			continue;
+		bucket->block = bucket->nodes.count ? bucket->block : step->block;
 		list_add(plan->arena, &bucket->nodes, node);
 		add_access(plan, bucket, access->tensor, true, 0);
 		bytes += local_bytes(plan, access->tensor);
@@ -68,19 +70,31 @@ static size_t take_completed(const Plan *plan, Role *role, const Step *step, Ste
 	return bytes;
 }
 
+// Bytes behind which a bucket ends.
+static size_t bucket_bytes(const Plan *plan, const Role *role)
+{
+	size_t all = 0;
+	for (int i = 0; i < role->nodes[PHASE_EPILOGUE].count; i++) {
+		const Node *node = role->nodes[PHASE_EPILOGUE].at[i];
+		all += node->op == OP_ALL_REDUCE && node->attributes.axis == AXIS_DP ? local_bytes(plan, node->in[0]) : 0;
+	}
+	size_t part = all / BUCKETS;
+	return part < LEAST_BUCKET ? LEAST_BUCKET : part > LARGEST_BUCKET ? LARGEST_BUCKET : part;
+}
+
 void make_buckets(Plan *plan, Role *role)
 {
 	Function *backward = function_of(role, FUNCTION_BACKWARD);
 	const Function *forward = function_of(role, FUNCTION_FORWARD);
 	Step bucket = new_bucket(plan);
-	size_t bytes = 0;
+	size_t bytes = 0, enough = bucket_bytes(plan, role);
 	int last = -1;
 	for (int i = 0; i < forward->steps.count && backward->steps.count; i++)
 		if (forward->steps.at[i].kind == STEP_CHUNKS) // it makes gradients with its losses
 			bytes += take_completed(plan, role, &forward->steps.at[i], &bucket);
 	for (int i = 0; i <= backward->steps.count; i++) {
 		bool end = i == backward->steps.count;
-		if (bucket.nodes.count && (end || bytes >= BUCKET_BYTES || leaves_unit(plan, &bucket, &backward->steps.at[i]))) {
+		if (bucket.nodes.count && (end || bytes >= enough || leaves_unit(plan, &bucket, &backward->steps.at[i]))) {
 			bucket.name = bucket.nodes.at[0]->name;
 			insert_step(plan, backward, last + 1, bucket);
 			bucket = new_bucket(plan);

@@ -120,7 +120,7 @@ static StepKind kind_of(const Node *node)
 
 void add_step(const Plan *plan, Function *function, Node *node)
 {
-	Step step = {.kind = kind_of(node), .name = node->name, .stream = stream_of(node), .accumulate = node->accumulate,
+	Step step = {.kind = kind_of(node), .name = node->name, .block = node->block, .stream = stream_of(node), .accumulate = node->accumulate,
 	             .when = node->evaluation ? WHEN_EVALUATING : WHEN_ALWAYS, .call = -1};
 	list_add(plan->arena, &step.nodes, node);
 	list_add(plan->arena, &function->steps, step);
@@ -222,6 +222,7 @@ void fuse_steps(Plan *plan)
 			for (int k = 0; k < function->steps.count; k++)
 				find_accesses(&f, &plan->roles[s], &function->steps.at[k]);
 		}
+		hide_communication(plan, function_of(&plan->roles[s], FUNCTION_BACKWARD));
 		make_buckets(plan, &plan->roles[s]);
 	}
 }

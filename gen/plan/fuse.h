@@ -17,6 +17,10 @@ void sequence_epilogue(Plan *plan);
 // Marks the nodes whose result takes the memory of their first operand. uses: by tensor id, nodes that read it. (in_place.c)
 void find_in_place(Plan *plan, const int *uses);
 
+// Needs: a backward function with accesses. Gives: the same steps in an order in which gradients of weights are computed while
+// collectives are under way. (order.c)
+void hide_communication(const Plan *plan, Function *function);
+
 // Moves the all-reduces of gradients from the epilogue into the backward pass of the last micro-batch, some
 // gradients at a time. (buckets.c)
 void make_buckets(Plan *plan, Role *role);

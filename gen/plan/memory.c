@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "depend.h"
 #include "fuse.h"
 
 enum { ALIGNMENT = 256, WORKSPACE_BYTES = 32 << 20, LEAST_ARENA = 512 }; // even a stage without work greets its neighbours
@@ -25,7 +26,7 @@ typedef struct {
 typedef struct {
 	bool used, in_micro, once, in_forward, in_backward, in_transfer;
 	int functions;          // how many functions use it
-	int function, first, last; // the last such function, and its steps
+	int function, first, last, held; // the last such function, its steps, and up to which one nobody else takes the bytes
 	LIST(Use) uses;
 } Usage;
 
@@ -43,11 +44,28 @@ static void add_use(const Plan *plan, Usage *usage, int function, int argument)
 	list_add(plan->arena, &usage->uses, use);
 }
 
+// By step: up to which step it is under way, seen from computation: its own, or for communication the first one that waits for it. Whoever
+// takes its bytes before that would have to wait too.
+static int *find_ends(const Plan *plan, const Function *function)
+{
+	int n = function->steps.count, *ends = arena_alloc(plan->arena, (size_t)(n + 1) * sizeof *ends);
+	const Dependencies *on = find_dependencies(plan, function);
+	for (int i = 0; i < n; i++)
+		ends[i] = is_communication(&function->steps.at[i]) ? n - 1 : i;
+	for (int i = n - 1; i >= 0; i--)
+		for (int k = 0; k < on[i].count; k++) {
+			int *end = &ends[on[i].at[k].step];
+			*end = ends[i] < *end && is_communication(&function->steps.at[on[i].at[k].step]) ? ends[i] : *end;
+		}
+	return ends;
+}
+
 static Usage *find_usage(const Plan *plan, const Role *role)
 {
 	Usage *usage = arena_alloc(plan->arena, (size_t)plan->graph->tensors.count * sizeof *usage);
 	for (int f = 0; f < role->functions.count; f++) {
 		const Function *function = &role->functions.at[f];
+		const int *ends = find_ends(plan, function);
 		for (int i = 0; i < function->steps.count; i++)
 			for (int k = 0; k < function->steps.at[i].accesses.count; k++) {
 				const Access *access = &function->steps.at[i].accesses.at[k];
@@ -56,10 +74,12 @@ static Usage *find_usage(const Plan *plan, const Role *role)
 				if (!u->used || u->function != f) {
 					u->functions++;
 					u->first = i;
+					u->held = i;
 				}
 				u->used = true;
 				u->function = f;
 				u->last = i;
+				u->held = ends[i] > u->held ? ends[i] : u->held;
 				*(is_micro(function) ? &u->in_micro : &u->once) = true;
 				u->in_forward |= function->kind == FUNCTION_FORWARD;
 				u->in_backward |= function->kind == FUNCTION_BACKWARD;
@@ -213,6 +233,7 @@ static void make_buffer(const Plan *plan, Role *role, Tensor *t, const Usage *u,
 		buffer->function = u->function;
 		buffer->first = u->first;
 		buffer->last = u->last;
+		buffer->held = u->held;
 	} else
 		append_buffer(plan, role, t, u->in_forward && u->in_backward ? CLASS_ACTIVATIONS : CLASS_COMMUNICATION, slots_for(plan, role, u, counted));
 }
@@ -290,7 +311,7 @@ static void place_records(Role *role, Class class, size_t *at)
 
 static bool live_together(const Buffer *a, const Buffer *b)
 {
-	return a->function == b->function && a->first <= b->last && b->first <= a->last;
+	return a->function == b->function && a->first <= b->held && b->first <= a->held;
 }
 
 static size_t scratch_size(const Buffer *buffer)

@@ -29,6 +29,7 @@ typedef struct {
 	size_t offset, stride;  // from the arena's start
 	int function;           // scratch: the function it lives in, else -1
 	int first, last;        // scratch: its first and last step there
+	int held;               // scratch: the step from behind which others may lie there: communication may still be under way after `last`
 	bool alone;             // emitted code uses it outside of loops
 } Buffer;
 
@@ -91,6 +92,7 @@ typedef struct {
 	StepKind kind;
 	const char *name;       // the model's node
 	LIST(Node *) nodes;
+	int block;              // that it runs in: of its nodes, or of what runs before it; without nodes: none
 	LIST(Message) messages;
 	LIST(Access) accesses;
 	LIST(Wait) waits;

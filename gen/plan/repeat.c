@@ -36,7 +36,7 @@ static int block_of(const Step *step)
 		return -1;
 	if (step->nodes.count > 1 && is_update(step->nodes.at[0]))
 		return -1;
-	return step->nodes.count ? step->nodes.at[0]->block : -1;
+	return step->nodes.count ? step->block : -1;
 }
 
 static void find_segments(Repeating *r)

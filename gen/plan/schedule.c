@@ -6,7 +6,7 @@
 // and the order of messages (messages.c).
 #include "schedule.h"
 
-#include "cost.h"
+#include "depend.h"
 
 static void add_compute(const Plan *plan, Compute *list, bool backward, int microbatch)
 {
@@ -39,17 +39,6 @@ static Compute forward_order(const Plan *plan)
 	for (int f = 0; f < plan->mesh[AXIS_MICRO]; f++)
 		add_compute(plan, &list, false, f);
 	return list;
-}
-
-// Seconds of one run of a function, without what only the last micro-batch or an evaluation does.
-static double function_seconds(const Plan *plan, const Function *function)
-{
-	double total = 0;
-	for (int i = 0; i < function->steps.count; i++)
-		for (int k = 0; k < function->steps.at[i].nodes.count; k++)
-			if (function->steps.at[i].when == WHEN_ALWAYS)
-				total += node_seconds(plan, function->steps.at[i].nodes.at[k]);
-	return total;
 }
 
 // What a simulation knows: when each micro-batch left a stage's forward or backward.

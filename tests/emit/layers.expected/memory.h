@@ -57,10 +57,10 @@ static inline float *h_3_add_grad_with_h_4_up_matmul(const struct mp_rank *r, in
 static inline float *h_add(const struct mp_rank *r, int mb, int layer) { return layer == 2 ? h_3_add(r, mb) : (float *)(r->arena + 13056 + layer * (size_t)768 + mb % 2 * (size_t)2304); } // f32[2,8], 64 bytes, 3 layers
 
 // scratch
-static inline float *h_3_up_dropout_grad(const struct mp_rank *r) { return (float *)(r->arena + 33572352); } // f32[2,6], 48 bytes, backward steps 2 to 3
-static inline float *h_3_up_gelu_grad(const struct mp_rank *r) { return (float *)(r->arena + 33572608); } // f32[2,6], 48 bytes, backward steps 3 to 4
-static inline float *h_3_up_add_grad(const struct mp_rank *r) { return (float *)(r->arena + 33572352); } // f32[2,6], 48 bytes, backward steps 4 to 8
-static inline float *h_2_add_grad_from_h_3_up_matmul(const struct mp_rank *r) { return (float *)(r->arena + 33572608); } // f32[2,8], 64 bytes, backward steps 8 to 10
+static inline float *h_3_up_dropout_grad(const struct mp_rank *r) { return (float *)(r->arena + 33572352); } // f32[2,6], 48 bytes, backward steps 0 to 1
+static inline float *h_3_up_gelu_grad(const struct mp_rank *r) { return (float *)(r->arena + 33572608); } // f32[2,6], 48 bytes, backward steps 1 to 2
+static inline float *h_3_up_add_grad(const struct mp_rank *r) { return (float *)(r->arena + 33572352); } // f32[2,6], 48 bytes, backward steps 2 to 8
+static inline float *h_2_add_grad_from_h_3_up_matmul(const struct mp_rank *r) { return (float *)(r->arena + 33572608); } // f32[2,8], 64 bytes, backward steps 3 to 10
 static inline float *h_2_add_grad_with_h_3_up_matmul(const struct mp_rank *r) { return (float *)(r->arena + 33572352); } // f32[2,8], 64 bytes, backward steps 10 to 21
 
 // scratch of equal layers
@@ -137,10 +137,10 @@ static inline float *h_3_add_grad_with_h_4_up_matmul(const struct mp_rank *r, in
 static inline float *last_add(const struct mp_rank *r) { return (float *)(r->arena + 33570560); } // f32[2,3], 24 bytes, forward steps 18 to 19
 static inline float *mul(const struct mp_rank *r) { return (float *)(r->arena + 33570816); } // f32[2,3], 24 bytes, forward steps 19 to 20
 static inline float *mul_grad_scale(const struct mp_rank *r) { return (float *)(r->arena + 33570560); } // f32[], 4 bytes, backward steps 0 to 1
-static inline float *sub_grad_with_mul(const struct mp_rank *r) { return (float *)(r->arena + 33570816); } // f32[2,3], 24 bytes, backward steps 1 to 5
-static inline float *h_6_add_grad(const struct mp_rank *r) { return (float *)(r->arena + 33570560); } // f32[2,8], 64 bytes, backward steps 5 to 16
-static inline float *h_6_up_dropout_grad(const struct mp_rank *r) { return (float *)(r->arena + 33570816); } // f32[2,6], 48 bytes, backward steps 8 to 9
-static inline float *h_6_up_add_grad(const struct mp_rank *r) { return (float *)(r->arena + 33570816); } // f32[2,6], 48 bytes, backward steps 10 to 14
+static inline float *sub_grad_with_mul(const struct mp_rank *r) { return (float *)(r->arena + 33570816); } // f32[2,3], 24 bytes, backward steps 1 to 4
+static inline float *h_6_add_grad(const struct mp_rank *r) { return (float *)(r->arena + 33570560); } // f32[2,8], 64 bytes, backward steps 2 to 16
+static inline float *h_6_up_dropout_grad(const struct mp_rank *r) { return (float *)(r->arena + 33570816); } // f32[2,6], 48 bytes, backward steps 6 to 7
+static inline float *h_6_up_add_grad(const struct mp_rank *r) { return (float *)(r->arena + 33570816); } // f32[2,6], 48 bytes, backward steps 8 to 14
 
 // scratch of equal layers
 static inline float *h_up_gelu(const struct mp_rank *r) { return (float *)(r->arena + 33570560); } // f32[2,6], 48 bytes, 3 layers

@@ -6,18 +6,18 @@
 
 // Matrix products: C[m,n] = op(A) op(B), then the epilogue.
 enum {
-	FIRST_ADD, H_UP_ADD, H_DOWN_MATMUL, H_DOWN_WEIGHT_GRAD,
-	H_UP_DROPOUT_GRAD, H_UP_WEIGHT_GRAD, H_ADD_GRAD_FROM_H_UP_MATMUL, FIRST_WEIGHT_GRAD
+	FIRST_ADD, H_UP_ADD, H_DOWN_MATMUL, H_UP_DROPOUT_GRAD,
+	H_ADD_GRAD_FROM_H_UP_MATMUL, H_DOWN_WEIGHT_GRAD, H_UP_WEIGHT_GRAD, FIRST_WEIGHT_GRAD
 };
 static const struct mp_gemm gemms[] = {
 	// name, m, n, k, transpose, epilogue, types of operands and result, tf32, alignment
 	{"first.add", 2, 8, 5, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 8},
 	{"h.up.add", 2, 6, 8, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 16},
 	{"h.down.matmul", 2, 8, 6, MP_NT, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
-	{"h.down.weight.grad", 8, 6, 2, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
 	{"h.up.dropout.grad", 2, 6, 8, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
-	{"h.up.weight.grad", 6, 8, 2, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
 	{"h.add.grad_from_h.up.matmul", 2, 8, 6, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
+	{"h.down.weight.grad", 8, 6, 2, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
+	{"h.up.weight.grad", 6, 8, 2, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
 	{"first.weight.grad", 8, 5, 2, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 8},
 };
 
@@ -91,28 +91,13 @@ static void forward(struct mp_rank *r, int mb, int)
 
 static void backward_h(struct mp_rank *r, int mb, int layer)
 {
-	// h.down.bias.grad: sum f32[8]
-	CUDA(cudaStreamWaitEvent(r->compute, r->event[H_3_ADD_GRAD_WITH_H_4_UP_MATMUL_ARRIVED + mb % 2], 0));
-	sum(h_down_bias_grad(r, layer), h_add_grad_with_h_up_matmul_before(r, mb, layer), 1, 2, 8, 1.0f, mb > 0, r->compute);
-	// h.down.weight.grad: += h_add_grad_with_h_up_matmul_before f32[2,8]^T . h_up_dropout f32[2,6] -> f32[8,6]
-	mp_gemm(r, &gemms[H_DOWN_WEIGHT_GRAD], h_add_grad_with_h_up_matmul_before(r, mb, layer), h_up_dropout(r, mb, layer), NULL, h_down_weight_grad(r, layer), mb > 0, r->compute);
 	// h.up.dropout.grad: h_add_grad_with_h_up_matmul_before f32[2,8] . h_down_weight f32[8,6] -> f32[2,6]
+	CUDA(cudaStreamWaitEvent(r->compute, r->event[H_3_ADD_GRAD_WITH_H_4_UP_MATMUL_ARRIVED + mb % 2], 0));
 	mp_gemm(r, &gemms[H_UP_DROPOUT_GRAD], h_add_grad_with_h_up_matmul_before(r, mb, layer), h_down_weight(r, layer), NULL, h_up_dropout_grad(r, layer), false, r->compute);
 	// h.up.gelu.grad: dropout f32[2,6]
 	dropout(h_up_gelu_grad(r, layer), h_up_dropout_grad(r, layer), random_key(r), 1, 2, 6, r->tp * 6L + mb * 48L + r->dp * 24L, 192, 12, 0xf38c5464u + layer * 0x9e3779b1u, 0.25f, r->evaluating, r->compute);
 	// h.up.add.grad: gelu_erf_grad f32[2,6]
 	gelu_erf_grad(h_up_add_grad(r, layer), h_up_gelu_grad(r, layer), h_up_add(r, mb, layer), 12, r->compute);
-	// h.up.bias.grad: sum f32[6]
-	sum(h_up_bias_grad(r, layer), h_up_add_grad(r, layer), 1, 2, 6, 1.0f, mb > 0, r->compute);
-	// h.up.weight.grad: += h_up_add_grad f32[2,6]^T . h_add_before f32[2,8] -> f32[6,8]
-	mp_gemm(r, &gemms[H_UP_WEIGHT_GRAD], h_up_add_grad(r, layer), h_add_before(r, mb, layer), NULL, h_up_weight_grad(r, layer), mb > 0, r->compute);
-	CUDA(cudaEventRecord(r->event[H_UP_WEIGHT_GRAD_READY], r->compute));
-	if (mb == 3) { // the last micro-batch: these gradients are complete
-		// h.down.bias.grad.all_reduce: h_down_bias_grad f32[8], h_down_weight_grad f32[8,6], h_up_bias_grad f32[6], h_up_weight_grad f32[6,8]: one bucket
-		CUDA(cudaStreamWaitEvent(r->dp_stream, r->event[H_UP_WEIGHT_GRAD_READY], 0));
-		NCCL(ncclAllReduce(h_down_bias_grad(r, layer), h_down_bias_grad(r, layer), 240, ncclFloat32, ncclSum, r->dp_comm, r->dp_stream));
-		CUDA(cudaEventRecord(r->event[H_DOWN_BIAS_GRAD_ALL_REDUCE_REDUCED], r->dp_stream));
-	}
 	// h.add.grad_from_h.up.matmul: h_up_add_grad f32[2,6] . h_up_weight f32[6,8] -> f32[2,8]
 	mp_gemm(r, &gemms[H_ADD_GRAD_FROM_H_UP_MATMUL], h_up_add_grad(r, layer), h_up_weight(r, layer), NULL, h_add_grad_from_h_up_matmul(r, layer), false, r->compute);
 	CUDA(cudaEventRecord(r->event[H_ADD_GRAD_FROM_H_UP_MATMUL_READY], r->compute));
@@ -121,6 +106,22 @@ static void backward_h(struct mp_rank *r, int mb, int layer)
 	CUDA(cudaStreamWaitEvent(r->tp_stream, r->event[H_DOWN_BIAS_GRAD_ALL_REDUCE_REDUCED], 0));
 	NCCL(ncclAllReduce(h_add_grad_from_h_up_matmul(r, layer), h_add_grad_from_h_up_matmul(r, layer), 16, ncclFloat32, ncclSum, r->tp_comm, r->tp_stream));
 	CUDA(cudaEventRecord(r->event[H_ADD_GRAD_FROM_H_UP_MATMUL_ALL_REDUCE_REDUCED], r->tp_stream));
+	// h.down.bias.grad: sum f32[8]
+	sum(h_down_bias_grad(r, layer), h_add_grad_with_h_up_matmul_before(r, mb, layer), 1, 2, 8, 1.0f, mb > 0, r->compute);
+	// h.down.weight.grad: += h_add_grad_with_h_up_matmul_before f32[2,8]^T . h_up_dropout f32[2,6] -> f32[8,6]
+	mp_gemm(r, &gemms[H_DOWN_WEIGHT_GRAD], h_add_grad_with_h_up_matmul_before(r, mb, layer), h_up_dropout(r, mb, layer), NULL, h_down_weight_grad(r, layer), mb > 0, r->compute);
+	// h.up.bias.grad: sum f32[6]
+	sum(h_up_bias_grad(r, layer), h_up_add_grad(r, layer), 1, 2, 6, 1.0f, mb > 0, r->compute);
+	// h.up.weight.grad: += h_up_add_grad f32[2,6]^T . h_add_before f32[2,8] -> f32[6,8]
+	mp_gemm(r, &gemms[H_UP_WEIGHT_GRAD], h_up_add_grad(r, layer), h_add_before(r, mb, layer), NULL, h_up_weight_grad(r, layer), mb > 0, r->compute);
+	CUDA(cudaEventRecord(r->event[H_UP_WEIGHT_GRAD_READY], r->compute));
+	if (mb == 3) { // the last micro-batch: these gradients are complete
+		// h.down.bias.grad.all_reduce: h_down_bias_grad f32[8], h_down_weight_grad f32[8,6], h_up_bias_grad f32[6], h_up_weight_grad f32[6,8]: one bucket
+		CUDA(cudaStreamWaitEvent(r->dp_stream, r->event[H_UP_WEIGHT_GRAD_READY], 0));
+		CUDA(cudaStreamWaitEvent(r->dp_stream, r->event[H_ADD_GRAD_FROM_H_UP_MATMUL_ALL_REDUCE_REDUCED], 0));
+		NCCL(ncclAllReduce(h_down_bias_grad(r, layer), h_down_bias_grad(r, layer), 240, ncclFloat32, ncclSum, r->dp_comm, r->dp_stream));
+		CUDA(cudaEventRecord(r->event[H_DOWN_BIAS_GRAD_ALL_REDUCE_REDUCED], r->dp_stream));
+	}
 	// h.add.grad_with_h.up.matmul: add f32[2,8]
 	CUDA(cudaStreamWaitEvent(r->compute, r->event[H_ADD_GRAD_FROM_H_UP_MATMUL_ALL_REDUCE_REDUCED], 0));
 	add(h_add_grad_with_h_up_matmul(r, layer), h_add_grad_with_h_up_matmul_before(r, mb, layer), h_add_grad_from_h_up_matmul(r, layer), 16, r->compute);

@@ -1,0 +1,81 @@
+// depend.c: which steps of a function have to wait for which: one writes bytes that the other uses.
+#include "depend.h"
+
+#include "cost.h"
+
+// What came last of a root tensor: the step that wrote it, counted from 1, and those that have read it since.
+typedef struct {
+	int writer;
+	LIST(int) readers;
+} LastUse;
+
+static void depend(const Plan *plan, Dependencies *on, int step, bool used)
+{
+	for (int i = 0; i < on->count; i++)
+		if (on->at[i].step == step) {
+			on->at[i].used |= used;
+			return;
+		}
+	Dependency dependency = {step, used};
+	list_add(plan->arena, on, dependency);
+}
+
+// A reader waits for the last writer; a writer, which may read too, for it and for all readers since. A sum over micro-batches
+// does not use what it is added to.
+static void add_dependencies(const Plan *plan, Dependencies *on, LastUse *last, const Access *access, const Step *step, int index)
+{
+	if (last->writer)
+		depend(plan, on, last->writer - 1, !access->write || !step->accumulate);
+	if (!access->write) {
+		list_add(plan->arena, &last->readers, index);
+		return;
+	}
+	for (int i = 0; i < last->readers.count; i++)
+		depend(plan, on, last->readers.at[i], false);
+	last->writer = index + 1;
+	last->readers.count = 0;
+}
+
+Dependencies *find_dependencies(const Plan *plan, const Function *function)
+{
+	Dependencies *on = arena_alloc(plan->arena, (size_t)(function->steps.count + 1) * sizeof *on);
+	LastUse *last = arena_alloc(plan->arena, (size_t)plan->graph->tensors.count * sizeof *last);
+	for (int i = 0; i < function->steps.count; i++) {
+		const Step *step = &function->steps.at[i];
+		for (int k = 0; k < step->accesses.count; k++)
+			add_dependencies(plan, &on[i], &last[step->accesses.at[k].tensor->id], &step->accesses.at[k], step, i);
+	}
+	return on;
+}
+
+bool is_communication(const Step *step)
+{
+	return step->kind == STEP_COLLECTIVE || step->kind == STEP_TRANSFER;
+}
+
+double step_seconds(const Plan *plan, const Step *step)
+{
+	double total = 0, bytes = 0;
+	for (int i = 0; i < step->nodes.count; i++) {
+		total += node_seconds(plan, step->nodes.at[i]);
+		bytes += step->kind == STEP_COLLECTIVE ? collective_bytes(plan, step->nodes.at[i]) : 0;
+	}
+	return step->kind == STEP_COLLECTIVE ? seconds(plan, LOWER_COLLECTIVE, 0, bytes) : total;
+}
+
+double function_seconds(const Plan *plan, const Function *function)
+{
+	const Dependencies *on = find_dependencies(plan, function);
+	double *finish = arena_alloc(plan->arena, (size_t)(function->steps.count + 1) * sizeof *finish);
+	double free_at[2] = {0}, end = 0; // of computation, of communication
+	for (int i = 0; i < function->steps.count; i++) {
+		const Step *step = &function->steps.at[i];
+		double *queue = &free_at[is_communication(step)], start = *queue;
+		for (int k = 0; k < on[i].count; k++)
+			start = finish[on[i].at[k].step] > start ? finish[on[i].at[k].step] : start;
+		finish[i] = step->when == WHEN_ALWAYS ? start + step_seconds(plan, step) : 0;
+		*queue = finish[i] > *queue ? finish[i] : *queue;
+		end = finish[i] > end ? finish[i] : end;
+	}
+	return end;
+}

@@ -1,0 +1,28 @@
+// depend.h: the order that the steps of one function must keep, and how long they take in it.
+#ifndef DEPEND_H
+#define DEPEND_H
+
+#include "plan.h"
+
+// An earlier step of the function that must have ended before a step begins.
+typedef struct {
+	int step;
+	bool used;              // it made what the step reads or changes; else their accesses only must not overtake each other
+} Dependency;
+
+typedef LIST(Dependency) Dependencies;
+
+// Needs: steps with accesses. Gives: what each step depends on.
+Dependencies *find_dependencies(const Plan *plan, const Function *function);
+
+// Whether a step waits for other devices. A device has one such step under way at a time. (synchronise.c)
+bool is_communication(const Step *step);
+
+// Predicted seconds of a step; the latency of a bucket counts once.
+double step_seconds(const Plan *plan, const Step *step);
+
+// Predicted seconds of one run of a function, communication beside computation where nothing waits for it; without what only the
+// last micro-batch or an evaluation does.
+double function_seconds(const Plan *plan, const Function *function);
+
+#endif
