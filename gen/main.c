@@ -17,6 +17,7 @@ static const struct {
 	{"layout", pass_layout, dump_plan_graph},
 	{"differentiate", pass_differentiate, dump_plan_graph},
 	{"place", place_tensors, dump_plan_graph},
+	{"decompose", decompose_products, dump_plan_graph},
 	{"recompute", recompute_activations, dump_plan_graph},
 	{"stages", cut_stages, dump_plan_graph},
 	{"norm", measure_gradients, dump_plan_graph},

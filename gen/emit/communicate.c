@@ -26,6 +26,18 @@ static void emit_all_to_all(Text *out, const Emit *emit, const Role *role, const
 	text_add(out, "%s}\n%sNCCL(ncclGroupEnd());\n", indent, indent);
 }
 
+// To the device `part` ranks behind this one, and from the one as far before it.
+static void emit_shift(Text *out, const Emit *emit, const Node *node, const char *from, const char *to, const char *indent)
+{
+	int n = emit->plan->mesh[node->attributes.axis], part = node->attributes.part;
+	const char *axis = axis_name(node->attributes.axis), *type = nccl_type(node->in[0]->type);
+	long count = local_elements(emit->plan, node->in[0]);
+	text_add(out, "%sNCCL(ncclGroupStart());\n", indent);
+	text_add(out, "%sNCCL(ncclSend(%s, %ld, %s, (r->%s + %d) %% %d, r->%s_comm, r->%s_stream));\n", indent, from, count, type, axis, part, n, axis, axis);
+	text_add(out, "%sNCCL(ncclRecv(%s, %ld, %s, (r->%s + %d) %% %d, r->%s_comm, r->%s_stream));\n", indent, to, count, type, axis, n - part, n, axis, axis);
+	text_add(out, "%sNCCL(ncclGroupEnd());\n", indent);
+}
+
 void emit_collective(Text *out, const Emit *emit, const Role *role, const Step *step, const char *slot, const char *indent)
 {
 	const Node *node = step->nodes.at[0];
@@ -44,6 +56,7 @@ void emit_collective(Text *out, const Emit *emit, const Role *role, const Step *
 		text_add(out, "%sNCCL(ncclAllGather(%s, %s, %ld, %s, r->%s_comm, r->%s));\n", indent, from, to,
 		         local_elements(emit->plan, node->in[0]), type, axis, stream_name(step->stream));
 		break;
+	case OP_SHIFT: emit_shift(out, emit, node, from, to, indent); break;
 	case OP_ALL_TO_ALL: emit_all_to_all(out, emit, role, node, slot, indent); break;
 	default: assert(!"a collective has its call here");
 	}

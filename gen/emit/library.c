@@ -107,6 +107,8 @@ void number_library_calls(const Emit *emit, Role *role)
 			if (step->kind == STEP_GEMM) {
 				Gemm gemm = describe_gemm(emit, role, step);
 				gemm.alignment = alignment_of(role, &role->functions.at[f], i);
+				while ((size_t)gemm.m * (size_t)gemm.k * type_size(gemm.type) % (size_t)gemm.alignment && step->nodes.at[0]->attributes.parts)
+					gemm.alignment /= 2; // of the rows of each device
 				assert(!gemm.kept || gemm.alignment == 16); // as fuse_steps promised
 				step->call = role->gemms.count;
 				list_add(emit->arena, &role->gemms, gemm);

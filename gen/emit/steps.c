@@ -75,6 +75,8 @@ static void comment_gemm(Text *out, const Emit *emit, const Role *role, const St
 			text_add(out, ", %s", op_name(tail->op));
 	}
 	text_add(out, " -> %s", local_shape(emit, step->nodes.at[step->nodes.count - 1]->out[0]));
+	if (node->attributes.parts)
+		text_add(out, node->attributes.part ? ", the rows of tp + %d" : ", the own rows", node->attributes.part);
 }
 
 // "attn.attention: attention, attn.qkv f32[64,4,2,3,16] -> f32[64,4,2,1,16]"
@@ -155,12 +157,22 @@ static const char *bias_of(const Emit *emit, const Role *role, const Step *step,
 	return "NULL";
 }
 
+static const char *rows_of_device(const Emit *emit, const Node *product, const char *operand)
+{
+	long parts = product->attributes.parts, elements = local_elements(emit->plan, product->in[0]) / parts;
+	if (!product->attributes.part)
+		return arena_printf(emit->arena, "%s + r->tp * %ldL", operand, elements);
+	return arena_printf(emit->arena, "%s + (r->tp + %d) %% %ld * %ldL", operand, product->attributes.part, parts, elements);
+}
+
 // A matrix product or convolution with its operands and, where it has one, the bias.
 static void emit_library_call(Text *out, Kernels *kernels, const Role *role, const Step *step, const char *slot, const char *indent)
 {
 	const Emit *emit = kernels->emit;
 	const Node *node = step->nodes.at[0];
 	const char *a = place_of(emit, role, node->in[0], slot), *b = place_of(emit, role, node->in[1], slot), *bias = bias_of(emit, role, step, slot);
+	if (node->op == OP_MATMUL && node->attributes.parts) // rows of one device
+		a = rows_of_device(emit, node, a);
 	const char *result = place_of(emit, role, step->nodes.at[step->nodes.count - 1]->out[0], slot), *stream = stream_name(step->stream);
 	const char *accumulate = step->accumulate ? arena_printf(emit->arena, "%s > 0", slot) : "false";
 	const Gemm *gemm = step->kind == STEP_GEMM ? &role->gemms.at[step->call] : NULL;

@@ -6,7 +6,8 @@ double cost_matmul(const Node *node)
 {
 	const Tensor *a = node->in[0], *b = node->in[1];
 	long last = b->shape[b->dims - 1], n = node->attributes.transpose == MATMUL_NT ? tensor_elements(b) / last : last;
-	return 2.0 * (double)tensor_elements(a) * (double)n;
+	double whole = 2.0 * (double)tensor_elements(a) * (double)n;
+	return node->attributes.parts ? whole / (double)node->attributes.parts : whole;
 }
 
 double cost_elements(const Node *node)

@@ -22,7 +22,12 @@ static void dump_attributes(Text *out, const Node *node)
 {
 	const Attributes *a = &node->attributes;
 	switch (node->op) {
-	case OP_MATMUL: text_add(out, " %s", (const char *[]){"nn", "nt", "tn"}[a->transpose]); break;
+	case OP_MATMUL:
+		text_add(out, " %s", (const char *[]){"nn", "nt", "tn"}[a->transpose]);
+		if (a->parts)
+			text_add(out, " rows of +%d of %ld", a->part, a->parts);
+		break;
+	case OP_SHIFT: text_add(out, " %s by %d", axis_names[a->axis], a->part); break;
 	case OP_SCALE: case OP_CONSTANT: text_add(out, " %.9g", a->scale); break;
 	case OP_SUM: case OP_COLUMN_SUMS: text_add(out, " dims %d..%d scale %.9g", a->from, a->to - 1, a->scale); break;
 	case OP_EXPAND: text_add(out, " dims %d..%d", a->from, a->to - 1); break;

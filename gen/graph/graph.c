@@ -59,7 +59,7 @@ bool same_attributes(const Attributes *a, const Attributes *b)
 	    && a->dim == b->dim && a->dims == b->dims && !memcmp(a->shape, b->shape, sizeof a->shape)
 	    && a->channels_last == b->channels_last && a->momentum == b->momentum && a->decay == b->decay
 	    && !memcmp(a->betas, b->betas, sizeof a->betas)
-	    && same_windows(&a->window, &b->window) && a->groups == b->groups && a->rows == b->rows && a->parts == b->parts
+	    && same_windows(&a->window, &b->window) && a->groups == b->groups && a->rows == b->rows && a->parts == b->parts && a->part == b->part
 	    && a->chunks == b->chunks && a->epsilon == b->epsilon && a->synchronised == b->synchronised
 	    && same_rotation(&a->rotary, &b->rotary) && a->classes == b->classes && a->in_place == b->in_place
 	    && a->typed == b->typed && (!a->typed || a->type == b->type);

@@ -154,6 +154,7 @@ typedef struct Attributes {
 	// Batch normalisation: groups of `rows` pixels that share statistics; `parts` of the batch (a micro-batch of a
 	// replica), each reduced in `chunks`.
 	long groups, rows, parts, chunks;
+	int part;               // OP_MATMUL with parts: only the rows of the device `part` ranks behind this one; OP_SHIFT: sent there
 	double epsilon;         // also of OP_LAYER_NORM, OP_RMS_NORM; chunks: of their gradients, and of OP_LINEAR_CROSS_ENTROPY
 	bool synchronised;
 	Rotary rotary;          // OP_ROPE

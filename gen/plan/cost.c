@@ -41,6 +41,7 @@ double collective_bytes(const Plan *plan, const Node *node)
 	switch (node->op) {
 	case OP_ALL_REDUCE: return 2 * bytes * (n - 1) / n;
 	case OP_ALL_GATHER: return bytes * (n - 1);
+	case OP_SHIFT: return bytes;
 	default: return bytes * (n - 1) / n; // reduce-scatter, all-to-all
 	}
 }

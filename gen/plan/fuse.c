@@ -183,15 +183,6 @@ static void find_accesses(const Fusing *f, const Role *role, Step *step)
 		add_access(f->plan, step, step->messages.at[i].transfer->tensor, !step->messages.at[i].send, step->messages.at[i].argument);
 }
 
-static int *count_uses(const Plan *plan)
-{
-	int *uses = arena_alloc(plan->arena, (size_t)plan->graph->tensors.count * sizeof *uses);
-	for (int i = 0; i < plan->graph->nodes.count; i++)
-		for (int k = 0; k < plan->graph->nodes.at[i]->ins; k++)
-			uses[plan->graph->nodes.at[i]->in[k]->id]++;
-	return uses;
-}
-
 static void make_functions(Plan *plan, Role *role)
 {
 	static const char *const names[] = {"loaded", "begin_step", "prologue", "forward", "backward", "results", "update", "end_step"};

@@ -39,6 +39,8 @@ void product_extents(const Plan *plan, const Node *matmul, int *m, int *n, int *
 	int first = matmul_rows(matmul), last = b->dims - 1;
 	int rows = (int)local_product(plan, a, 0, first), columns = (int)local_product(plan, a, first, a->dims);
 	Transpose transpose = matmul->attributes.transpose;
+	if (matmul->attributes.parts)
+		rows /= (int)matmul->attributes.parts;
 	*m = transpose == MATMUL_TN ? columns : rows;
 	*k = transpose == MATMUL_TN ? rows : columns;
 	*n = (int)(transpose == MATMUL_NT ? local_product(plan, b, 0, last) : local_extent(plan, b, last));
@@ -91,4 +93,13 @@ int find_buffer(const Plan *plan, const Role *role, const Tensor *t)
 {
 	(void)plan;
 	return role->buffer_of[root_of((Tensor *)t)->id];
+}
+
+int *count_uses(const Plan *plan)
+{
+	int *uses = arena_alloc(plan->arena, (size_t)plan->graph->tensors.count * sizeof *uses);
+	for (int i = 0; i < plan->graph->nodes.count; i++)
+		for (int k = 0; k < plan->graph->nodes.at[i]->ins; k++)
+			uses[plan->graph->nodes.at[i]->in[k]->id]++;
+	return uses;
 }

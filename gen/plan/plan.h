@@ -265,6 +265,7 @@ Tensor *root_of(Tensor *t);             // through aliases, to the tensor whose 
 int stage_of(const Plan *plan, const Node *node);
 bool is_working_copy(const Node *node); // of a parameter, in the compute type
 Node *working_copy(const Role *role, const Tensor *parameter); // NULL: the role has none
+int *count_uses(const Plan *plan);      // by tensor id: how many operands of nodes it is
 int find_buffer(const Plan *plan, const Role *role, const Tensor *t);
 AttentionSlice attention_slice(const Plan *plan, const Node *node); // of OP_ATTENTION or its gradient (attention.c)
 
@@ -278,6 +279,9 @@ long table_chunks(const Plan *plan, const Tensor *gradient);
 // Needs: a differentiated graph, mesh sizes. Gives: a placement for every tensor, conversion nodes where producers and
 // consumers differ. Ends with an error on the user's line where no placement works. (place.c)
 void place_tensors(Plan *plan);
+
+// Needs: placements. Gives: products that are scattered over tp in parts, each sent while the next is computed. (decompose.c)
+void decompose_products(Plan *plan);
 
 // Needs: placements. Gives: stage of each block; refuses a pp that the blocks cannot give. (stages.c)
 void cut_stages(Plan *plan);

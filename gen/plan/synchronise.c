@@ -494,7 +494,8 @@ static const char *event_name(const Sync *sync, const Edge *edge)
 		what = edge->message->transfer->tensor->name;
 		done = edge->message->send ? "SENT" : "ARRIVED";
 	} else if (step->kind == STEP_COLLECTIVE)
-		done = step->nodes.at[0]->op == OP_ALL_REDUCE || step->nodes.at[0]->op == OP_REDUCE_SCATTER ? "REDUCED" : "GATHERED";
+		done = step->nodes.at[0]->op == OP_ALL_REDUCE || step->nodes.at[0]->op == OP_REDUCE_SCATTER ? "REDUCED"
+		     : step->nodes.at[0]->op == OP_SHIFT ? "ARRIVED" : "GATHERED";
 	char *name = arena_printf(sync->plan->arena, "%s_%s", what, done);
 	for (char *c = name; *c; c++) {
 		if (*c >= 'a' && *c <= 'z')

@@ -131,7 +131,7 @@ class Reader:
     def place(self, argument, write, read, size=None):
         """[Access] of a pointer argument; nothing for NULL and host memory."""
         argument = re.sub(r"^\(\w+ \*\)", "", argument)
-        found = re.match(r"(\w+)\(r(?:, (?!layer\b)(\w+))?(, layer)?\)( \+ peer \* \d+| \+ r->tp \* \d+L)?(?: \+ chunk \* (\d+)L)?$",
+        found = re.match(r"(\w+)\(r(?:, (?!layer\b)(\w+))?(, layer)?\)( \+ peer \* \d+| \+ r->tp \* \d+L| \+ \(r->tp \+ \d+\) % \d+ \* \d+L)?(?: \+ chunk \* (\d+)L)?$",
                          argument)
         if not found:
             check(argument == "NULL" or re.match(r"r->(input|output|metrics|learning_rate|step_number|random_key)\b", argument),
@@ -216,6 +216,10 @@ class Reader:
             send, count, size = name == "ncclSend", int(arguments[1]), NUMBERS[arguments[2]]
             if arguments[3] == "peer":  # all-to-all: the loop's messages cover the whole buffer
                 operation.accesses += self.place(arguments[0], not send, send)
+                return
+            if found := re.fullmatch(r"\(r->tp \+ (\d+)\) % (\d+)", arguments[3]):  # a shift: all devices of the axis take part
+                check(int(found[2]) == self.sizes[communicator] and 0 < int(found[1]) < int(found[2]), f"a shift to {arguments[3]}")
+                operation.accesses += self.place(arguments[0], not send, send, count * size)
                 return
             (access,) = self.place(arguments[0], not send, send, count * size)
             operation.accesses.append(access)
