@@ -163,6 +163,26 @@ def chunked_rows(long):
 
 
 # ---------------------------------------------------------------------------------------------------------
+# Products in parts
+
+SLOW_LINKS = ["--device", ROOT / "tests/lib/slow_links.json"]      # even products of small models are taken apart then
+APART = [(specs.SEQUENCES, (1, 2, 1), "1F1B", 2, "f64"), (specs.SEQUENCES, (2, 4, 1), "1F1B", 1, "f64"),
+         (specs.SEQUENCES, (1, 2, 2), "GPipe", 4, "f32")]
+
+
+def apart(spec, mesh, schedule, microbatches, dtype):
+    """Products that are scattered over tp in parts of rows, against one device, and how many bytes they move."""
+    program = specs.program(spec, mesh, microbatches, dtype, "--schedule", schedule, *SLOW_LINKS)
+    text = "".join((program.folder / f"program_{stage}.cu").read_text() for stage in range(mesh[2]))
+    for k in range(1, mesh[1]):
+        check(f"(r->tp + {k}) % {mesh[1]}" in text, f"no product computes the rows of the device {k} behind")
+    training = program.train("plan", STEPS, *training_words(spec))
+    check_memory(program, training)
+    compare_trainings(training, reference(spec, specs.batch_of(mesh[0], microbatches), microbatches * (mesh[0] if spec.statistics else 1), dtype), dtype,
+                      bitwise=False)
+
+
+# ---------------------------------------------------------------------------------------------------------
 # Recomputation
 
 def recomputed(spec, kind, mesh, schedule, microbatches, dtype):
@@ -290,5 +310,6 @@ def cases(long):
               for mesh, other in (((1, 1, 1), (1, 2, 2)), ((2, 1, 2), (1, 3, 1)))]
     found.append(Case("chunked-memory", chunked_memory))
     found += [Case(f"chunked-{name_of(row)}", chunked, *row) for row in chunked_rows(long)]
+    found += [Case(f"apart-{name_of(row)}", apart, *row) for row in APART]
     found += [Case(f"recomputed-{kind}-{name_of((spec, *plan))}", recomputed, spec, kind, *plan) for spec, kind, *plan in recomputed_rows()]
     return found + [Case(f"halved-{spec}", halved_parameters, spec) for spec in specs.SPECS[:4]]

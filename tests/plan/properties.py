@@ -269,6 +269,14 @@ def named_plans(spec, mesh, long):
     Plan(spec.path, mesh, counts[-1], "1F1B", *spec.define, *spec.words, "--mode", "infer").check()
 
 
+def apart(mesh, microbatches):
+    """Links so slow that products over tp are taken apart, and gradients of weights put off."""
+    for mode in ([], ["--mode", "infer"]):
+        plan = Plan(specs.SEQUENCES.path, mesh, microbatches, "1F1B", *specs.SEQUENCES.words, "--device", str(ROOT / "tests/lib/slow_links.json"), *mode)
+        check(any(f"rows_{mesh[1] - 1}" in name for program in plan.programs for name in program.buffers), "no product is taken apart")
+        plan.check()
+
+
 def long_steady_state(spec, mesh, microbatches):
     """Of a long steady state the generator looks at a part only, order.py at all of it."""
     spec = next(known for known in specs.SPECS if known.name == spec)
@@ -313,6 +321,7 @@ LONG = [("layers", (1, 1, 2), 40), ("layers_odd", (1, 2, 3), 47), ("layers", (2,
 def cases(long):
     named = [Case(f"{spec}-{specs.mesh_text(mesh)}", named_plans, spec, mesh, long)
              for spec in specs.SPECS for mesh in MESHES.get(spec.name, [(1, 1, 2)]) if spec.takes(mesh)]
+    named += [Case(f"apart-{specs.mesh_text(mesh)}-m{m}", apart, mesh, m) for mesh, m in (((1, 2, 1), 1), ((2, 2, 2), 3), ((1, 4, 1), 2))]
     number = RANDOM_CASES * (10 if long else 1)
     named += [Case(f"long-{words[0]}-{specs.mesh_text(words[1])}-m{words[2]}", long_steady_state, *words, heavy=True) for words in LONG]
     return named + [Case(f"mesh-{i * PLANS_A_CASE}", random_plans, i * PLANS_A_CASE, PLANS_A_CASE) for i in range(number)]
