@@ -52,6 +52,7 @@ class Operation:
     accesses: list = dataclasses.field(default_factory=list)
     messages: list = dataclasses.field(default_factory=list)
     communicator: str = ""
+    shifts: list = dataclasses.field(default_factory=list)     # of a shift: (sends, to how many devices behind, count)
     layer: int = None       # of the loop that it is in
 
     @property
@@ -219,6 +220,7 @@ class Reader:
                 return
             if found := re.fullmatch(r"\(r->tp \+ (\d+)\) % (\d+)", arguments[3]):  # a shift: all devices of the axis take part
                 check(int(found[2]) == self.sizes[communicator] and 0 < int(found[1]) < int(found[2]), f"a shift to {arguments[3]}")
+                operation.shifts.append((send, int(found[1]) if send else int(found[2]) - int(found[1]), count))
                 operation.accesses += self.place(arguments[0], not send, send, count * size)
                 return
             (access,) = self.place(arguments[0], not send, send, count * size)
@@ -296,6 +298,8 @@ class Reader:
             elif line == "NCCL(ncclGroupStart());":
                 group = Operation("step", "", here, condition, call="group", text=comment, layer=self.layer)
             elif line == "NCCL(ncclGroupEnd());":
+                sent, got = ({shift[1:] for shift in group.shifts if shift[0] == send} for send in (True, False))
+                check(sent == got, f"{group.text}: sent are {sent}, received {got} (devices behind, elements)")
                 operations.append(group)
                 group = None
             else:
