@@ -1,5 +1,6 @@
-// device.c: what devices can do, for predictions. The numbers of h100 were measured (copy bandwidth, GEMM rates); the
-// others are the vendors' datasheets with the same derating. A JSON file with the same fields describes any other device.
+// device.c: what devices can do, for predictions: rates that training steps sustain, below those of a single product or copy. The
+// numbers of h100 and h200 were measured; the others are the vendors' datasheets with the same derating. A JSON file with the
+// same fields describes any other device.
 #include <jansson.h>
 #include <string.h>
 
@@ -7,8 +8,8 @@
 
 // name, FLOP/s (f32 or f64, tf32, bf16), bytes/s, link bytes/s, latency, launch, capacity, overhead
 static const Device devices[] = {
-	{"h100", {51e12, 400e12, 750e12}, 3.0e12, 300e9, 10e-6, 2.5e-6, 79ull << 30, 1ull << 30},
-	{"h200", {51e12, 400e12, 750e12}, 4.3e12, 300e9, 10e-6, 2.5e-6, 139ull << 30, 1ull << 30},
+	{"h100", {51e12, 400e12, 680e12}, 2.6e12, 300e9, 10e-6, 2.5e-6, 79ull << 30, 1ull << 30},
+	{"h200", {51e12, 400e12, 680e12}, 3.5e12, 300e9, 10e-6, 2.5e-6, 139ull << 30, 1ull << 30},
 	{"a100-80g", {17e12, 120e12, 240e12}, 1.8e12, 200e9, 12e-6, 3e-6, 79ull << 30, 1ull << 30},
 	{"cpu", {60e9, 60e9, 30e9}, 10e9, 5e9, 5e-6, 0.5e-6, 64ull << 30, 0},
 };
