@@ -235,8 +235,8 @@ static void emit_copy(Text *out, const Emit *emit, const Role *role, const Step 
 	else
 		host = arena_printf(emit->arena, "r->input[%d]", input_index(role, node));
 	bool in = node->op == OP_INPUT;
-	text_add(out, "%sCUDA(cudaMemcpyAsync(%s, %s, %zu, %s, r->compute));\n", indent, in ? device : host, in ? host : device,
-	         buffer->bytes * (size_t)buffer->slots, in ? "cudaMemcpyHostToDevice" : "cudaMemcpyDeviceToHost");
+	text_add(out, "%sCUDA(cudaMemcpyAsync(%s, %s, %zu, %s, r->%s));\n", indent, in ? device : host, in ? host : device,
+	         buffer->bytes * (size_t)buffer->slots, in ? "cudaMemcpyHostToDevice" : "cudaMemcpyDeviceToHost", stream_name(step->stream));
 }
 
 static void emit_call(Text *out, Kernels *kernels, const Role *role, const Function *function, const Step *step, const Arguments *arguments,
@@ -248,10 +248,10 @@ static void emit_call(Text *out, Kernels *kernels, const Role *role, const Funct
 	case STEP_ATTENTION: emit_attention(out, kernels->emit, role, step, slot, indent); break;
 	case STEP_CHUNKS: emit_chunks(out, kernels, role, step, slot, indent); break;
 	case STEP_ELEMENTWISE:
-		text_add(out, "%s%s, r->compute);\n", indent, elementwise_call(kernels, role, step, slot));
+		text_add(out, "%s%s, r->%s);\n", indent, elementwise_call(kernels, role, step, slot), stream_name(step->stream));
 		break;
 	case STEP_KERNEL:
-		text_add(out, "%s%s, r->compute);\n", indent, kernel_call(kernels, role, function, step, slot));
+		text_add(out, "%s%s, r->%s);\n", indent, kernel_call(kernels, role, function, step, slot), stream_name(step->stream));
 		break;
 	case STEP_COPY: emit_copy(out, kernels->emit, role, step, indent); break;
 	case STEP_COLLECTIVE: emit_collective(out, kernels->emit, role, step, slot, indent); break;
@@ -293,9 +293,9 @@ static void change_condition(Text *out, const Plan *plan, const Arguments *argum
 // A step forks from the compute stream and joins into it again: steps do not overlap, and one can be captured whole.
 static void emit_fork_or_join(Text *out, const Role *role, bool fork)
 {
-	static const char *const done[] = {"", "DP_STREAM_DONE", "TP_STREAM_DONE", "PP_STREAM_DONE"};
+	static const char *const done[] = {"", "SIDE_STREAM_DONE", "DP_STREAM_DONE", "TP_STREAM_DONE", "PP_STREAM_DONE"};
 	bool recorded = false;
-	for (int s = STREAM_DP; s < STREAMS; s++) {
+	for (int s = STREAM_COMPUTE + 1; s < STREAMS; s++) {
 		if (!role->uses[s])
 			continue;
 		if (fork && !recorded)

@@ -29,12 +29,13 @@ typedef struct {
 	size_t offset, stride;  // from the arena's start
 	int function;           // scratch: the function it lives in, else -1
 	int first, last;        // scratch: its first and last step there
+	bool side;              // the side stream uses it
 	bool alone;             // emitted code uses it outside of loops
 } Buffer;
 
 // ---- steps
 
-typedef enum { STREAM_COMPUTE, STREAM_DP, STREAM_TP, STREAM_PP, STREAMS } Stream;
+typedef enum { STREAM_COMPUTE, STREAM_SIDE, STREAM_DP, STREAM_TP, STREAM_PP, STREAMS } Stream;
 typedef enum { WHEN_ALWAYS, WHEN_LAST, WHEN_EVALUATING } When;
 
 typedef enum {
@@ -204,7 +205,7 @@ typedef struct {
 	Actions train, evaluate, infer;
 	bool uses[STREAMS];
 	int saved_slots;        // micro-batches in flight between forward and backward
-	size_t bytes[CLASSES], arena, workspace_offset;
+	size_t bytes[CLASSES], arena, workspace_offset, workspace; // of one stream; the side stream's lies behind that of compute
 	bool holds_metrics;
 } Role;
 
@@ -292,6 +293,9 @@ void make_roles(Plan *plan);
 
 // Needs: roles. Gives: functions with steps, element-wise chains and GEMM epilogues fused, gradient buckets. (fuse.c)
 void fuse_steps(Plan *plan);
+
+// Needs: steps with what they read and write. Gives: the side stream of roles with short steps. (streams.c)
+void choose_streams(Plan *plan);
 
 // Needs: steps with costs, transfers. Gives: action lists of every role with communication, timeline. (schedule.c)
 void make_schedules(Plan *plan);

@@ -79,7 +79,7 @@ static inline float *first_add_grad_with_h_1_up_matmul(const struct mp_rank *r) 
 static inline float *h_add_before(const struct mp_rank *r, int mb, int layer) { return layer > 0 ? h_add(r, mb, layer - 1) : first_add(r, mb); } // f32[2,8], 64 bytes, 3 layers
 static inline float *h_add_grad_with_h_up_matmul_before(const struct mp_rank *r, int mb, int layer) { return layer < 2 ? h_add_grad_with_h_up_matmul(r, layer + 1) : h_3_add_grad_with_h_4_up_matmul(r, mb); } // f32[2,8], 64 bytes, 3 layers
 
-#elif MP_PROGRAM == 1 // 33571328 bytes
+#elif MP_PROGRAM == 1 // 67127552 bytes
 
 // parameters
 static inline float *last_weight(const struct mp_rank *r) { return (float *)(r->arena + 3072); } // f32[3,8], 96 bytes
@@ -134,22 +134,20 @@ static inline float *h_add(const struct mp_rank *r, int layer) { return (float *
 static inline float *h_3_add_grad_with_h_4_up_matmul(const struct mp_rank *r, int mb) { return (float *)(r->arena + 15616 + mb % 2 * (size_t)256); } // f32[2,8], 64 bytes
 
 // scratch
-static inline float *last_add(const struct mp_rank *r) { return (float *)(r->arena + 33570560); } // f32[2,3], 24 bytes, forward steps 18 to 19
-static inline float *mul(const struct mp_rank *r) { return (float *)(r->arena + 33570816); } // f32[2,3], 24 bytes, forward steps 19 to 20
-static inline float *mul_grad_scale(const struct mp_rank *r) { return (float *)(r->arena + 33570560); } // f32[], 4 bytes, backward steps 0 to 1
-static inline float *sub_grad_with_mul(const struct mp_rank *r) { return (float *)(r->arena + 33570816); } // f32[2,3], 24 bytes, backward steps 1 to 5
-static inline float *h_6_add_grad(const struct mp_rank *r) { return (float *)(r->arena + 33570560); } // f32[2,8], 64 bytes, backward steps 5 to 16
-static inline float *h_6_up_dropout_grad(const struct mp_rank *r) { return (float *)(r->arena + 33570816); } // f32[2,6], 48 bytes, backward steps 8 to 9
-static inline float *h_6_up_add_grad(const struct mp_rank *r) { return (float *)(r->arena + 33570816); } // f32[2,6], 48 bytes, backward steps 10 to 14
+static inline float *last_add(const struct mp_rank *r) { return (float *)(r->arena + 67124992); } // f32[2,3], 24 bytes, forward steps 18 to 19
+static inline float *mul(const struct mp_rank *r) { return (float *)(r->arena + 67125248); } // f32[2,3], 24 bytes, forward steps 19 to 20
+static inline float *mul_grad_scale(const struct mp_rank *r) { return (float *)(r->arena + 67124992); } // f32[], 4 bytes, backward steps 0 to 1
+static inline float *sub_grad_with_mul(const struct mp_rank *r) { return (float *)(r->arena + 67125504); } // f32[2,3], 24 bytes, backward steps 1 to 5
+static inline float *h_6_add_grad(const struct mp_rank *r) { return (float *)(r->arena + 67125760); } // f32[2,8], 64 bytes, backward steps 5 to 16
 
 // scratch of equal layers
-static inline float *h_up_gelu(const struct mp_rank *r) { return (float *)(r->arena + 33570560); } // f32[2,6], 48 bytes, 3 layers
-static inline float *h_down_matmul(const struct mp_rank *r) { return (float *)(r->arena + 33570560); } // f32[2,8], 64 bytes, 3 layers
-static inline float *h_up_dropout_grad(const struct mp_rank *r, int layer) { return layer == 2 ? h_6_up_dropout_grad(r) : (float *)(r->arena + 33570816 - layer * (size_t)256); } // f32[2,6], 48 bytes, 3 layers
-static inline float *h_up_gelu_grad(const struct mp_rank *r) { return (float *)(r->arena + 33571072); } // f32[2,6], 48 bytes, 3 layers
-static inline float *h_up_add_grad(const struct mp_rank *r, int layer) { return layer == 2 ? h_6_up_add_grad(r) : (float *)(r->arena + 33570816 - layer * (size_t)256); } // f32[2,6], 48 bytes, 3 layers
-static inline float *h_add_grad_from_h_up_matmul(const struct mp_rank *r) { return (float *)(r->arena + 33571072); } // f32[2,8], 64 bytes, 3 layers
-static inline float *h_add_grad_with_h_up_matmul(const struct mp_rank *r, int mb, int layer) { return layer == 0 ? h_3_add_grad_with_h_4_up_matmul(r, mb) : (float *)(r->arena + 33570560 + (layer - 1) * (size_t)256); } // f32[2,8], 64 bytes, 3 layers
+static inline float *h_up_gelu(const struct mp_rank *r) { return (float *)(r->arena + 67124992); } // f32[2,6], 48 bytes, 3 layers
+static inline float *h_down_matmul(const struct mp_rank *r) { return (float *)(r->arena + 67124992); } // f32[2,8], 64 bytes, 3 layers
+static inline float *h_up_dropout_grad(const struct mp_rank *r) { return (float *)(r->arena + 67124992); } // f32[2,6], 48 bytes, 3 layers
+static inline float *h_up_gelu_grad(const struct mp_rank *r) { return (float *)(r->arena + 67126016); } // f32[2,6], 48 bytes, 3 layers
+static inline float *h_up_add_grad(const struct mp_rank *r, int layer) { return (float *)(r->arena + 67127296 - layer * (size_t)512); } // f32[2,6], 48 bytes, 3 layers
+static inline float *h_add_grad_from_h_up_matmul(const struct mp_rank *r) { return (float *)(r->arena + 67124992); } // f32[2,8], 64 bytes, 3 layers
+static inline float *h_add_grad_with_h_up_matmul(const struct mp_rank *r, int mb, int layer) { return layer == 0 ? h_3_add_grad_with_h_4_up_matmul(r, mb) : (float *)(r->arena + 67127040 - (layer - 1) * (size_t)512); } // f32[2,8], 64 bytes, 3 layers
 
 // of one layer
 static inline float *h_6_add(const struct mp_rank *r) { return h_add(r, 2); } // f32[2,8], 64 bytes
