@@ -11,6 +11,7 @@
 #define MP_H
 
 #include "mp_bf16.h"
+#include "mp_copies.h"
 
 #include <cuda_runtime_api.h>
 #include <nccl.h>

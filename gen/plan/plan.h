@@ -45,7 +45,7 @@ typedef enum {
 	STEP_ATTENTION,         // nodes[0]: attention or its gradient
 	STEP_CHUNKS,            // nodes[0]: a head with its loss, chunk by chunk of its rows
 	STEP_KERNEL,            // nodes[0], a template
-	STEP_COPY,              // nodes[0]: between host and device
+	STEP_COPY,              // nodes: between host and device; small ones in one kernel, or a large one
 	STEP_COLLECTIVE,        // nodes: all-reduces of one bucket, or one conversion
 	STEP_TRANSFER           // transfers: sends and receives of one NCCL group
 } StepKind;
@@ -265,6 +265,8 @@ int stage_of(const Plan *plan, const Node *node);
 bool is_working_copy(const Node *node); // of a parameter, in the compute type
 Node *working_copy(const Role *role, const Tensor *parameter); // NULL: the role has none
 int find_buffer(const Plan *plan, const Role *role, const Tensor *t);
+Tensor *copied_tensor(const Node *copy); // of a copy between host and device: what it copies
+bool is_small_copy(const Plan *plan, const Node *copy); // a kernel makes it, and others of its kind beside it
 AttentionSlice attention_slice(const Plan *plan, const Node *node); // of OP_ATTENTION or its gradient (attention.c)
 
 // What the optimizer goes through is a table of i32 with a row for each parameter that the stage updates; its columns are those of

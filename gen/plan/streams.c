@@ -175,7 +175,8 @@ static void move_ahead_in(const Streams *s, FunctionKind kind, const Step *first
 	Function *function = function_at(s, kind);
 	for (int i = 0; i < function->steps.count; i++) {
 		Step *step = &function->steps.at[i];
-		if (step == first || !can_move(step) || !reads_only_ahead(s, step) || feeds(step, first) || is_sent(s->plan, step))
+		bool early = kind == FUNCTION_PROLOGUE || reads_only_ahead(s, step);
+		if (step == first || !early || !can_move(step) || feeds(step, first) || is_sent(s->plan, step))
 			continue;
 		step->stream = STREAM_SIDE;
 		for (int k = 0; k < step->accesses.count; k++)

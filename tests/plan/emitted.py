@@ -193,6 +193,12 @@ class Reader:
             operation.stream = arguments[4]
             operation.accesses += self.place(arguments[0], True, False, int(arguments[2]))
             operation.accesses += self.place(arguments[1], False, True, int(arguments[2]))
+        elif name == "copy_all":
+            operation.stream = arguments[1]
+            copies = [split(copy) for copy in re.findall(r"\{([^{}]*)\}", arguments[0])]
+            check(0 < len(copies) <= 8 and f"{{{{{', '.join('{' + ', '.join(c) + '}' for c in copies)}}}}}" == arguments[0], f"what is {arguments[0]}?")
+            for target, source, size in copies:
+                operation.accesses += self.place(target, True, False, int(size)) + self.place(source, False, True, int(size))
         elif name.startswith("nccl"):
             self.communication(name, arguments, operation)
         else:

@@ -20,13 +20,14 @@ static const struct mp_gemm gemms[] = {
 
 // Events. Where a buffer has several slots, its event has an instance for each.
 enum {
-	CROSS_ENTROPY_SUM_GRAD_BEFORE_READY = 0,
-	CROSS_ENTROPY_ROWS_READY = 1,
-	UP_ADD_GRAD_READY = 2,
-	UP_BIAS_GRAD_READY = 3,
-	STEP_BEGUN = 4,
-	SIDE_STREAM_DONE = 5,
-	EVENTS = 6
+	LABEL_READY = 0,
+	CROSS_ENTROPY_SUM_GRAD_BEFORE_READY = 1,
+	CROSS_ENTROPY_ROWS_READY = 2,
+	UP_ADD_GRAD_READY = 3,
+	UP_BIAS_GRAD_READY = 4,
+	STEP_BEGUN = 5,
+	SIDE_STREAM_DONE = 6,
+	EVENTS = 7
 };
 
 static void begin_step(struct mp_rank *r, int, int)
@@ -37,13 +38,11 @@ static void begin_step(struct mp_rank *r, int, int)
 
 static void prologue(struct mp_rank *r, int, int)
 {
-	// label i32[16] from the host
-	CUDA(cudaMemcpyAsync(label(r, 0), r->input[0], 128, cudaMemcpyHostToDevice, r->side));
-	// x f32[16,8] from the host
-	CUDA(cudaMemcpyAsync(x(r, 0), r->input[1], 1024, cudaMemcpyHostToDevice, r->compute));
-	// learning_rate f32[] from the host
-	CUDA(cudaMemcpyAsync(learning_rate(r), r->learning_rate, 4, cudaMemcpyHostToDevice, r->side));
+	// label i32[16], x f32[16,8], learning_rate f32[] from the host
+	copy_all({{{label(r, 0), r->input[0], 128}, {x(r, 0), r->input[1], 1024}, {learning_rate(r), r->learning_rate, 4}}}, r->compute);
+	CUDA(cudaEventRecord(r->event[LABEL_READY], r->compute));
 	// label.count: count_valid f32[]
+	CUDA(cudaStreamWaitEvent(r->side, r->event[LABEL_READY], 0));
 	count_valid(label_count(r), label(r, 0), 32, r->side);
 }
 
@@ -91,10 +90,8 @@ static void backward(struct mp_rank *r, int mb, int)
 
 static void results(struct mp_rank *r, int, int)
 {
-	// label.count f32[] to the host
-	CUDA(cudaMemcpyAsync((float *)r->metrics + 0, label_count(r), 4, cudaMemcpyDeviceToHost, r->side));
-	// cross_entropy.total f32[] to the host
-	CUDA(cudaMemcpyAsync((float *)r->metrics + 1, cross_entropy_total(r), 4, cudaMemcpyDeviceToHost, r->side));
+	// label.count f32[], cross_entropy.total f32[] to the host
+	copy_all({{{(float *)r->metrics + 0, label_count(r), 4}, {(float *)r->metrics + 1, cross_entropy_total(r), 4}}}, r->side);
 }
 
 static void update(struct mp_rank *r, int, int)
@@ -170,7 +167,7 @@ extern const struct mp_program program_0 = {
 	gemms, 5,
 	NULL, 0,
 	NULL, 0,
-	6, // events
+	7, // events
 	load_kernels,
 	{train_actions, 9},
 	{evaluate_actions, 6},

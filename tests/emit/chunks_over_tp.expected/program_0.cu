@@ -20,20 +20,21 @@ static const struct mp_gemm gemms[] = {
 
 // Events. Where a buffer has several slots, its event has an instance for each.
 enum {
-	LABEL_COUNT_READY = 0,
-	LABEL_COUNT_REDUCED = 1,
-	CROSS_ENTROPY_SUM_GRAD_BEFORE_READY = 2,
-	CROSS_ENTROPY_ROWS_READY = 3,
-	CROSS_ENTROPY_ROWS_X_GRAD_REDUCED = 4,
-	UP_WEIGHT_GRAD_READY = 5,
-	CROSS_ENTROPY_TOTAL_READY = 6,
-	CROSS_ENTROPY_TOTAL_REDUCED = 7,
-	CROSS_ENTROPY_ROWS_WEIGHT_GRAD_REDUCED = 8,
-	STEP_BEGUN = 9,
-	SIDE_STREAM_DONE = 10,
-	DP_STREAM_DONE = 11,
-	TP_STREAM_DONE = 12,
-	EVENTS = 13
+	LABEL_READY = 0,
+	LABEL_COUNT_READY = 1,
+	LABEL_COUNT_REDUCED = 2,
+	CROSS_ENTROPY_SUM_GRAD_BEFORE_READY = 3,
+	CROSS_ENTROPY_ROWS_READY = 4,
+	CROSS_ENTROPY_ROWS_X_GRAD_REDUCED = 5,
+	UP_WEIGHT_GRAD_READY = 6,
+	CROSS_ENTROPY_TOTAL_READY = 7,
+	CROSS_ENTROPY_TOTAL_REDUCED = 8,
+	CROSS_ENTROPY_ROWS_WEIGHT_GRAD_REDUCED = 9,
+	STEP_BEGUN = 10,
+	SIDE_STREAM_DONE = 11,
+	DP_STREAM_DONE = 12,
+	TP_STREAM_DONE = 13,
+	EVENTS = 14
 };
 
 static void begin_step(struct mp_rank *r, int, int)
@@ -46,13 +47,11 @@ static void begin_step(struct mp_rank *r, int, int)
 
 static void prologue(struct mp_rank *r, int, int)
 {
-	// label i32[8] from the host
-	CUDA(cudaMemcpyAsync(label(r, 0), r->input[0], 64, cudaMemcpyHostToDevice, r->side));
-	// x f32[8,8] from the host
-	CUDA(cudaMemcpyAsync(x(r, 0), r->input[1], 512, cudaMemcpyHostToDevice, r->compute));
-	// learning_rate f32[] from the host
-	CUDA(cudaMemcpyAsync(learning_rate(r), r->learning_rate, 4, cudaMemcpyHostToDevice, r->side));
+	// label i32[8], x f32[8,8], learning_rate f32[] from the host
+	copy_all({{{label(r, 0), r->input[0], 64}, {x(r, 0), r->input[1], 512}, {learning_rate(r), r->learning_rate, 4}}}, r->compute);
+	CUDA(cudaEventRecord(r->event[LABEL_READY], r->compute));
 	// label.count: count_valid f32[]
+	CUDA(cudaStreamWaitEvent(r->side, r->event[LABEL_READY], 0));
 	count_valid(label_count(r), label(r, 0), 16, r->side);
 	CUDA(cudaEventRecord(r->event[LABEL_COUNT_READY], r->side));
 	// label.count.all_reduce: all_reduce f32[]
@@ -120,14 +119,14 @@ static void backward(struct mp_rank *r, int mb, int)
 static void results(struct mp_rank *r, int, int)
 {
 	// label.count.all_reduce f32[] to the host
-	CUDA(cudaMemcpyAsync((float *)r->metrics + 0, label_count(r), 4, cudaMemcpyDeviceToHost, r->side));
+	copy_all({{{(float *)r->metrics + 0, label_count(r), 4}}}, r->side);
 	// cross_entropy.total.all_reduce: all_reduce f32[]
 	CUDA(cudaStreamWaitEvent(r->dp_stream, r->event[CROSS_ENTROPY_TOTAL_READY], 0));
 	NCCL(ncclAllReduce(cross_entropy_total(r), cross_entropy_total(r), 1, ncclFloat32, ncclSum, r->dp_comm, r->dp_stream));
 	CUDA(cudaEventRecord(r->event[CROSS_ENTROPY_TOTAL_REDUCED], r->dp_stream));
 	// cross_entropy.total.all_reduce f32[] to the host
 	CUDA(cudaStreamWaitEvent(r->side, r->event[CROSS_ENTROPY_TOTAL_REDUCED], 0));
-	CUDA(cudaMemcpyAsync((float *)r->metrics + 1, cross_entropy_total(r), 4, cudaMemcpyDeviceToHost, r->side));
+	copy_all({{{(float *)r->metrics + 1, cross_entropy_total(r), 4}}}, r->side);
 }
 
 static void update(struct mp_rank *r, int, int)
@@ -207,7 +206,7 @@ extern const struct mp_program program_0 = {
 	gemms, 5,
 	NULL, 0,
 	NULL, 0,
-	13, // events
+	14, // events
 	load_kernels,
 	{train_actions, 9},
 	{evaluate_actions, 6},

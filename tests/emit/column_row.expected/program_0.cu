@@ -20,23 +20,24 @@ static const struct mp_gemm gemms[] = {
 
 // Events. Where a buffer has several slots, its event has an instance for each.
 enum {
-	LABEL_COUNT_READY = 0,
-	DOWN_MATMUL_READY = 1,
-	LABEL_COUNT_REDUCED = 2,
-	DOWN_MATMUL_REDUCED = 3,
-	CROSS_ENTROPY_SUM_GRAD_READY = 4,
-	CROSS_ENTROPY_ROWS_READY = 5,
-	UP_WEIGHT_GRAD_READY = 6,
-	CROSS_ENTROPY_READY = 7,
-	CROSS_ENTROPY_REDUCED = 8,
-	DOWN_BIAS_GRAD_REDUCED = 9,
-	ACCURACY_READY = 10,
-	ACCURACY_REDUCED = 11,
-	STEP_BEGUN = 12,
-	SIDE_STREAM_DONE = 13,
-	DP_STREAM_DONE = 14,
-	TP_STREAM_DONE = 15,
-	EVENTS = 16
+	LABEL_READY = 0,
+	LABEL_COUNT_READY = 1,
+	DOWN_MATMUL_READY = 2,
+	LABEL_COUNT_REDUCED = 3,
+	DOWN_MATMUL_REDUCED = 4,
+	CROSS_ENTROPY_SUM_GRAD_READY = 5,
+	CROSS_ENTROPY_ROWS_READY = 6,
+	UP_WEIGHT_GRAD_READY = 7,
+	CROSS_ENTROPY_READY = 8,
+	CROSS_ENTROPY_REDUCED = 9,
+	DOWN_BIAS_GRAD_REDUCED = 10,
+	ACCURACY_READY = 11,
+	ACCURACY_REDUCED = 12,
+	STEP_BEGUN = 13,
+	SIDE_STREAM_DONE = 14,
+	DP_STREAM_DONE = 15,
+	TP_STREAM_DONE = 16,
+	EVENTS = 17
 };
 
 static void begin_step(struct mp_rank *r, int, int)
@@ -49,13 +50,11 @@ static void begin_step(struct mp_rank *r, int, int)
 
 static void prologue(struct mp_rank *r, int, int)
 {
-	// label i32[4] from the host
-	CUDA(cudaMemcpyAsync(label(r), r->input[0], 16, cudaMemcpyHostToDevice, r->side));
-	// x f32[4,5] from the host
-	CUDA(cudaMemcpyAsync(x(r), r->input[1], 80, cudaMemcpyHostToDevice, r->compute));
-	// learning_rate f32[] from the host
-	CUDA(cudaMemcpyAsync(learning_rate(r), r->learning_rate, 4, cudaMemcpyHostToDevice, r->side));
+	// label i32[4], x f32[4,5], learning_rate f32[] from the host
+	copy_all({{{label(r), r->input[0], 16}, {x(r), r->input[1], 80}, {learning_rate(r), r->learning_rate, 4}}}, r->compute);
+	CUDA(cudaEventRecord(r->event[LABEL_READY], r->compute));
 	// label.count: count_valid f32[]
+	CUDA(cudaStreamWaitEvent(r->side, r->event[LABEL_READY], 0));
 	count_valid(label_count(r), label(r), 4, r->side);
 	CUDA(cudaEventRecord(r->event[LABEL_COUNT_READY], r->side));
 	// label.count.all_reduce: all_reduce f32[]
@@ -130,14 +129,14 @@ static void backward(struct mp_rank *r, int mb, int)
 static void results(struct mp_rank *r, int, int)
 {
 	// label.count.all_reduce f32[] to the host
-	CUDA(cudaMemcpyAsync((float *)r->metrics + 0, label_count(r), 4, cudaMemcpyDeviceToHost, r->side));
+	copy_all({{{(float *)r->metrics + 0, label_count(r), 4}}}, r->side);
 	// cross_entropy.all_reduce: all_reduce f32[]
 	CUDA(cudaStreamWaitEvent(r->dp_stream, r->event[CROSS_ENTROPY_READY], 0));
 	NCCL(ncclAllReduce(cross_entropy(r), cross_entropy(r), 1, ncclFloat32, ncclSum, r->dp_comm, r->dp_stream));
 	CUDA(cudaEventRecord(r->event[CROSS_ENTROPY_REDUCED], r->dp_stream));
 	// cross_entropy.all_reduce f32[] to the host
 	CUDA(cudaStreamWaitEvent(r->side, r->event[CROSS_ENTROPY_REDUCED], 0));
-	CUDA(cudaMemcpyAsync((float *)r->metrics + 1, cross_entropy(r), 4, cudaMemcpyDeviceToHost, r->side));
+	copy_all({{{(float *)r->metrics + 1, cross_entropy(r), 4}}}, r->side);
 	if (r->evaluating) {
 		// accuracy.all_reduce: all_reduce f32[]
 		CUDA(cudaStreamWaitEvent(r->dp_stream, r->event[ACCURACY_READY], 0));
@@ -145,7 +144,7 @@ static void results(struct mp_rank *r, int, int)
 		CUDA(cudaEventRecord(r->event[ACCURACY_REDUCED], r->dp_stream));
 		// accuracy.all_reduce f32[] to the host
 		CUDA(cudaStreamWaitEvent(r->compute, r->event[ACCURACY_REDUCED], 0));
-		CUDA(cudaMemcpyAsync((float *)r->metrics + 2, accuracy(r), 4, cudaMemcpyDeviceToHost, r->compute));
+		copy_all({{{(float *)r->metrics + 2, accuracy(r), 4}}}, r->compute);
 	}
 }
 
@@ -230,7 +229,7 @@ extern const struct mp_program program_0 = {
 	gemms, 5,
 	NULL, 0,
 	NULL, 0,
-	16, // events
+	17, // events
 	load_kernels,
 	{train_actions, 7},
 	{evaluate_actions, 5},

@@ -51,12 +51,8 @@ static void begin_step(struct mp_rank *r, int, int)
 
 static void prologue(struct mp_rank *r, int, int)
 {
-	// x f32[2,5] from the host
-	CUDA(cudaMemcpyAsync(x(r, 0), r->input[0], 160, cudaMemcpyHostToDevice, r->compute));
-	// random_key i32[4] from the host
-	CUDA(cudaMemcpyAsync(random_key(r), r->random_key, 16, cudaMemcpyHostToDevice, r->compute));
-	// learning_rate f32[] from the host
-	CUDA(cudaMemcpyAsync(learning_rate(r), r->learning_rate, 4, cudaMemcpyHostToDevice, r->compute));
+	// x f32[2,5], random_key i32[4], learning_rate f32[] from the host
+	copy_all({{{x(r, 0), r->input[0], 160}, {random_key(r), r->random_key, 16}, {learning_rate(r), r->learning_rate, 4}}}, r->compute);
 }
 
 static void forward_h(struct mp_rank *r, int mb, int layer)

@@ -28,27 +28,26 @@ static const struct mp_gemm gemms[] = {
 
 // Events. Where a buffer has several slots, its event has an instance for each.
 enum {
-	RANDOM_KEY_READY = 0,
-	H_2_ADD_READY = 1,
-	H_2_ADD_GRAD_WITH_H_3_NORM_LAYER_NORM_ARRIVED = 3,
-	H_2_UP_ADD_GRAD_READY = 5,
-	H_2_NORM_LAYER_NORM_AGAIN_READY = 6,
-	H_1_ADD_GRAD_FROM_H_2_NORM_LAYER_NORM_READY = 7,
-	H_1_ADD_GRAD_WITH_H_2_NORM_LAYER_NORM_READY = 8,
-	H_1_UP_ADD_GRAD_READY = 9,
-	H_1_NORM_LAYER_NORM_AGAIN_READY = 10,
-	X_GRAD_FROM_H_1_NORM_LAYER_NORM_READY = 11,
-	H_1_UP_GELU_AGAIN_READY = 12,
-	H_1_DOWN_WEIGHT_GRAD_READY = 14,
-	H_1_UP_WEIGHT_GRAD_READY = 15,
-	H_1_NORM_WEIGHT_GRAD_READY = 16,
-	H_2_ADD_SENT = 17,
-	H_2_UP_WEIGHT_GRAD_READY = 19,
-	H_2_NORM_BIAS_GRAD_READY = 20,
-	STEP_BEGUN = 21,
-	SIDE_STREAM_DONE = 22,
-	PP_STREAM_DONE = 23,
-	EVENTS = 24
+	H_2_ADD_READY = 0,
+	H_2_ADD_GRAD_WITH_H_3_NORM_LAYER_NORM_ARRIVED = 2,
+	H_2_UP_ADD_GRAD_READY = 4,
+	H_2_NORM_LAYER_NORM_AGAIN_READY = 5,
+	H_1_ADD_GRAD_FROM_H_2_NORM_LAYER_NORM_READY = 6,
+	H_1_ADD_GRAD_WITH_H_2_NORM_LAYER_NORM_READY = 7,
+	H_1_UP_ADD_GRAD_READY = 8,
+	H_1_NORM_LAYER_NORM_AGAIN_READY = 9,
+	X_GRAD_FROM_H_1_NORM_LAYER_NORM_READY = 10,
+	H_1_UP_GELU_AGAIN_READY = 11,
+	H_1_DOWN_WEIGHT_GRAD_READY = 13,
+	H_1_UP_WEIGHT_GRAD_READY = 14,
+	H_1_NORM_WEIGHT_GRAD_READY = 15,
+	H_2_ADD_SENT = 16,
+	H_2_UP_WEIGHT_GRAD_READY = 18,
+	H_2_NORM_BIAS_GRAD_READY = 19,
+	STEP_BEGUN = 20,
+	SIDE_STREAM_DONE = 21,
+	PP_STREAM_DONE = 22,
+	EVENTS = 23
 };
 
 static void begin_step(struct mp_rank *r, int, int)
@@ -60,13 +59,8 @@ static void begin_step(struct mp_rank *r, int, int)
 
 static void prologue(struct mp_rank *r, int, int)
 {
-	// x f32[4,8] from the host
-	CUDA(cudaMemcpyAsync(x(r, 0), r->input[0], 512, cudaMemcpyHostToDevice, r->compute));
-	// random_key i32[4] from the host
-	CUDA(cudaMemcpyAsync(random_key(r), r->random_key, 16, cudaMemcpyHostToDevice, r->side));
-	CUDA(cudaEventRecord(r->event[RANDOM_KEY_READY], r->side));
-	// learning_rate f32[] from the host
-	CUDA(cudaMemcpyAsync(learning_rate(r), r->learning_rate, 4, cudaMemcpyHostToDevice, r->side));
+	// x f32[4,8], random_key i32[4], learning_rate f32[] from the host
+	copy_all({{{x(r, 0), r->input[0], 512}, {random_key(r), r->random_key, 16}, {learning_rate(r), r->learning_rate, 4}}}, r->compute);
 }
 
 static void forward(struct mp_rank *r, int mb, int)
@@ -79,7 +73,6 @@ static void forward(struct mp_rank *r, int mb, int)
 	// h.1.up.gelu: gelu_erf f32[4,32]
 	gelu_erf(h_1_up_gelu(r), h_1_up_add(r, mb), 128, r->compute);
 	// h.1.up.dropout: dropout f32[4,32]
-	CUDA(cudaStreamWaitEvent(r->compute, r->event[RANDOM_KEY_READY], 0));
 	dropout(h_1_up_dropout(r), h_1_up_gelu(r), random_key(r), 1, 1, 128, mb * 128L, 0, 512, 0xf38c5464u, 0.25f, r->evaluating, r->compute);
 	// h.1.down.add: h.1.up.dropout f32[4,32] . h.1.down.weight f32[8,32]^T + h.1.down.bias -> f32[4,8]
 	mp_gemm(r, &gemms[H_1_DOWN_ADD], h_1_up_dropout(r), h_1_down_weight(r), h_1_down_bias(r), h_1_down_add(r), false, r->compute);
@@ -316,7 +309,7 @@ extern const struct mp_program program_0 = {
 	gemms, 12,
 	NULL, 0,
 	NULL, 0,
-	24, // events
+	23, // events
 	load_kernels,
 	{train_actions, 17},
 	{evaluate_actions, 11},

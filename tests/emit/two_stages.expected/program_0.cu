@@ -35,10 +35,8 @@ static void begin_step(struct mp_rank *r, int, int)
 
 static void prologue(struct mp_rank *r, int, int)
 {
-	// x f32[4,3] from the host
-	CUDA(cudaMemcpyAsync(x(r, 0), r->input[0], 96, cudaMemcpyHostToDevice, r->compute));
-	// learning_rate f32[] from the host
-	CUDA(cudaMemcpyAsync(learning_rate(r), r->learning_rate, 4, cudaMemcpyHostToDevice, r->side));
+	// x f32[4,3], learning_rate f32[] from the host
+	copy_all({{{x(r, 0), r->input[0], 96}, {learning_rate(r), r->learning_rate, 4}}}, r->compute);
 }
 
 static void forward(struct mp_rank *r, int mb, int)

@@ -39,11 +39,9 @@ static void begin_step(struct mp_rank *r, int, int)
 
 static void prologue(struct mp_rank *r, int, int)
 {
-	// y f32[4,2] from the host
-	CUDA(cudaMemcpyAsync(y(r, 0), r->input[0], 64, cudaMemcpyHostToDevice, r->side));
+	// y f32[4,2], learning_rate f32[] from the host
+	copy_all({{{y(r, 0), r->input[0], 64}, {learning_rate(r), r->learning_rate, 4}}}, r->side);
 	CUDA(cudaEventRecord(r->event[Y_READY], r->side));
-	// learning_rate f32[] from the host
-	CUDA(cudaMemcpyAsync(learning_rate(r), r->learning_rate, 4, cudaMemcpyHostToDevice, r->side));
 }
 
 static void forward(struct mp_rank *r, int mb, int)
@@ -84,7 +82,7 @@ static void backward(struct mp_rank *r, int mb, int)
 static void results(struct mp_rank *r, int, int)
 {
 	// mean f32[] to the host
-	CUDA(cudaMemcpyAsync((float *)r->metrics + 0, mean(r), 4, cudaMemcpyDeviceToHost, r->side));
+	copy_all({{{(float *)r->metrics + 0, mean(r), 4}}}, r->side);
 }
 
 static void update(struct mp_rank *r, int, int)
