@@ -41,15 +41,15 @@ static Compute forward_order(const Plan *plan)
 	return list;
 }
 
-// Seconds of one run of a function, without what only the last micro-batch or an evaluation does.
+// Seconds of one run of a function, without what only the last micro-batch or an evaluation does. The side stream runs beside the others.
 static double function_seconds(const Plan *plan, const Function *function)
 {
-	double total = 0;
+	double chain = 0, side = 0;
 	for (int i = 0; i < function->steps.count; i++)
 		for (int k = 0; k < function->steps.at[i].nodes.count; k++)
 			if (function->steps.at[i].when == WHEN_ALWAYS)
-				total += node_seconds(plan, function->steps.at[i].nodes.at[k]);
-	return total;
+				*(function->steps.at[i].stream == STREAM_SIDE ? &side : &chain) += node_seconds(plan, function->steps.at[i].nodes.at[k]);
+	return side > chain ? side : chain;
 }
 
 // What a simulation knows: when each micro-batch left a stage's forward or backward.
