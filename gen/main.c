@@ -23,6 +23,7 @@ static const struct {
 	{"norm", measure_gradients, dump_plan_graph},
 	{"roles", make_roles, dump_plan},
 	{"fuse", fuse_steps, dump_plan},
+	{"streams", choose_streams, dump_plan},
 	{"schedule", make_schedules, dump_plan},
 	{"memory", plan_memory, dump_plan},
 	{"repeat", find_repeats, dump_plan},

@@ -11,6 +11,7 @@
 #define MP_H
 
 #include "mp_bf16.h"
+#include "mp_copies.h"
 
 #include <cuda_runtime_api.h>
 #include <nccl.h>
@@ -195,7 +196,7 @@ struct mp_schedule {
 struct mp_program {
 	const char *name;               // "program_0"
 	size_t arena_bytes;             // of one device, everything included
-	size_t workspace_offset, workspace_bytes; // of library calls, one for each stream that makes some (compute)
+	size_t workspace_offset, workspace_bytes; // of library calls; that of the side stream, where it makes some, lies behind
 	const struct mp_state *states;   int state_count;
 	const struct mp_input *inputs;   int input_count;
 	const struct mp_output *outputs; int output_count;
@@ -209,6 +210,7 @@ struct mp_program {
 	void (*loaded)(struct mp_rank *r, int, int);        // behind the initialisation or loading of weights; NULL: nothing to do
 	const void *constant;                               // data that kernels read, copied into the arena at start; NULL: none
 	size_t constant_offset, constant_bytes;
+	bool side;                                          // the side stream has work
 };
 
 // Learning rate of step s (from 0) of n: warm-up steps rise linearly to base, then it stays there, or falls from base to
@@ -260,6 +262,7 @@ struct mp_place {
 struct mp_rank {
 	char *arena;                                        // device memory, program->arena_bytes
 	cudaStream_t compute, dp_stream, tp_stream, pp_stream;
+	cudaStream_t side;                                  // less urgent than compute: what the chain of a step does not wait for; NULL: none
 	ncclComm_t dp_comm, tp_comm, pp_comm;               // NULL where the axis has size 1
 	int dp, tp, pp;                                     // coordinates
 	cudaEvent_t *event;                                 // program->event_count of them, timing disabled

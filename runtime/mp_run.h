@@ -225,7 +225,7 @@ bool mp_graphs_run(struct mp_graphs *graphs, struct mp_rank *r, const struct mp_
 void mp_graphs_free(struct mp_graphs *graphs, struct mp_rank *r);
 
 // The streams that have work: fills stream[] and name[] (at most MP_STREAMS) and returns their number.
-enum { MP_STREAMS = 4 };
+enum { MP_STREAMS = 5 };
 int mp_streams(const struct mp_rank *r, cudaStream_t *stream, const char **name);
 
 // trace.c: --trace. Every rank collects its part; closing is collective and writes one Chrome trace file on rank 0.

@@ -52,7 +52,9 @@ static void make_streams(struct mp_rank *r)
 	int least, greatest;
 
 	CUDA(cudaDeviceGetStreamPriorityRange(&least, &greatest));
-	CUDA(cudaStreamCreateWithFlags(&r->compute, cudaStreamNonBlocking));
+	CUDA(cudaStreamCreateWithPriority(&r->compute, cudaStreamNonBlocking, (least + greatest) / 2));
+	if (r->program->side)
+		CUDA(cudaStreamCreateWithPriority(&r->side, cudaStreamNonBlocking, least));
 	for (int axis = 0; axis < MP_AXES; axis++) // small messages first: others wait for them
 		CUDA(cudaStreamCreateWithPriority(side[axis], cudaStreamNonBlocking, greatest));
 	r->event = mp_allocate((size_t)r->program->event_count * sizeof *r->event);
@@ -182,6 +184,10 @@ int mp_streams(const struct mp_rank *r, cudaStream_t *stream, const char **name)
 
 	stream[0] = r->compute;
 	name[0] = "compute";
+	if (r->side) {
+		stream[count] = r->side;
+		name[count++] = "side";
+	}
 	for (int axis = 0; axis < MP_AXES; axis++) {
 		if (r->model->axis[axis] == 1)
 			continue;
@@ -243,7 +249,7 @@ void mp_rank_wait(struct mp_rank *r)
 static void close_device(struct mp_rank *r)
 {
 	ncclComm_t part[MP_AXES] = {r->dp_comm, r->tp_comm, r->pp_comm};
-	cudaStream_t stream[] = {r->compute, r->dp_stream, r->tp_stream, r->pp_stream};
+	cudaStream_t stream[] = {r->compute, r->dp_stream, r->tp_stream, r->pp_stream, r->side};
 
 	mp_graphs_free(r->graphs, r); // they hold kernels of the libraries
 	mp_attention_release(r);
@@ -255,7 +261,8 @@ static void close_device(struct mp_rank *r)
 	for (int i = 0; i < r->program->event_count; i++)
 		CUDA(cudaEventDestroy(r->event[i]));
 	for (size_t i = 0; i < sizeof stream / sizeof *stream; i++)
-		CUDA(cudaStreamDestroy(stream[i]));
+		if (stream[i])
+			CUDA(cudaStreamDestroy(stream[i]));
 	CUDA(cudaFree(r->arena));
 }
 

@@ -113,12 +113,11 @@ static void comment_step(Text *out, const Emit *emit, const Role *role, const St
 	case STEP_CONV: comment_conv(out, emit, role, step); break;
 	case STEP_ATTENTION: comment_attention(out, emit, role, step); break;
 	case STEP_CHUNKS: comment_chunks(out, emit, role, step); break;
-	case STEP_COPY: {
-		const Node *copy = step->nodes.at[0];
-		bool in = copy->op == OP_INPUT;
-		text_add(out, "%s %s", name_and_shape(emit, role, in ? copy->out[0] : copy->in[0]), in ? "from the host" : "to the host");
+	case STEP_COPY:
+		for (int i = 0; i < step->nodes.count; i++)
+			text_add(out, "%s%s", i ? ", " : "", name_and_shape(emit, role, copied_tensor(step->nodes.at[i])));
+		text_add(out, " %s the host", step->nodes.at[0]->outs ? "from" : "to");
 		break;
-	}
 	case STEP_TRANSFER:
 		for (int i = 0; i < step->messages.count; i++) {
 			const Message *m = &step->messages.at[i];
@@ -228,27 +227,44 @@ static int input_index(const Role *role, const Node *input)
 	return index;
 }
 
-static void emit_copy(Text *out, const Emit *emit, const Role *role, const Step *step, const char *indent)
+// The host's side of a copy.
+static const char *host_place(const Emit *emit, const Role *role, const Node *node)
 {
-	const Node *node = step->nodes.at[0];
-	const Tensor *t = node->op == OP_INPUT ? node->out[0] : node->in[0];
-	const Buffer *buffer = &role->buffers.at[find_buffer(emit->plan, role, t)];
-	const char *device = place_of(emit, role, t, "0"), *host;
 	if (node->op == OP_METRIC)
-		host = arena_printf(emit->arena, "(%s *)r->metrics + %d", c_type(t->type), result_index(role, node));
-	else if (node->op == OP_OUTPUT)
-		host = arena_printf(emit->arena, "r->output[%d]", result_index(role, node));
-	else if (node->attributes.input->kind == INPUT_LEARNING_RATE)
-		host = "r->learning_rate";
-	else if (node->attributes.input->kind == INPUT_STEP)
-		host = "r->step_number";
-	else if (node->attributes.input->kind == INPUT_RANDOM_KEY)
-		host = "r->random_key";
-	else
-		host = arena_printf(emit->arena, "r->input[%d]", input_index(role, node));
-	bool in = node->op == OP_INPUT;
-	text_add(out, "%sCUDA(cudaMemcpyAsync(%s, %s, %zu, %s, r->compute));\n", indent, in ? device : host, in ? host : device,
-	         buffer->bytes * (size_t)buffer->slots, in ? "cudaMemcpyHostToDevice" : "cudaMemcpyDeviceToHost");
+		return arena_printf(emit->arena, "(%s *)r->metrics + %d", c_type(node->in[0]->type), result_index(role, node));
+	if (node->op == OP_OUTPUT)
+		return arena_printf(emit->arena, "r->output[%d]", result_index(role, node));
+	switch (node->attributes.input->kind) {
+	case INPUT_LEARNING_RATE: return "r->learning_rate";
+	case INPUT_STEP: return "r->step_number";
+	case INPUT_RANDOM_KEY: return "r->random_key";
+	default: return arena_printf(emit->arena, "r->input[%d]", input_index(role, node));
+	}
+}
+
+// "{image(r), r->input[0], 200704}" with commas between the three.
+static const char *copy_operands(const Emit *emit, const Role *role, const Node *node)
+{
+	const Tensor *t = copied_tensor(node);
+	const Buffer *buffer = &role->buffers.at[find_buffer(emit->plan, role, t)];
+	const char *device = place_of(emit, role, t, "0"), *host = host_place(emit, role, node);
+	return arena_printf(emit->arena, "%s, %s, %zu", node->outs ? device : host, node->outs ? host : device, buffer->bytes * (size_t)buffer->slots);
+}
+
+static void emit_copy(Text *out, Kernels *kernels, const Role *role, const Step *step, const char *indent)
+{
+	const Emit *emit = kernels->emit;
+	const Node *first = step->nodes.at[0];
+	if (!is_small_copy(emit->plan, first)) {
+		text_add(out, "%sCUDA(cudaMemcpyAsync(%s, %s, r->%s));\n", indent, copy_operands(emit, role, first),
+		         first->outs ? "cudaMemcpyHostToDevice" : "cudaMemcpyDeviceToHost", stream_name(step->stream));
+		return;
+	}
+	Kernel kernel = {.name = "copy_all", .template_name = "copy_all", .type = emit->plan->graph->master};
+	text_add(out, "%s%s({{", indent, use_kernel(kernels, &kernel));
+	for (int i = 0; i < step->nodes.count; i++)
+		text_add(out, "%s{%s}", i ? ", " : "", copy_operands(emit, role, step->nodes.at[i]));
+	text_add(out, "}}, r->%s);\n", stream_name(step->stream));
 }
 
 static void emit_call(Text *out, Kernels *kernels, const Role *role, const Function *function, const Step *step, const Arguments *arguments,
@@ -260,12 +276,12 @@ static void emit_call(Text *out, Kernels *kernels, const Role *role, const Funct
 	case STEP_ATTENTION: emit_attention(out, kernels->emit, role, step, slot, indent); break;
 	case STEP_CHUNKS: emit_chunks(out, kernels, role, step, slot, indent); break;
 	case STEP_ELEMENTWISE:
-		text_add(out, "%s%s, r->compute);\n", indent, elementwise_call(kernels, role, step, slot));
+		text_add(out, "%s%s, r->%s);\n", indent, elementwise_call(kernels, role, step, slot), stream_name(step->stream));
 		break;
 	case STEP_KERNEL:
-		text_add(out, "%s%s, r->compute);\n", indent, kernel_call(kernels, role, function, step, slot));
+		text_add(out, "%s%s, r->%s);\n", indent, kernel_call(kernels, role, function, step, slot), stream_name(step->stream));
 		break;
-	case STEP_COPY: emit_copy(out, kernels->emit, role, step, indent); break;
+	case STEP_COPY: emit_copy(out, kernels, role, step, indent); break;
 	case STEP_COLLECTIVE: emit_collective(out, kernels->emit, role, step, slot, indent); break;
 	case STEP_TRANSFER: emit_messages(out, kernels->emit, role, step, arguments->slot, indent); break;
 	}
@@ -305,9 +321,9 @@ static void change_condition(Text *out, const Plan *plan, const Arguments *argum
 // A step forks from the compute stream and joins into it again: steps do not overlap, and one can be captured whole.
 static void emit_fork_or_join(Text *out, const Role *role, bool fork)
 {
-	static const char *const done[] = {"", "DP_STREAM_DONE", "TP_STREAM_DONE", "PP_STREAM_DONE"};
+	static const char *const done[] = {"", "SIDE_STREAM_DONE", "DP_STREAM_DONE", "TP_STREAM_DONE", "PP_STREAM_DONE"};
 	bool recorded = false;
-	for (int s = STREAM_DP; s < STREAMS; s++) {
+	for (int s = STREAM_COMPUTE + 1; s < STREAMS; s++) {
 		if (!role->uses[s])
 			continue;
 		if (fork && !recorded)

@@ -149,7 +149,7 @@ void emit_tables(Text *out, const Emit *emit, const Role *role)
 	int outputs = emit_outputs(out, emit, role), metrics = emit_metrics(out, emit, role);
 	const Tensor *updated = emit_updated(out, emit, role);
 	text_add(out, "extern const struct mp_program program_%d = {\n\t\"program_%d\",\n", role->stage, role->stage);
-	text_add(out, "\t%zu, // bytes of the arena\n\t%zu, %zu, // workspace: offset, bytes\n", role->arena, role->workspace_offset, role->bytes[CLASS_WORKSPACE]);
+	text_add(out, "\t%zu, // bytes of the arena\n\t%zu, %zu, // workspace: offset, bytes\n", role->arena, role->workspace_offset, role->workspace);
 	text_add(out, "\t%s,\n\t%s,\n\t%s,\n\t%s,\n\t%s,\n\t%s,\n\t%s,\n\t%d, // events\n\tload_kernels,\n", table(emit, "states", states), table(emit, "inputs", inputs),
 	         table(emit, "outputs", outputs), table(emit, "metrics", metrics), table(emit, "gemms", role->gemms.count), table(emit, "convs", role->convs.count),
 	         table(emit, "attentions", role->attentions.count), role->event_instances);
@@ -159,5 +159,7 @@ void emit_tables(Text *out, const Emit *emit, const Role *role)
 	if (updated)
 		text_add(out, "\tupdated, %zu, sizeof updated, // a constant of the arena: its bytes, offset, size\n",
 		         role->buffers.at[find_buffer(emit->plan, role, updated)].offset);
+	if (role->uses[STREAM_SIDE])
+		text_add(out, "\t%strue, // the side stream has work\n", updated ? "" : "NULL, 0, 0, ");
 	text_add(out, "};\n");
 }

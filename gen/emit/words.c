@@ -94,7 +94,7 @@ const char *place_of(const Emit *emit, const Role *role, const Tensor *t, const 
 
 const char *stream_name(Stream stream)
 {
-	static const char *const names[] = {"compute", "dp_stream", "tp_stream", "pp_stream"};
+	static const char *const names[] = {"compute", "side", "dp_stream", "tp_stream", "pp_stream"};
 	return names[stream];
 }
 

@@ -63,14 +63,20 @@ double step_seconds(const Plan *plan, const Step *step)
 	return step->kind == STEP_COLLECTIVE ? seconds(plan, LOWER_COLLECTIVE, 0, bytes) : total;
 }
 
+// Of one device, what runs one step after another: the chain, communication, the side stream.
+static int queue_of(const Step *step)
+{
+	return is_communication(step) ? 1 : step->stream == STREAM_SIDE ? 2 : 0;
+}
+
 double function_seconds(const Plan *plan, const Function *function)
 {
 	const Dependencies *on = find_dependencies(plan, function);
 	double *finish = arena_alloc(plan->arena, (size_t)(function->steps.count + 1) * sizeof *finish);
-	double free_at[2] = {0}, end = 0; // of computation, of communication
+	double free_at[3] = {0}, end = 0; // by queue
 	for (int i = 0; i < function->steps.count; i++) {
 		const Step *step = &function->steps.at[i];
-		double *queue = &free_at[is_communication(step)], start = *queue;
+		double *queue = &free_at[queue_of(step)], start = *queue;
 		for (int k = 0; k < on[i].count; k++)
 			start = finish[on[i].at[k].step] > start ? finish[on[i].at[k].step] : start;
 		finish[i] = step->when == WHEN_ALWAYS ? start + step_seconds(plan, step) : 0;

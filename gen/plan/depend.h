@@ -21,7 +21,7 @@ bool is_communication(const Step *step);
 // Predicted seconds of a step; the latency of a bucket counts once.
 double step_seconds(const Plan *plan, const Step *step);
 
-// Predicted seconds of one run of a function, communication beside computation where nothing waits for it; without what only the
+// Predicted seconds of one run of a function, communication and the side stream beside the chain where nothing waits for them; without what only the
 // last micro-batch or an evaluation does.
 double function_seconds(const Plan *plan, const Function *function);
 

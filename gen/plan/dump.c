@@ -2,7 +2,7 @@
 // lists. What a pass has not made yet is left out.
 #include "plan.h"
 
-static const char *const stream_names[] = {"compute", "dp", "tp", "pp"};
+static const char *const stream_names[] = {"compute", "side", "dp", "tp", "pp"};
 static const char *const class_names[] = {"parameters", "gradients", "optimizer", "activations", "communication", "scratch", "workspace"};
 
 static void dump_step(const Role *role, const Step *step, Text *out)

@@ -33,6 +33,14 @@ bool makes(const Step *step, const Tensor *t)
 	return false;
 }
 
+bool is_sent(const Plan *plan, const Step *step)
+{
+	for (int i = 0; i < plan->transfers.count; i++)
+		if (makes(step, plan->transfers.at[i]->tensor))
+			return true;
+	return false;
+}
+
 static bool joins_elementwise(const Step *step, const Node *node)
 {
 	bool connected = false;
@@ -192,6 +200,29 @@ static void make_functions(Plan *plan, Role *role)
 	}
 }
 
+static bool joins_copy(const Plan *plan, const Step *last, const Step *step)
+{
+	enum { MOST = 8 }; // MP_COPIES of runtime/mp_copies.h
+	if (last->kind != STEP_COPY || step->kind != STEP_COPY || last->when != step->when || last->nodes.count == MOST)
+		return false;
+	const Node *before = last->nodes.at[0], *node = step->nodes.at[0];
+	return before->outs == node->outs && is_small_copy(plan, before) && is_small_copy(plan, node);
+}
+
+// Small copies in one direction that follow one another are one step.
+static void join_copies(const Plan *plan, Function *function)
+{
+	int kept = 0;
+	for (int i = 0; i < function->steps.count; i++) {
+		Step *last = kept ? &function->steps.at[kept - 1] : NULL;
+		if (last && joins_copy(plan, last, &function->steps.at[i]))
+			list_add(plan->arena, &last->nodes, function->steps.at[i].nodes.at[0]);
+		else
+			function->steps.at[kept++] = function->steps.at[i];
+	}
+	function->steps.count = kept;
+}
+
 void fuse_steps(Plan *plan)
 {
 	Fusing f = {plan, count_uses(plan)};
@@ -210,6 +241,7 @@ void fuse_steps(Plan *plan)
 	for (int s = 0; s < plan->stages; s++) {
 		for (int i = 0; i < plan->roles[s].functions.count; i++) {
 			Function *function = &plan->roles[s].functions.at[i];
+			join_copies(plan, function);
 			for (int k = 0; k < function->steps.count; k++)
 				find_accesses(&f, &plan->roles[s], &function->steps.at[k]);
 		}

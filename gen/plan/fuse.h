@@ -8,6 +8,7 @@ Function *function_of(Role *role, FunctionKind kind);   // one of the fixed func
 void add_step(const Plan *plan, Function *function, Node *node);
 void add_access(const Plan *plan, Step *step, Tensor *t, bool write, int argument);
 bool makes(const Step *step, const Tensor *t);          // t is an output of one of its nodes
+bool is_sent(const Plan *plan, const Step *step);       // it makes what another stage receives
 
 // The functions that run once a step, on all stages at once: their nodes and messages in one order that every
 // stage keeps, so that no two stages wait for each other. (sequence.c)

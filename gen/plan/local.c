@@ -33,6 +33,20 @@ size_t local_bytes(const Plan *plan, const Tensor *t)
 	return (size_t)local_elements(plan, t) * type_size(t->type);
 }
 
+Tensor *copied_tensor(const Node *copy)
+{
+	return copy->outs ? copy->out[0] : copy->in[0];
+}
+
+// A kernel reads the host's memory as fast as a copy engine does, and starts sooner; but multiprocessors are busy meanwhile.
+bool is_small_copy(const Plan *plan, const Node *copy)
+{
+	enum { LARGE = 1 << 20 };
+	const Tensor *t = copied_tensor(copy);
+	size_t microbatches = t->place[AXIS_MICRO].kind == SHARD ? (size_t)plan->mesh[AXIS_MICRO] : 1;
+	return local_bytes(plan, t) * microbatches <= LARGE;
+}
+
 void product_extents(const Plan *plan, const Node *matmul, int *m, int *n, int *k)
 {
 	const Tensor *a = matmul->in[0], *b = matmul->in[1];

@@ -309,9 +309,21 @@ static void place_records(Role *role, Class class, size_t *at)
 	role->bytes[class] += *at - start;
 }
 
+// What the side stream uses has bytes of its own: it may be in use all through its function and beside other ones, and where the chain
+// took the same bytes, one of them would wait for the other.
+static void keep_for_side(Role *role)
+{
+	for (int f = 0; f < role->functions.count; f++)
+		for (int i = 0; i < role->functions.at[f].steps.count; i++) {
+			const Step *step = &role->functions.at[f].steps.at[i];
+			for (int k = 0; k < step->accesses.count && step->stream == STREAM_SIDE; k++)
+				role->buffers.at[role->buffer_of[step->accesses.at[k].tensor->id]].side = true;
+		}
+}
+
 static bool live_together(const Buffer *a, const Buffer *b)
 {
-	return a->function == b->function && a->first <= b->held && b->first <= a->held;
+	return a->side || b->side || (a->function == b->function && a->first <= b->held && b->first <= a->held);
 }
 
 static size_t scratch_size(const Buffer *buffer)
@@ -331,6 +343,7 @@ static int compare_scratch(const void *left, const void *right)
 static void place_scratch(const Plan *plan, Role *role, size_t *at)
 {
 	int n = role->buffers.count, placed = 0, count = 0;
+	keep_for_side(role);
 	Buffer **order = arena_alloc(plan->arena, (size_t)(n + 1) * sizeof *order);
 	for (int i = 0; i < n; i++)
 		if (role->buffers.at[i].class == CLASS_SCRATCH)
@@ -390,14 +403,17 @@ static size_t workspace_of(const Plan *plan, const Step *step)
 
 static void add_workspace(const Plan *plan, Role *role, size_t *at)
 {
-	size_t most = 0;
-	for (int f = 0; f < role->functions.count; f++)
+	size_t most = 0, streams = 1;
+	for (int f = 0; f < role->functions.count && plan->graph->real != TYPE_F64; f++)
 		for (int i = 0; i < role->functions.at[f].steps.count; i++) {
-			size_t needed = workspace_of(plan, &role->functions.at[f].steps.at[i]);
+			const Step *step = &role->functions.at[f].steps.at[i];
+			size_t needed = workspace_of(plan, step);
 			most = needed > most ? needed : most;
+			streams = needed && step->stream == STREAM_SIDE ? 2 : streams;
 		}
 	role->workspace_offset = *at;
-	role->bytes[CLASS_WORKSPACE] = plan->graph->real != TYPE_F64 ? most : 0;
+	role->workspace = most;
+	role->bytes[CLASS_WORKSPACE] = streams * most;
 	*at += role->bytes[CLASS_WORKSPACE];
 }
 

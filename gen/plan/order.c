@@ -27,19 +27,11 @@ typedef struct {
 	int *order, ordered;    // steps in their new order
 } Ordering;
 
-static bool leaves_stage(const Plan *plan, const Step *step)
-{
-	for (int i = 0; i < plan->transfers.count; i++)
-		if (makes(step, plan->transfers.at[i]->tensor))
-			return true;
-	return false;
-}
-
 // The chain: what is sent to another stage or used by a step of another block, and all that leads there.
 static void find_chain(Ordering *o)
 {
 	for (int i = o->count - 1; i >= 0; i--) {
-		o->chain[i] |= leaves_stage(o->plan, &o->steps[i]);
+		o->chain[i] |= is_sent(o->plan, &o->steps[i]);
 		for (int k = 0; k < o->on[i].count; k++) {
 			int earlier = o->on[i].at[k].step;
 			if (o->on[i].at[k].used)

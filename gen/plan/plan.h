@@ -30,12 +30,13 @@ typedef struct {
 	int function;           // scratch: the function it lives in, else -1
 	int first, last;        // scratch: its first and last step there
 	int held;               // scratch: the step from behind which others may lie there: communication may still be under way after `last`
+	bool side;              // the side stream uses it
 	bool alone;             // emitted code uses it outside of loops
 } Buffer;
 
 // ---- steps
 
-typedef enum { STREAM_COMPUTE, STREAM_DP, STREAM_TP, STREAM_PP, STREAMS } Stream;
+typedef enum { STREAM_COMPUTE, STREAM_SIDE, STREAM_DP, STREAM_TP, STREAM_PP, STREAMS } Stream;
 typedef enum { WHEN_ALWAYS, WHEN_LAST, WHEN_EVALUATING } When;
 
 typedef enum {
@@ -45,7 +46,7 @@ typedef enum {
 	STEP_ATTENTION,         // nodes[0]: attention or its gradient
 	STEP_CHUNKS,            // nodes[0]: a head with its loss, chunk by chunk of its rows
 	STEP_KERNEL,            // nodes[0], a template
-	STEP_COPY,              // nodes[0]: between host and device
+	STEP_COPY,              // nodes: between host and device; small ones in one kernel, or a large one
 	STEP_COLLECTIVE,        // nodes: all-reduces of one bucket, or one conversion
 	STEP_TRANSFER           // transfers: sends and receives of one NCCL group
 } StepKind;
@@ -206,7 +207,7 @@ typedef struct {
 	Actions train, evaluate, infer;
 	bool uses[STREAMS];
 	int saved_slots;        // micro-batches in flight between forward and backward
-	size_t bytes[CLASSES], arena, workspace_offset;
+	size_t bytes[CLASSES], arena, workspace_offset, workspace; // of one stream; the side stream's lies behind that of compute
 	bool holds_metrics;
 } Role;
 
@@ -267,6 +268,8 @@ bool is_working_copy(const Node *node); // of a parameter, in the compute type
 Node *working_copy(const Role *role, const Tensor *parameter); // NULL: the role has none
 int *count_uses(const Plan *plan);      // by tensor id: how many operands of nodes it is
 int find_buffer(const Plan *plan, const Role *role, const Tensor *t);
+Tensor *copied_tensor(const Node *copy); // of a copy between host and device: what it copies
+bool is_small_copy(const Plan *plan, const Node *copy); // a kernel makes it, and others of its kind beside it
 AttentionSlice attention_slice(const Plan *plan, const Node *node); // of OP_ATTENTION or its gradient (attention.c)
 
 // What the optimizer goes through is a table of i32 with a row for each parameter that the stage updates; its columns are those of
@@ -298,6 +301,9 @@ void make_roles(Plan *plan);
 
 // Needs: roles. Gives: functions with steps, element-wise chains and GEMM epilogues fused, gradient buckets. (fuse.c)
 void fuse_steps(Plan *plan);
+
+// Needs: steps with what they read and write. Gives: the side stream of roles with short steps. (streams.c)
+void choose_streams(Plan *plan);
 
 // Needs: steps with costs, transfers. Gives: action lists of every role with communication, timeline. (schedule.c)
 void make_schedules(Plan *plan);

@@ -571,12 +571,14 @@ static void remove_fork_and_join(Actions *list)
 // The fork and the join of a step: one event of compute, one of each other stream. On one stream there is neither.
 static void fork_and_join(Sync *sync)
 {
-	static const char *const names[] = {"STEP_BEGUN", "DP_STREAM_DONE", "TP_STREAM_DONE", "PP_STREAM_DONE"};
+	static const char *const names[] = {"STEP_BEGUN", "SIDE_STREAM_DONE", "DP_STREAM_DONE", "TP_STREAM_DONE", "PP_STREAM_DONE"};
 	Role *role = sync->role;
 	for (int f = 0; f < role->functions.count; f++)
 		for (int i = 0; i < role->functions.at[f].steps.count; i++)
 			role->uses[role->functions.at[f].steps.at[i].stream] = true;
-	bool others = role->uses[STREAM_DP] || role->uses[STREAM_TP] || role->uses[STREAM_PP];
+	bool others = false;
+	for (int s = STREAM_COMPUTE + 1; s < STREAMS; s++)
+		others |= role->uses[s];
 	if (!others) {
 		remove_fork_and_join(&role->train);
 		remove_fork_and_join(&role->evaluate);

@@ -131,14 +131,14 @@ cublasStatus_t mp_gemm_try(struct mp_rank *r, const struct mp_gemm *g, const str
 
 	if (addresses % (uintptr_t)g->alignment)
 		mp_fail(MP_BUG, "gemm %s: an operand is not aligned to %d bytes", g->name, g->alignment);
-	if (stream != r->compute && c->workspace)
-		mp_fail(MP_BUG, "gemm %s: the workspace belongs to the compute stream", g->name);
+	if (stream != r->compute && stream != r->side && c->workspace)
+		mp_fail(MP_BUG, "gemm %s: there are workspaces for the compute stream and the side stream only", g->name);
 	if (mp_gemm_has_bias(g))
 		LT(cublasLtMatmulDescSetAttribute(c->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &o->bias, sizeof o->bias));
 	if (mp_gemm_has_aux(g))
 		LT(cublasLtMatmulDescSetAttribute(c->operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &o->before, sizeof o->before));
 	return cublasLtMatmul(r->gemm_plans->library, c->operation, &one, o->b, c->first, o->a, c->second, &beta, o->c, c->result,
-	                      o->c, c->result, &c->algorithm, r->arena + r->program->workspace_offset, c->workspace, stream);
+	                      o->c, c->result, &c->algorithm, r->arena + r->program->workspace_offset + (stream == r->side ? r->program->workspace_bytes : 0), c->workspace, stream);
 }
 
 void mp_gemm_multiply(struct mp_rank *r, const struct mp_gemm *g, const struct mp_gemm_operands *o, bool accumulate, cudaStream_t stream)

@@ -5,7 +5,7 @@ import re
 from lib.harness import check
 from plan.memory import Buffer
 
-STREAMS = {"compute": "compute", "dp": "dp_stream", "tp": "tp_stream", "pp": "pp_stream"}
+STREAMS = {"compute": "compute", "side": "side", "dp": "dp_stream", "tp": "tp_stream", "pp": "pp_stream"}
 
 
 @dataclasses.dataclass

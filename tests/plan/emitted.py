@@ -14,8 +14,8 @@ from plan import memory
 from plan.memory import Buffer
 
 NUMBERS = {"ncclFloat32": 4, "ncclFloat64": 8, "ncclInt32": 4}
-COMPUTE, STREAMS = "compute", ("compute", "dp_stream", "tp_stream", "pp_stream")
-WORKSPACE = "the workspace"
+COMPUTE, STREAMS = "compute", ("compute", "side", "dp_stream", "tp_stream", "pp_stream")
+WORKSPACE, SIDE_WORKSPACE = WORKSPACES = "the workspace", "the workspace of the side stream"
 
 Action = collections.namedtuple("Action", "name function first second")
 
@@ -194,6 +194,12 @@ class Reader:
             operation.stream = arguments[4]
             operation.accesses += self.place(arguments[0], True, False, int(arguments[2]))
             operation.accesses += self.place(arguments[1], False, True, int(arguments[2]))
+        elif name == "copy_all":
+            operation.stream = arguments[1]
+            copies = [split(copy) for copy in re.findall(r"\{([^{}]*)\}", arguments[0])]
+            check(0 < len(copies) <= 8 and f"{{{{{', '.join('{' + ', '.join(c) + '}' for c in copies)}}}}}" == arguments[0], f"what is {arguments[0]}?")
+            for target, source, size in copies:
+                operation.accesses += self.place(target, True, False, int(size)) + self.place(source, False, True, int(size))
         elif name.startswith("nccl"):
             self.communication(name, arguments, operation)
         else:
@@ -208,6 +214,10 @@ class Reader:
                     operation.accesses += self.place(argument, kind == "write", kind == "read")
         operation.stream = operation.stream.removeprefix("r->")
         check(operation.stream in STREAMS, f"{name} runs on {operation.stream}")
+        for access in operation.accesses:
+            if access.buffer in WORKSPACES:
+                check(operation.stream in (COMPUTE, "side"), f"{operation.stream} has no workspace for {name}")
+                access.buffer = SIDE_WORKSPACE if operation.stream == "side" else WORKSPACE
 
     def communication(self, name, arguments, operation):
         operation.stream, communicator = arguments[-1], arguments[-2].removeprefix("r->")
@@ -343,6 +353,10 @@ def read_program(text, stage, places, prototypes, sizes):
     offset, size = map(int, re.search(r"^\t(\d+), (\d+), // workspace", text, re.M).groups())
     if size:
         buffers[WORKSPACE] = Buffer(WORKSPACE, "workspace", size, 1, offset, 0, None, None, None)
+    if size and re.search(r"\bmp_\w+\(.*, r->side\);$", text, re.M):
+        buffers[SIDE_WORKSPACE] = Buffer(SIDE_WORKSPACE, "workspace", size, 1, offset + size, 0, None, None, None)
+    sides = bool(re.search(r"\btrue, // the side stream has work$", text, re.M))
+    check(sides == ("r->side" in text), f"program_{stage}.cu says {sides} of work on the side stream")
     table = re.search(r"^static const int updated\[\]\[11\] = \{\n(.*?)^\};", text, re.M | re.S)
     updated = [[int(n) for n in row.split(",")] for row in re.findall(r"\{(.*?)\}", re.sub("//.*", "", table[1]))] if table else []
     functions, lists = read_functions(lines, places, prototypes, bool(size), sizes, updated), read_lists(lines)

@@ -8,7 +8,7 @@ import bisect
 import collections
 
 from lib.harness import check
-from plan.emitted import STREAMS, WORKSPACE
+from plan.emitted import STREAMS, WORKSPACES
 from plan.memory import number
 
 Wait = collections.namedtuple("Wait", "stream event site")
@@ -26,7 +26,7 @@ def ranges(program, function, operation, names):
     found = []
     for access in operation.accesses:
         buffer = program.buffers.get(access.buffer)
-        if access.buffer == WORKSPACE:
+        if access.buffer in WORKSPACES:
             continue
         check((access.slot is None) == (buffer.slots == 1), f"{buffer.name}: {buffer.slots} slots, micro-batch {access.slot}")
         start, size = buffer.offset, access.bytes or buffer.bytes
@@ -61,12 +61,12 @@ class Unrolled:
         self.program, self.items = program, []
         cuts = {0, program.arena}
         for buffer in program.buffers.values():
-            if buffer.name != WORKSPACE:
+            if buffer.name not in WORKSPACES:
                 for slot in range(buffer.slots):
                     start = buffer.offset + slot * buffer.stride
                     cuts |= {start, start + buffer.bytes}
         self.cuts = sorted(cuts)
-        self.nccl, self.workspace = len(self.cuts), len(self.cuts) + 1
+        self.nccl, self.workspace = len(self.cuts), len(self.cuts) + 1     # a piece for each stream's workspace
         for name in lists:
             self.items.append(Begin(name))
             for action in program.lists[name]:
@@ -102,8 +102,7 @@ class Unrolled:
             (writes if access.write else reads).update(self.pieces(start, end))
         if operation.communicator:
             writes.add(self.nccl)
-        if any(access.buffer == WORKSPACE for access in operation.accesses):
-            writes.add(self.workspace)
+        writes |= {self.workspace + WORKSPACES.index(access.buffer) for access in operation.accesses if access.buffer in WORKSPACES}
         where = f"{action.name}: {operation.where}"
         return Step(stream, sorted(reads - writes), sorted(writes), where, operation, function, names, found)
 
@@ -122,7 +121,7 @@ def find_conflict(unrolled, without=None):
     clocks[s][t]: how many steps of stream t are known to be done when the next one of s starts."""
     streams = range(len(STREAMS))
     clocks, events = [[0] * len(STREAMS) for _ in streams], {}
-    size = unrolled.workspace + 1
+    size = unrolled.workspace + len(WORKSPACES)
     written, read = ([[0] * len(STREAMS) for _ in range(size)] for _ in range(2))
     steps = {}
     for item in unrolled.items:

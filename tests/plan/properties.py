@@ -89,7 +89,7 @@ def check_function(function, steps, events, slots):
             expected = [(stream, (name, int(argument) if events[name] > 1 else None)) for stream, (name, argument) in expected]
             check(done == expected, f"{what}: {done}, in the dump {expected}")
         reads, writes = ({(a.buffer, argument_of(function, a)) for a in operation.accesses if a.write == write
-                          and a.buffer != order.WORKSPACE} for write in (False, True))
+                          and a.buffer not in order.WORKSPACES} for write in (False, True))
         step.reads, step.writes = ({(name, argument if slots[name] > 1 else 0) for name, argument in part}
                                    for part in (step.reads, step.writes))
         bucket = operation.call == "ncclAllReduce" and len(step.writes) > 1 # the call names the first gradient only
@@ -99,7 +99,7 @@ def check_function(function, steps, events, slots):
 
 def check_agreement(plan, s):
     program, stage = plan.programs[s], plan.dump[s]
-    ours = {name: b[:5] for name, b in program.buffers.items() if name != order.WORKSPACE}
+    ours = {name: b[:5] for name, b in program.buffers.items() if name not in order.WORKSPACES}
     check(ours == {name: b[:5] for name, b in stage.buffers.items()}, "memory.h and the dump list other buffers")
     slots = {name: buffer.slots for name, buffer in stage.buffers.items()}
     for name, function in program.functions.items():

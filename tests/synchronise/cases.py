@@ -10,9 +10,10 @@ import re
 
 from lib.harness import ROOT, Case, Failure, Program, check, command
 
-# In a forward or backward: compute waits for what was received or reduced.
+# In a forward or backward: compute waits for what was received or reduced, the side stream for what compute made.
 FUNCTION = re.compile(r"^static void (?:forward|backward)\w*\(.*?^}\n", re.M | re.S)
 WAIT = re.compile(r"^\t+CUDA\(cudaStreamWaitEvent\(r->compute, r->event\[(\w+_(?:ARRIVED|REDUCED|GATHERED))\b.*\n", re.M)
+SIDE = re.compile(r"^\t+CUDA\(cudaStreamWaitEvent\(r->side, r->event\[(\w+_READY)\b.*\n", re.M)
 STEPS = 4
 MODES = ["late", "random:1", "random:2", "random:3"]
 SPEC = ROOT / "specs/mlp.lua"
@@ -33,14 +34,14 @@ def losses(program, mode):
     return re.findall(r'"loss":([^,}]*)', log.read_text()) if result.status == 0 else [result.stderr]
 
 
-def waits(program):
+def waits(program, pattern):
     """[(file, begin, end, event)] of what is deleted."""
     found = []
     for file in sorted(program.folder.glob("program_*.cu")):
         text = file.read_text()
         for function in FUNCTION.finditer(text):
             found += [(file, function.start() + wait.start(), function.start() + wait.end(), wait[1])
-                      for wait in WAIT.finditer(function[0])]
+                      for wait in pattern.finditer(function[0])]
     return found
 
 
@@ -60,10 +61,10 @@ def same_in_all_modes(mesh, spec=SPEC, options=OPTIONS):
         check(found == expected, f"MP_HOST_MODE={mode} gives {found}, without it {expected}")
 
 
-def every_wait_counts(mesh, least):
+def every_wait_counts(mesh, least, pattern):
     program = Program(SPEC, "--mesh", mesh, *OPTIONS)
     expected = losses(program, "late")
-    sites = waits(program)
+    sites = waits(program, pattern)
     check(len(sites) >= least, f"only {len(sites)} waits found in program_*.cu: the pattern no longer fits")
     for number, (file, begin, end, event) in enumerate(sites):
         broken = Program(SPEC, "--mesh", mesh, *OPTIONS, edit=delete(file, begin, end), variant=f"no-{number}-{event}")
@@ -97,7 +98,8 @@ def reduce_begins_early():
 
 
 def cases(long):
-    found = [Case(f"modes-{mesh}", same_in_all_modes, mesh) for mesh in [*MESHES, "dp=2,tp=2,pp=2"]]
+    found = [Case(f"modes-{mesh}", same_in_all_modes, mesh) for mesh in ["1", *MESHES, "dp=2,tp=2,pp=2"]]
     found += [Case(f"modes-adamw-{mesh}", same_in_all_modes, mesh, ADAMW, ["--microbatches", 2]) for mesh in ("pp=4", "dp=2,tp=2,pp=2")]
-    found += [Case(f"deleted-waits-{mesh}", every_wait_counts, mesh, least) for mesh, least in MESHES.items()]
+    found += [Case(f"deleted-waits-{mesh}", every_wait_counts, mesh, least, WAIT) for mesh, least in MESHES.items()]
+    found.append(Case("deleted-waits-side", every_wait_counts, "1", 4, SIDE))
     return found + [Case("reduce-begins-early", reduce_begins_early)]

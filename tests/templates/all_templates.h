@@ -10,6 +10,7 @@
 #include "../../templates/class_sums.cu"
 #include "../../templates/clear_padding.cu"
 #include "../../templates/column_sums.cu"
+#include "../../templates/copy_all.cu"
 #include "../../templates/correct.cu"
 #include "../../templates/correct_of_best.cu"
 #include "../../templates/count_valid.cu"

@@ -30,6 +30,8 @@ static void test_type(const char *type)
 	test_clear_padding();
 	start("keep, accumulate");
 	test_flat();
+	start("copies");
+	test_copies();
 	start("sgd");
 	test_sgd();
 	start("adamw");

@@ -72,7 +72,30 @@ static void test_flat()
 		}
 }
 
-// Three steps, as torch.optim.SGD.
+// Of several lengths at once, from odd places: aligned to 16 bytes, to the element's, to nothing.
+static void test_copies()
+{
+	for (long n : lengths) {
+		Buffer<real> x(n + 3), y(n + 3), z(n + 3), w(5);
+		fill_random(x, 1);
+		fill_random(y, 1);
+		fill_random(z, 1);
+		fill_random(w, 1);
+		std::vector<double> same(n + 3), moved(n + 3), bytes(5);
+		for (long i = 0; i < n + 3; i++) {
+			same[i] = x[i];
+			moved[i] = i > 0 && i <= n ? x[i + 1] : z[i];
+		}
+		for (long i = 0; i < 5; i++)
+			bytes[i] = i > 0 && i < 4 ? x[i - 1] : w[i];
+		const size_t size = sizeof(real);
+		tmpl_copy_all({{{y.at(), x.at(), (n + 3) * size}, {z.at() + 1, x.at() + 2, n * size}, {w.at() + 1, x.at(), 3 * size}}}, 0);
+		expect(y, same, 0, 0, shape_text(n));
+		expect(z, moved, 0, 0, shape_text(n));
+		expect(w, bytes, 0, 0, shape_text(n));
+	}
+}
+
 static void test_elementwise()
 {
 	for (long n : lengths) {

@@ -18,16 +18,32 @@ static const struct mp_gemm gemms[] = {
 	{"up.weight.grad", 12, 8, 16, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
 };
 
+// Events. Where a buffer has several slots, its event has an instance for each.
+enum {
+	LABEL_READY = 0,
+	CROSS_ENTROPY_SUM_GRAD_BEFORE_READY = 1,
+	CROSS_ENTROPY_ROWS_READY = 2,
+	UP_ADD_GRAD_READY = 3,
+	UP_BIAS_GRAD_READY = 4,
+	STEP_BEGUN = 5,
+	SIDE_STREAM_DONE = 6,
+	EVENTS = 7
+};
+
+static void begin_step(struct mp_rank *r, int, int)
+{
+	CUDA(cudaEventRecord(r->event[STEP_BEGUN], r->compute));
+	CUDA(cudaStreamWaitEvent(r->side, r->event[STEP_BEGUN], 0));
+}
+
 static void prologue(struct mp_rank *r, int, int)
 {
-	// label i32[16] from the host
-	CUDA(cudaMemcpyAsync(label(r, 0), r->input[0], 128, cudaMemcpyHostToDevice, r->compute));
-	// x f32[16,8] from the host
-	CUDA(cudaMemcpyAsync(x(r, 0), r->input[1], 1024, cudaMemcpyHostToDevice, r->compute));
-	// learning_rate f32[] from the host
-	CUDA(cudaMemcpyAsync(learning_rate(r), r->learning_rate, 4, cudaMemcpyHostToDevice, r->compute));
+	// label i32[16], x f32[16,8], learning_rate f32[] from the host
+	copy_all({{{label(r, 0), r->input[0], 128}, {x(r, 0), r->input[1], 1024}, {learning_rate(r), r->learning_rate, 4}}}, r->compute);
+	CUDA(cudaEventRecord(r->event[LABEL_READY], r->compute));
 	// label.count: count_valid f32[]
-	count_valid(label_count(r), label(r, 0), 32, r->compute);
+	CUDA(cudaStreamWaitEvent(r->side, r->event[LABEL_READY], 0));
+	count_valid(label_count(r), label(r, 0), 32, r->side);
 }
 
 static void forward(struct mp_rank *r, int mb, int)
@@ -37,8 +53,10 @@ static void forward(struct mp_rank *r, int mb, int)
 	// up.gelu: gelu_erf f32[16,12]
 	gelu_erf(up_gelu(r), up_add(r), 192, r->compute);
 	// cross_entropy.sum.grad.before: constant f32[], div f32[]
-	constant_div(cross_entropy_sum_grad_before(r), label_count(r), 1, r->compute);
+	constant_div(cross_entropy_sum_grad_before(r), label_count(r), 1, r->side);
+	CUDA(cudaEventRecord(r->event[CROSS_ENTROPY_SUM_GRAD_BEFORE_READY], r->side));
 	// cross_entropy.rows: linear_cross_entropy, up.gelu f32[16,12] . head.weight f32[40,12]^T in 4 chunks -> losses f32[16], gradients f32[16,12] and += f32[40,12]
+	CUDA(cudaStreamWaitEvent(r->compute, r->event[CROSS_ENTROPY_SUM_GRAD_BEFORE_READY], 0));
 	for (int chunk = 0; chunk < 4; chunk++) {
 		mp_gemm(r, &gemms[CROSS_ENTROPY_ROWS_LOGITS], up_gelu(r) + chunk * 48L, head_weight(r), NULL, cross_entropy_rows_logits(r), false, r->compute);
 		cross_entropy_and_grad(cross_entropy_rows_logits(r), cross_entropy_rows(r) + chunk * 4L, cross_entropy_rows_logits(r), label(r, mb) + chunk * 4L, cross_entropy_sum_grad_before(r), 4, 40, 37, r->evaluating, r->compute);
@@ -47,39 +65,50 @@ static void forward(struct mp_rank *r, int mb, int)
 		mp_gemm(r, &gemms[CROSS_ENTROPY_ROWS_X_GRAD], cross_entropy_rows_logits(r), head_weight(r), NULL, cross_entropy_rows_x_grad(r) + chunk * 48L, false, r->compute);
 		mp_gemm(r, &gemms[CROSS_ENTROPY_ROWS_WEIGHT_GRAD], cross_entropy_rows_logits(r), up_gelu(r) + chunk * 48L, NULL, cross_entropy_rows_weight_grad(r), mb > 0 || chunk > 0, r->compute);
 	}
+	CUDA(cudaEventRecord(r->event[CROSS_ENTROPY_ROWS_READY], r->compute));
 	// cross_entropy.sum: sum f32[]
-	sum(cross_entropy_sum(r), cross_entropy_rows(r), 1, 16, 1, 1.0f, false, r->compute);
+	CUDA(cudaStreamWaitEvent(r->side, r->event[CROSS_ENTROPY_ROWS_READY], 0));
+	sum(cross_entropy_sum(r), cross_entropy_rows(r), 1, 16, 1, 1.0f, false, r->side);
 	// cross_entropy: div f32[]
-	div(cross_entropy(r), cross_entropy_sum(r), label_count(r), 1, r->compute);
+	div(cross_entropy(r), cross_entropy_sum(r), label_count(r), 1, r->side);
 	// cross_entropy.total: accumulate f32[]
-	accumulate(cross_entropy_total(r), cross_entropy(r), 1, mb == 0, r->compute);
+	accumulate(cross_entropy_total(r), cross_entropy(r), 1, mb == 0, r->side);
 }
 
 static void backward(struct mp_rank *r, int mb, int)
 {
 	// up.add.grad: gelu_erf_grad f32[16,12]
 	gelu_erf_grad(up_add_grad(r), cross_entropy_rows_x_grad(r), up_add(r), 192, r->compute);
+	CUDA(cudaEventRecord(r->event[UP_ADD_GRAD_READY], r->compute));
 	// up.bias.grad: sum f32[12]
-	sum(up_bias_grad(r), up_add_grad(r), 1, 16, 12, 1.0f, mb > 0, r->compute);
+	CUDA(cudaStreamWaitEvent(r->side, r->event[UP_ADD_GRAD_READY], 0));
+	sum(up_bias_grad(r), up_add_grad(r), 1, 16, 12, 1.0f, mb > 0, r->side);
+	CUDA(cudaEventRecord(r->event[UP_BIAS_GRAD_READY], r->side));
 	// up.weight.grad: += up.add.grad f32[16,12]^T . x f32[16,8] -> f32[12,8]
 	mp_gemm(r, &gemms[UP_WEIGHT_GRAD], up_add_grad(r), x(r, mb), NULL, up_weight_grad(r), mb > 0, r->compute);
 }
 
 static void results(struct mp_rank *r, int, int)
 {
-	// label.count f32[] to the host
-	CUDA(cudaMemcpyAsync((float *)r->metrics + 0, label_count(r), 4, cudaMemcpyDeviceToHost, r->compute));
-	// cross_entropy.total f32[] to the host
-	CUDA(cudaMemcpyAsync((float *)r->metrics + 1, cross_entropy_total(r), 4, cudaMemcpyDeviceToHost, r->compute));
+	// label.count f32[], cross_entropy.total f32[] to the host
+	copy_all({{{(float *)r->metrics + 0, label_count(r), 4}, {(float *)r->metrics + 1, cross_entropy_total(r), 4}}}, r->side);
 }
 
 static void update(struct mp_rank *r, int, int)
 {
 	// update: sgd, 3 parameters of 588 elements
+	CUDA(cudaStreamWaitEvent(r->compute, r->event[UP_BIAS_GRAD_READY], 0));
 	sgd(r->arena, update_table(r), 3, 3, 65536, learning_rate(r), NULL, 0.0f, 0.0f, r->compute);
 }
 
+static void end_step(struct mp_rank *r, int, int)
+{
+	CUDA(cudaEventRecord(r->event[SIDE_STREAM_DONE], r->side));
+	CUDA(cudaStreamWaitEvent(r->compute, r->event[SIDE_STREAM_DONE], 0));
+}
+
 static const struct mp_action train_actions[] = {
+	{"begin_step", begin_step, -1, -1},
 	{"prologue", prologue, -1, -1},
 	{"0F0", forward, 0, -1},
 	{"0B0", backward, 0, -1},
@@ -87,13 +116,16 @@ static const struct mp_action train_actions[] = {
 	{"0B1", backward, 1, -1},
 	{"results", results, -1, -1},
 	{"update", update, -1, -1},
+	{"end_step", end_step, -1, -1},
 };
 
 static const struct mp_action evaluate_actions[] = {
+	{"begin_step", begin_step, -1, -1},
 	{"prologue", prologue, -1, -1},
 	{"0F0", forward, 0, -1},
 	{"0F1", forward, 1, -1},
 	{"results", results, -1, -1},
+	{"end_step", end_step, -1, -1},
 };
 
 // name, kind, type, dims, shape, axis of each dim, offset, pieces in files, initial values, owned
@@ -126,7 +158,7 @@ static const int updated[][11] = {
 
 extern const struct mp_program program_0 = {
 	"program_0",
-	33565952, // bytes of the arena
+	33567232, // bytes of the arena
 	9472, 33554432, // workspace: offset, bytes
 	states, 3,
 	inputs, 2,
@@ -135,11 +167,12 @@ extern const struct mp_program program_0 = {
 	gemms, 5,
 	NULL, 0,
 	NULL, 0,
-	0, // events
+	7, // events
 	load_kernels,
-	{train_actions, 7},
-	{evaluate_actions, 4},
+	{train_actions, 9},
+	{evaluate_actions, 6},
 	{NULL, 0},
 	NULL, // behind loading
 	updated, 5632, sizeof updated, // a constant of the arena: its bytes, offset, size
+	true, // the side stream has work
 };

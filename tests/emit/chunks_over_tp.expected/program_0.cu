@@ -20,37 +20,40 @@ static const struct mp_gemm gemms[] = {
 
 // Events. Where a buffer has several slots, its event has an instance for each.
 enum {
-	LABEL_COUNT_READY = 0,
-	LABEL_COUNT_REDUCED = 1,
-	CROSS_ENTROPY_ROWS_READY = 2,
-	CROSS_ENTROPY_ROWS_X_GRAD_REDUCED = 3,
-	UP_WEIGHT_GRAD_READY = 4,
-	CROSS_ENTROPY_TOTAL_REDUCED = 5,
-	CROSS_ENTROPY_TOTAL_READY = 6,
-	STEP_BEGUN = 7,
-	DP_STREAM_DONE = 8,
-	TP_STREAM_DONE = 9,
-	EVENTS = 10
+	LABEL_READY = 0,
+	LABEL_COUNT_READY = 1,
+	LABEL_COUNT_REDUCED = 2,
+	CROSS_ENTROPY_SUM_GRAD_BEFORE_READY = 3,
+	CROSS_ENTROPY_ROWS_READY = 4,
+	CROSS_ENTROPY_ROWS_X_GRAD_REDUCED = 5,
+	UP_WEIGHT_GRAD_READY = 6,
+	CROSS_ENTROPY_TOTAL_READY = 7,
+	CROSS_ENTROPY_TOTAL_REDUCED = 8,
+	CROSS_ENTROPY_ROWS_WEIGHT_GRAD_REDUCED = 9,
+	STEP_BEGUN = 10,
+	SIDE_STREAM_DONE = 11,
+	DP_STREAM_DONE = 12,
+	TP_STREAM_DONE = 13,
+	EVENTS = 14
 };
 
 static void begin_step(struct mp_rank *r, int, int)
 {
 	CUDA(cudaEventRecord(r->event[STEP_BEGUN], r->compute));
+	CUDA(cudaStreamWaitEvent(r->side, r->event[STEP_BEGUN], 0));
 	CUDA(cudaStreamWaitEvent(r->dp_stream, r->event[STEP_BEGUN], 0));
 	CUDA(cudaStreamWaitEvent(r->tp_stream, r->event[STEP_BEGUN], 0));
 }
 
 static void prologue(struct mp_rank *r, int, int)
 {
-	// label i32[8] from the host
-	CUDA(cudaMemcpyAsync(label(r, 0), r->input[0], 64, cudaMemcpyHostToDevice, r->compute));
-	// x f32[8,8] from the host
-	CUDA(cudaMemcpyAsync(x(r, 0), r->input[1], 512, cudaMemcpyHostToDevice, r->compute));
-	// learning_rate f32[] from the host
-	CUDA(cudaMemcpyAsync(learning_rate(r), r->learning_rate, 4, cudaMemcpyHostToDevice, r->compute));
+	// label i32[8], x f32[8,8], learning_rate f32[] from the host
+	copy_all({{{label(r, 0), r->input[0], 64}, {x(r, 0), r->input[1], 512}, {learning_rate(r), r->learning_rate, 4}}}, r->compute);
+	CUDA(cudaEventRecord(r->event[LABEL_READY], r->compute));
 	// label.count: count_valid f32[]
-	count_valid(label_count(r), label(r, 0), 16, r->compute);
-	CUDA(cudaEventRecord(r->event[LABEL_COUNT_READY], r->compute));
+	CUDA(cudaStreamWaitEvent(r->side, r->event[LABEL_READY], 0));
+	count_valid(label_count(r), label(r, 0), 16, r->side);
+	CUDA(cudaEventRecord(r->event[LABEL_COUNT_READY], r->side));
 	// label.count.all_reduce: all_reduce f32[]
 	CUDA(cudaStreamWaitEvent(r->dp_stream, r->event[LABEL_COUNT_READY], 0));
 	NCCL(ncclAllReduce(label_count(r), label_count(r), 1, ncclFloat32, ncclSum, r->dp_comm, r->dp_stream));
@@ -64,9 +67,11 @@ static void forward(struct mp_rank *r, int mb, int)
 	// up.gelu: gelu_erf f32[8,12]
 	gelu_erf(up_gelu(r), up_add(r), 96, r->compute);
 	// cross_entropy.sum.grad.before: constant f32[], div f32[]
-	CUDA(cudaStreamWaitEvent(r->compute, r->event[LABEL_COUNT_REDUCED], 0));
-	constant_div(cross_entropy_sum_grad_before(r), label_count(r), 1, r->compute);
+	CUDA(cudaStreamWaitEvent(r->side, r->event[LABEL_COUNT_REDUCED], 0));
+	constant_div(cross_entropy_sum_grad_before(r), label_count(r), 1, r->side);
+	CUDA(cudaEventRecord(r->event[CROSS_ENTROPY_SUM_GRAD_BEFORE_READY], r->side));
 	// cross_entropy.rows: linear_cross_entropy, up.gelu f32[8,12] . head.weight f32[20,12]^T in 4 chunks -> losses f32[8], gradients f32[8,12] and += f32[20,12]
+	CUDA(cudaStreamWaitEvent(r->compute, r->event[CROSS_ENTROPY_SUM_GRAD_BEFORE_READY], 0));
 	for (int chunk = 0; chunk < 4; chunk++) {
 		mp_gemm(r, &gemms[CROSS_ENTROPY_ROWS_LOGITS], up_gelu(r) + chunk * 24L, head_weight(r), NULL, cross_entropy_rows_logits(r), false, r->compute);
 		class_sums(cross_entropy_rows_class_sums(r) + r->tp * 6L, cross_entropy_rows_logits(r), label(r, mb) + chunk * 2L, 2, 20, r->tp * 20L, mp_shard_classes(37, 20, r->tp), r->compute);
@@ -80,12 +85,13 @@ static void forward(struct mp_rank *r, int mb, int)
 	}
 	CUDA(cudaEventRecord(r->event[CROSS_ENTROPY_ROWS_READY], r->compute));
 	// cross_entropy.sum: sum f32[]
-	sum(cross_entropy_sum(r), cross_entropy_rows(r), 1, 8, 1, 1.0f, false, r->compute);
+	CUDA(cudaStreamWaitEvent(r->side, r->event[CROSS_ENTROPY_ROWS_READY], 0));
+	sum(cross_entropy_sum(r), cross_entropy_rows(r), 1, 8, 1, 1.0f, false, r->side);
 	// cross_entropy: div f32[]
-	div(cross_entropy(r), cross_entropy_sum(r), label_count(r), 1, r->compute);
+	div(cross_entropy(r), cross_entropy_sum(r), label_count(r), 1, r->side);
 	// cross_entropy.total: accumulate f32[]
-	accumulate(cross_entropy_total(r), cross_entropy(r), 1, mb == 0, r->compute);
-	CUDA(cudaEventRecord(r->event[CROSS_ENTROPY_TOTAL_READY], r->compute));
+	accumulate(cross_entropy_total(r), cross_entropy(r), 1, mb == 0, r->side);
+	CUDA(cudaEventRecord(r->event[CROSS_ENTROPY_TOTAL_READY], r->side));
 }
 
 static void backward(struct mp_rank *r, int mb, int)
@@ -106,30 +112,34 @@ static void backward(struct mp_rank *r, int mb, int)
 		// cross_entropy.rows.weight_grad.all_reduce: cross_entropy.rows.weight_grad f32[20,12], up.bias.grad f32[12], up.weight.grad f32[12,8]: one bucket
 		CUDA(cudaStreamWaitEvent(r->dp_stream, r->event[UP_WEIGHT_GRAD_READY], 0));
 		NCCL(ncclAllReduce(cross_entropy_rows_weight_grad(r), cross_entropy_rows_weight_grad(r), 416, ncclFloat32, ncclSum, r->dp_comm, r->dp_stream));
+		CUDA(cudaEventRecord(r->event[CROSS_ENTROPY_ROWS_WEIGHT_GRAD_REDUCED], r->dp_stream));
 	}
 }
 
 static void results(struct mp_rank *r, int, int)
 {
 	// label.count.all_reduce f32[] to the host
-	CUDA(cudaMemcpyAsync((float *)r->metrics + 0, label_count(r), 4, cudaMemcpyDeviceToHost, r->compute));
+	copy_all({{{(float *)r->metrics + 0, label_count(r), 4}}}, r->side);
 	// cross_entropy.total.all_reduce: all_reduce f32[]
 	CUDA(cudaStreamWaitEvent(r->dp_stream, r->event[CROSS_ENTROPY_TOTAL_READY], 0));
 	NCCL(ncclAllReduce(cross_entropy_total(r), cross_entropy_total(r), 1, ncclFloat32, ncclSum, r->dp_comm, r->dp_stream));
 	CUDA(cudaEventRecord(r->event[CROSS_ENTROPY_TOTAL_REDUCED], r->dp_stream));
 	// cross_entropy.total.all_reduce f32[] to the host
-	CUDA(cudaStreamWaitEvent(r->compute, r->event[CROSS_ENTROPY_TOTAL_REDUCED], 0));
-	CUDA(cudaMemcpyAsync((float *)r->metrics + 1, cross_entropy_total(r), 4, cudaMemcpyDeviceToHost, r->compute));
+	CUDA(cudaStreamWaitEvent(r->side, r->event[CROSS_ENTROPY_TOTAL_REDUCED], 0));
+	copy_all({{{(float *)r->metrics + 1, cross_entropy_total(r), 4}}}, r->side);
 }
 
 static void update(struct mp_rank *r, int, int)
 {
 	// update: sgd, 3 parameters of 348 elements
+	CUDA(cudaStreamWaitEvent(r->compute, r->event[CROSS_ENTROPY_ROWS_WEIGHT_GRAD_REDUCED], 0));
 	sgd(r->arena, update_table(r), 3, 3, 65536, learning_rate(r), NULL, 0.0f, 0.0f, r->compute);
 }
 
 static void end_step(struct mp_rank *r, int, int)
 {
+	CUDA(cudaEventRecord(r->event[SIDE_STREAM_DONE], r->side));
+	CUDA(cudaStreamWaitEvent(r->compute, r->event[SIDE_STREAM_DONE], 0));
 	CUDA(cudaEventRecord(r->event[DP_STREAM_DONE], r->dp_stream));
 	CUDA(cudaStreamWaitEvent(r->compute, r->event[DP_STREAM_DONE], 0));
 	CUDA(cudaEventRecord(r->event[TP_STREAM_DONE], r->tp_stream));
@@ -187,7 +197,7 @@ static const int updated[][11] = {
 
 extern const struct mp_program program_0 = {
 	"program_0",
-	33562624, // bytes of the arena
+	33563136, // bytes of the arena
 	6400, 33554432, // workspace: offset, bytes
 	states, 3,
 	inputs, 2,
@@ -196,11 +206,12 @@ extern const struct mp_program program_0 = {
 	gemms, 5,
 	NULL, 0,
 	NULL, 0,
-	10, // events
+	14, // events
 	load_kernels,
 	{train_actions, 9},
 	{evaluate_actions, 6},
 	{NULL, 0},
 	NULL, // behind loading
 	updated, 3584, sizeof updated, // a constant of the arena: its bytes, offset, size
+	true, // the side stream has work
 };

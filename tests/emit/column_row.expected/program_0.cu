@@ -20,39 +20,43 @@ static const struct mp_gemm gemms[] = {
 
 // Events. Where a buffer has several slots, its event has an instance for each.
 enum {
-	LABEL_COUNT_READY = 0,
-	DOWN_MATMUL_READY = 1,
-	LABEL_COUNT_REDUCED = 2,
-	DOWN_MATMUL_REDUCED = 3,
-	UP_WEIGHT_GRAD_READY = 4,
-	CROSS_ENTROPY_REDUCED = 5,
-	CROSS_ENTROPY_READY = 6,
-	ACCURACY_REDUCED = 7,
-	ACCURACY_READY = 8,
-	STEP_BEGUN = 9,
-	DP_STREAM_DONE = 10,
-	TP_STREAM_DONE = 11,
-	EVENTS = 12
+	LABEL_READY = 0,
+	LABEL_COUNT_READY = 1,
+	DOWN_MATMUL_READY = 2,
+	LABEL_COUNT_REDUCED = 3,
+	DOWN_MATMUL_REDUCED = 4,
+	CROSS_ENTROPY_SUM_GRAD_READY = 5,
+	CROSS_ENTROPY_ROWS_READY = 6,
+	UP_WEIGHT_GRAD_READY = 7,
+	CROSS_ENTROPY_READY = 8,
+	CROSS_ENTROPY_REDUCED = 9,
+	DOWN_BIAS_GRAD_REDUCED = 10,
+	ACCURACY_READY = 11,
+	ACCURACY_REDUCED = 12,
+	STEP_BEGUN = 13,
+	SIDE_STREAM_DONE = 14,
+	DP_STREAM_DONE = 15,
+	TP_STREAM_DONE = 16,
+	EVENTS = 17
 };
 
 static void begin_step(struct mp_rank *r, int, int)
 {
 	CUDA(cudaEventRecord(r->event[STEP_BEGUN], r->compute));
+	CUDA(cudaStreamWaitEvent(r->side, r->event[STEP_BEGUN], 0));
 	CUDA(cudaStreamWaitEvent(r->dp_stream, r->event[STEP_BEGUN], 0));
 	CUDA(cudaStreamWaitEvent(r->tp_stream, r->event[STEP_BEGUN], 0));
 }
 
 static void prologue(struct mp_rank *r, int, int)
 {
-	// label i32[4] from the host
-	CUDA(cudaMemcpyAsync(label(r), r->input[0], 16, cudaMemcpyHostToDevice, r->compute));
-	// x f32[4,5] from the host
-	CUDA(cudaMemcpyAsync(x(r), r->input[1], 80, cudaMemcpyHostToDevice, r->compute));
-	// learning_rate f32[] from the host
-	CUDA(cudaMemcpyAsync(learning_rate(r), r->learning_rate, 4, cudaMemcpyHostToDevice, r->compute));
+	// label i32[4], x f32[4,5], learning_rate f32[] from the host
+	copy_all({{{label(r), r->input[0], 16}, {x(r), r->input[1], 80}, {learning_rate(r), r->learning_rate, 4}}}, r->compute);
+	CUDA(cudaEventRecord(r->event[LABEL_READY], r->compute));
 	// label.count: count_valid f32[]
-	count_valid(label_count(r), label(r), 4, r->compute);
-	CUDA(cudaEventRecord(r->event[LABEL_COUNT_READY], r->compute));
+	CUDA(cudaStreamWaitEvent(r->side, r->event[LABEL_READY], 0));
+	count_valid(label_count(r), label(r), 4, r->side);
+	CUDA(cudaEventRecord(r->event[LABEL_COUNT_READY], r->side));
 	// label.count.all_reduce: all_reduce f32[]
 	CUDA(cudaStreamWaitEvent(r->dp_stream, r->event[LABEL_COUNT_READY], 0));
 	NCCL(ncclAllReduce(label_count(r), label_count(r), 1, ncclFloat32, ncclSum, r->dp_comm, r->dp_stream));
@@ -77,14 +81,19 @@ static void forward(struct mp_rank *r, int mb, int)
 	CUDA(cudaStreamWaitEvent(r->compute, r->event[DOWN_MATMUL_REDUCED], 0));
 	add_rows(down_add(r), down_matmul(r), down_bias(r), 4, 3, r->compute);
 	// cross_entropy.sum.grad: constant f32[], div f32[]
-	constant_div(cross_entropy_sum_grad(r), label_count(r), 1, r->compute);
+	CUDA(cudaStreamWaitEvent(r->side, r->event[LABEL_COUNT_REDUCED], 0));
+	constant_div(cross_entropy_sum_grad(r), label_count(r), 1, r->side);
+	CUDA(cudaEventRecord(r->event[CROSS_ENTROPY_SUM_GRAD_READY], r->side));
 	// cross_entropy.rows: cross_entropy_and_grad f32[4,3]
+	CUDA(cudaStreamWaitEvent(r->compute, r->event[CROSS_ENTROPY_SUM_GRAD_READY], 0));
 	cross_entropy_and_grad(down_add(r), cross_entropy_rows(r), down_add(r), label(r), cross_entropy_sum_grad(r), 4, 3, 3, r->evaluating, r->compute);
+	CUDA(cudaEventRecord(r->event[CROSS_ENTROPY_ROWS_READY], r->compute));
 	// cross_entropy.sum: sum f32[]
-	sum(cross_entropy_sum(r), cross_entropy_rows(r), 1, 4, 1, 1.0f, false, r->compute);
+	CUDA(cudaStreamWaitEvent(r->side, r->event[CROSS_ENTROPY_ROWS_READY], 0));
+	sum(cross_entropy_sum(r), cross_entropy_rows(r), 1, 4, 1, 1.0f, false, r->side);
 	// cross_entropy: div f32[]
-	div(cross_entropy(r), cross_entropy_sum(r), label_count(r), 1, r->compute);
-	CUDA(cudaEventRecord(r->event[CROSS_ENTROPY_READY], r->compute));
+	div(cross_entropy(r), cross_entropy_sum(r), label_count(r), 1, r->side);
+	CUDA(cudaEventRecord(r->event[CROSS_ENTROPY_READY], r->side));
 	if (r->evaluating) {
 		// accuracy.rows: correct f32[4]
 		correct(accuracy_rows(r), down_add(r), label(r), 4, 3, 3, r->compute);
@@ -114,19 +123,20 @@ static void backward(struct mp_rank *r, int mb, int)
 	// down.bias.grad.all_reduce: down.bias.grad f32[3], down.weight.grad f32[3,3], up.bias.grad f32[3], up.weight.grad f32[3,5]: one bucket
 	CUDA(cudaStreamWaitEvent(r->dp_stream, r->event[UP_WEIGHT_GRAD_READY], 0));
 	NCCL(ncclAllReduce(down_bias_grad(r), down_bias_grad(r), 207, ncclFloat32, ncclSum, r->dp_comm, r->dp_stream));
+	CUDA(cudaEventRecord(r->event[DOWN_BIAS_GRAD_REDUCED], r->dp_stream));
 }
 
 static void results(struct mp_rank *r, int, int)
 {
 	// label.count.all_reduce f32[] to the host
-	CUDA(cudaMemcpyAsync((float *)r->metrics + 0, label_count(r), 4, cudaMemcpyDeviceToHost, r->compute));
+	copy_all({{{(float *)r->metrics + 0, label_count(r), 4}}}, r->side);
 	// cross_entropy.all_reduce: all_reduce f32[]
 	CUDA(cudaStreamWaitEvent(r->dp_stream, r->event[CROSS_ENTROPY_READY], 0));
 	NCCL(ncclAllReduce(cross_entropy(r), cross_entropy(r), 1, ncclFloat32, ncclSum, r->dp_comm, r->dp_stream));
 	CUDA(cudaEventRecord(r->event[CROSS_ENTROPY_REDUCED], r->dp_stream));
 	// cross_entropy.all_reduce f32[] to the host
-	CUDA(cudaStreamWaitEvent(r->compute, r->event[CROSS_ENTROPY_REDUCED], 0));
-	CUDA(cudaMemcpyAsync((float *)r->metrics + 1, cross_entropy(r), 4, cudaMemcpyDeviceToHost, r->compute));
+	CUDA(cudaStreamWaitEvent(r->side, r->event[CROSS_ENTROPY_REDUCED], 0));
+	copy_all({{{(float *)r->metrics + 1, cross_entropy(r), 4}}}, r->side);
 	if (r->evaluating) {
 		// accuracy.all_reduce: all_reduce f32[]
 		CUDA(cudaStreamWaitEvent(r->dp_stream, r->event[ACCURACY_READY], 0));
@@ -134,18 +144,21 @@ static void results(struct mp_rank *r, int, int)
 		CUDA(cudaEventRecord(r->event[ACCURACY_REDUCED], r->dp_stream));
 		// accuracy.all_reduce f32[] to the host
 		CUDA(cudaStreamWaitEvent(r->compute, r->event[ACCURACY_REDUCED], 0));
-		CUDA(cudaMemcpyAsync((float *)r->metrics + 2, accuracy(r), 4, cudaMemcpyDeviceToHost, r->compute));
+		copy_all({{{(float *)r->metrics + 2, accuracy(r), 4}}}, r->compute);
 	}
 }
 
 static void update(struct mp_rank *r, int, int)
 {
 	// update: sgd, 4 parameters of 30 elements
+	CUDA(cudaStreamWaitEvent(r->compute, r->event[DOWN_BIAS_GRAD_REDUCED], 0));
 	sgd(r->arena, update_table(r), 4, 4, 65536, learning_rate(r), NULL, 0.9f, 0.01f, r->compute);
 }
 
 static void end_step(struct mp_rank *r, int, int)
 {
+	CUDA(cudaEventRecord(r->event[SIDE_STREAM_DONE], r->side));
+	CUDA(cudaStreamWaitEvent(r->compute, r->event[SIDE_STREAM_DONE], 0));
 	CUDA(cudaEventRecord(r->event[DP_STREAM_DONE], r->dp_stream));
 	CUDA(cudaStreamWaitEvent(r->compute, r->event[DP_STREAM_DONE], 0));
 	CUDA(cudaEventRecord(r->event[TP_STREAM_DONE], r->tp_stream));
@@ -207,7 +220,7 @@ static const int updated[][11] = {
 
 extern const struct mp_program program_0 = {
 	"program_0",
-	33560576, // bytes of the arena
+	33561344, // bytes of the arena
 	5632, 33554432, // workspace: offset, bytes
 	states, 8,
 	inputs, 2,
@@ -216,11 +229,12 @@ extern const struct mp_program program_0 = {
 	gemms, 5,
 	NULL, 0,
 	NULL, 0,
-	12, // events
+	17, // events
 	load_kernels,
 	{train_actions, 7},
 	{evaluate_actions, 5},
 	{NULL, 0},
 	NULL, // behind loading
 	updated, 2304, sizeof updated, // a constant of the arena: its bytes, offset, size
+	true, // the side stream has work
 };

@@ -31,7 +31,7 @@ static void begin_step(struct mp_rank *r, int, int)
 static void prologue(struct mp_rank *r, int, int)
 {
 	// x f32[4,4] from the host
-	CUDA(cudaMemcpyAsync(x(r), r->input[0], 64, cudaMemcpyHostToDevice, r->compute));
+	copy_all({{{x(r), r->input[0], 64}}}, r->compute);
 }
 
 static void forward(struct mp_rank *r, int mb, int)
@@ -51,7 +51,7 @@ static void results(struct mp_rank *r, int, int)
 	CUDA(cudaStreamWaitEvent(r->compute, r->event[ONLY_ADD_GATHERED], 0));
 	unpack(only_add_all_gather_unpack(r), only_add_all_gather(r), 4, 3, 2, 1, 2, r->compute);
 	// only.add.all_gather.unpack f32[4,3] to the host
-	CUDA(cudaMemcpyAsync(r->output[0], only_add_all_gather_unpack(r), 48, cudaMemcpyDeviceToHost, r->compute));
+	copy_all({{{r->output[0], only_add_all_gather_unpack(r), 48}}}, r->compute);
 }
 
 static void end_step(struct mp_rank *r, int, int)

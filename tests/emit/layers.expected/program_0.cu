@@ -30,20 +30,25 @@ enum {
 	H_3_ADD_GRAD_WITH_H_4_UP_MATMUL_ARRIVED = 5,
 	H_ADD_GRAD_FROM_H_UP_MATMUL_READY = 7,
 	H_ADD_GRAD_FROM_H_UP_MATMUL_ALL_REDUCE_REDUCED = 8,
-	H_UP_WEIGHT_GRAD_READY = 9,
-	H_DOWN_BIAS_GRAD_ALL_REDUCE_REDUCED = 10,
-	FIRST_WEIGHT_GRAD_READY = 11,
-	FIRST_BIAS_GRAD_REDUCED = 12,
-	STEP_BEGUN = 13,
-	DP_STREAM_DONE = 14,
-	TP_STREAM_DONE = 15,
-	PP_STREAM_DONE = 16,
-	EVENTS = 17
+	H_ADD_GRAD_WITH_H_UP_MATMUL_READY = 9,
+	H_UP_ADD_GRAD_READY = 10,
+	H_UP_WEIGHT_GRAD_READY = 11,
+	H_UP_WEIGHT_GRAD_READY_AGAIN = 13,
+	H_DOWN_BIAS_GRAD_ALL_REDUCE_REDUCED = 14,
+	FIRST_WEIGHT_GRAD_READY = 15,
+	FIRST_BIAS_GRAD_REDUCED = 16,
+	STEP_BEGUN = 17,
+	SIDE_STREAM_DONE = 18,
+	DP_STREAM_DONE = 19,
+	TP_STREAM_DONE = 20,
+	PP_STREAM_DONE = 21,
+	EVENTS = 22
 };
 
 static void begin_step(struct mp_rank *r, int, int)
 {
 	CUDA(cudaEventRecord(r->event[STEP_BEGUN], r->compute));
+	CUDA(cudaStreamWaitEvent(r->side, r->event[STEP_BEGUN], 0));
 	CUDA(cudaStreamWaitEvent(r->dp_stream, r->event[STEP_BEGUN], 0));
 	CUDA(cudaStreamWaitEvent(r->tp_stream, r->event[STEP_BEGUN], 0));
 	CUDA(cudaStreamWaitEvent(r->pp_stream, r->event[STEP_BEGUN], 0));
@@ -51,12 +56,8 @@ static void begin_step(struct mp_rank *r, int, int)
 
 static void prologue(struct mp_rank *r, int, int)
 {
-	// x f32[2,5] from the host
-	CUDA(cudaMemcpyAsync(x(r, 0), r->input[0], 160, cudaMemcpyHostToDevice, r->compute));
-	// random_key i32[4] from the host
-	CUDA(cudaMemcpyAsync(random_key(r), r->random_key, 16, cudaMemcpyHostToDevice, r->compute));
-	// learning_rate f32[] from the host
-	CUDA(cudaMemcpyAsync(learning_rate(r), r->learning_rate, 4, cudaMemcpyHostToDevice, r->compute));
+	// x f32[2,5], random_key i32[4], learning_rate f32[] from the host
+	copy_all({{{x(r, 0), r->input[0], 160}, {random_key(r), r->random_key, 16}, {learning_rate(r), r->learning_rate, 4}}}, r->compute);
 }
 
 static void forward_h(struct mp_rank *r, int mb, int layer)
@@ -84,6 +85,7 @@ static void forward_h(struct mp_rank *r, int mb, int layer)
 static void forward(struct mp_rank *r, int mb, int)
 {
 	// first.add: x f32[2,5] . first.weight f32[8,5]^T + first.bias -> f32[2,8]
+	CUDA(cudaStreamWaitEvent(r->compute, r->event[H_UP_WEIGHT_GRAD_READY + mb % 2], 0));
 	mp_gemm(r, &gemms[FIRST_ADD], x(r, mb), first_weight(r), first_bias(r), first_add(r, mb), false, r->compute);
 	for (int layer = 0; layer < 3; layer++)
 		forward_h(r, mb, layer);
@@ -93,38 +95,45 @@ static void backward_h(struct mp_rank *r, int mb, int layer)
 {
 	// h.up.dropout.grad: h_add_grad_with_h_up_matmul_before f32[2,8] . h_down_weight f32[8,6] -> f32[2,6]
 	CUDA(cudaStreamWaitEvent(r->compute, r->event[H_3_ADD_GRAD_WITH_H_4_UP_MATMUL_ARRIVED + mb % 2], 0));
-	mp_gemm(r, &gemms[H_UP_DROPOUT_GRAD], h_add_grad_with_h_up_matmul_before(r, mb, layer), h_down_weight(r, layer), NULL, h_up_dropout_grad(r, layer), false, r->compute);
+	mp_gemm(r, &gemms[H_UP_DROPOUT_GRAD], h_add_grad_with_h_up_matmul_before(r, mb, layer), h_down_weight(r, layer), NULL, h_up_dropout_grad(r), false, r->compute);
 	// h.up.gelu.grad: dropout f32[2,6]
-	dropout(h_up_gelu_grad(r, layer), h_up_dropout_grad(r, layer), random_key(r), 1, 2, 6, r->tp * 6L + mb * 48L + r->dp * 24L, 192, 12, 0xf38c5464u + layer * 0x9e3779b1u, 0.25f, r->evaluating, r->compute);
+	dropout(h_up_gelu_grad(r), h_up_dropout_grad(r), random_key(r), 1, 2, 6, r->tp * 6L + mb * 48L + r->dp * 24L, 192, 12, 0xf38c5464u + layer * 0x9e3779b1u, 0.25f, r->evaluating, r->compute);
 	// h.up.add.grad: gelu_erf_grad f32[2,6]
-	gelu_erf_grad(h_up_add_grad(r, layer), h_up_gelu_grad(r, layer), h_up_add(r, mb, layer), 12, r->compute);
+	CUDA(cudaStreamWaitEvent(r->compute, r->event[H_UP_WEIGHT_GRAD_READY_AGAIN], 0));
+	gelu_erf_grad(h_up_add_grad(r, layer), h_up_gelu_grad(r), h_up_add(r, mb, layer), 12, r->compute);
+	CUDA(cudaEventRecord(r->event[H_UP_ADD_GRAD_READY], r->compute));
 	// h.add.grad_from_h.up.matmul: h_up_add_grad f32[2,6] . h_up_weight f32[6,8] -> f32[2,8]
-	mp_gemm(r, &gemms[H_ADD_GRAD_FROM_H_UP_MATMUL], h_up_add_grad(r, layer), h_up_weight(r, layer), NULL, h_add_grad_from_h_up_matmul(r, layer), false, r->compute);
+	mp_gemm(r, &gemms[H_ADD_GRAD_FROM_H_UP_MATMUL], h_up_add_grad(r, layer), h_up_weight(r, layer), NULL, h_add_grad_from_h_up_matmul(r), false, r->compute);
 	CUDA(cudaEventRecord(r->event[H_ADD_GRAD_FROM_H_UP_MATMUL_READY], r->compute));
 	// h.add.grad_from_h.up.matmul.all_reduce: all_reduce f32[2,8]
 	CUDA(cudaStreamWaitEvent(r->tp_stream, r->event[H_ADD_GRAD_FROM_H_UP_MATMUL_READY], 0));
 	CUDA(cudaStreamWaitEvent(r->tp_stream, r->event[H_DOWN_BIAS_GRAD_ALL_REDUCE_REDUCED], 0));
-	NCCL(ncclAllReduce(h_add_grad_from_h_up_matmul(r, layer), h_add_grad_from_h_up_matmul(r, layer), 16, ncclFloat32, ncclSum, r->tp_comm, r->tp_stream));
+	NCCL(ncclAllReduce(h_add_grad_from_h_up_matmul(r), h_add_grad_from_h_up_matmul(r), 16, ncclFloat32, ncclSum, r->tp_comm, r->tp_stream));
 	CUDA(cudaEventRecord(r->event[H_ADD_GRAD_FROM_H_UP_MATMUL_ALL_REDUCE_REDUCED], r->tp_stream));
 	// h.down.bias.grad: sum f32[8]
-	sum(h_down_bias_grad(r, layer), h_add_grad_with_h_up_matmul_before(r, mb, layer), 1, 2, 8, 1.0f, mb > 0, r->compute);
+	CUDA(cudaStreamWaitEvent(r->side, r->event[H_3_ADD_GRAD_WITH_H_4_UP_MATMUL_ARRIVED + mb % 2], 0));
+	CUDA(cudaStreamWaitEvent(r->side, r->event[H_ADD_GRAD_WITH_H_UP_MATMUL_READY], 0));
+	sum(h_down_bias_grad(r, layer), h_add_grad_with_h_up_matmul_before(r, mb, layer), 1, 2, 8, 1.0f, mb > 0, r->side);
 	// h.down.weight.grad: += h_add_grad_with_h_up_matmul_before f32[2,8]^T . h_up_dropout f32[2,6] -> f32[8,6]
-	mp_gemm(r, &gemms[H_DOWN_WEIGHT_GRAD], h_add_grad_with_h_up_matmul_before(r, mb, layer), h_up_dropout(r, mb, layer), NULL, h_down_weight_grad(r, layer), mb > 0, r->compute);
+	mp_gemm(r, &gemms[H_DOWN_WEIGHT_GRAD], h_add_grad_with_h_up_matmul_before(r, mb, layer), h_up_dropout(r, mb, layer), NULL, h_down_weight_grad(r, layer), mb > 0, r->side);
 	// h.up.bias.grad: sum f32[6]
-	sum(h_up_bias_grad(r, layer), h_up_add_grad(r, layer), 1, 2, 6, 1.0f, mb > 0, r->compute);
+	CUDA(cudaStreamWaitEvent(r->side, r->event[H_UP_ADD_GRAD_READY], 0));
+	sum(h_up_bias_grad(r, layer), h_up_add_grad(r, layer), 1, 2, 6, 1.0f, mb > 0, r->side);
 	// h.up.weight.grad: += h_up_add_grad f32[2,6]^T . h_add_before f32[2,8] -> f32[6,8]
-	mp_gemm(r, &gemms[H_UP_WEIGHT_GRAD], h_up_add_grad(r, layer), h_add_before(r, mb, layer), NULL, h_up_weight_grad(r, layer), mb > 0, r->compute);
-	CUDA(cudaEventRecord(r->event[H_UP_WEIGHT_GRAD_READY], r->compute));
+	mp_gemm(r, &gemms[H_UP_WEIGHT_GRAD], h_up_add_grad(r, layer), h_add_before(r, mb, layer), NULL, h_up_weight_grad(r, layer), mb > 0, r->side);
+	CUDA(cudaEventRecord(r->event[H_UP_WEIGHT_GRAD_READY + mb % 2], r->side));
+	CUDA(cudaEventRecord(r->event[H_UP_WEIGHT_GRAD_READY_AGAIN], r->side));
 	if (mb == 3) { // the last micro-batch: these gradients are complete
 		// h.down.bias.grad.all_reduce: h_down_bias_grad f32[8], h_down_weight_grad f32[8,6], h_up_bias_grad f32[6], h_up_weight_grad f32[6,8]: one bucket
-		CUDA(cudaStreamWaitEvent(r->dp_stream, r->event[H_UP_WEIGHT_GRAD_READY], 0));
+		CUDA(cudaStreamWaitEvent(r->dp_stream, r->event[H_UP_WEIGHT_GRAD_READY_AGAIN], 0));
 		CUDA(cudaStreamWaitEvent(r->dp_stream, r->event[H_ADD_GRAD_FROM_H_UP_MATMUL_ALL_REDUCE_REDUCED], 0));
 		NCCL(ncclAllReduce(h_down_bias_grad(r, layer), h_down_bias_grad(r, layer), 240, ncclFloat32, ncclSum, r->dp_comm, r->dp_stream));
 		CUDA(cudaEventRecord(r->event[H_DOWN_BIAS_GRAD_ALL_REDUCE_REDUCED], r->dp_stream));
 	}
 	// h.add.grad_with_h.up.matmul: add f32[2,8]
 	CUDA(cudaStreamWaitEvent(r->compute, r->event[H_ADD_GRAD_FROM_H_UP_MATMUL_ALL_REDUCE_REDUCED], 0));
-	add(h_add_grad_with_h_up_matmul(r, layer), h_add_grad_with_h_up_matmul_before(r, mb, layer), h_add_grad_from_h_up_matmul(r, layer), 16, r->compute);
+	add(h_add_grad_with_h_up_matmul(r, layer), h_add_grad_with_h_up_matmul_before(r, mb, layer), h_add_grad_from_h_up_matmul(r), 16, r->compute);
+	CUDA(cudaEventRecord(r->event[H_ADD_GRAD_WITH_H_UP_MATMUL_READY], r->compute));
 }
 
 static void backward(struct mp_rank *r, int mb, int)
@@ -153,6 +162,8 @@ static void update(struct mp_rank *r, int, int)
 
 static void end_step(struct mp_rank *r, int, int)
 {
+	CUDA(cudaEventRecord(r->event[SIDE_STREAM_DONE], r->side));
+	CUDA(cudaStreamWaitEvent(r->compute, r->event[SIDE_STREAM_DONE], 0));
 	CUDA(cudaEventRecord(r->event[DP_STREAM_DONE], r->dp_stream));
 	CUDA(cudaStreamWaitEvent(r->compute, r->event[DP_STREAM_DONE], 0));
 	CUDA(cudaEventRecord(r->event[TP_STREAM_DONE], r->tp_stream));
@@ -282,7 +293,7 @@ static const int updated[][11] = {
 
 extern const struct mp_program program_0 = {
 	"program_0",
-	33573120, // bytes of the arena
+	67128576, // bytes of the arena
 	17920, 33554432, // workspace: offset, bytes
 	states, 28,
 	inputs, 1,
@@ -291,11 +302,12 @@ extern const struct mp_program program_0 = {
 	gemms, 8,
 	NULL, 0,
 	NULL, 0,
-	17, // events
+	22, // events
 	load_kernels,
 	{train_actions, 17},
 	{evaluate_actions, 11},
 	{NULL, 0},
 	NULL, // behind loading
 	updated, 7424, sizeof updated, // a constant of the arena: its bytes, offset, size
+	true, // the side stream has work
 };

@@ -30,26 +30,37 @@ static const struct mp_gemm gemms[] = {
 enum {
 	H_2_ADD_READY = 0,
 	H_2_ADD_GRAD_WITH_H_3_NORM_LAYER_NORM_ARRIVED = 2,
-	H_2_ADD_SENT = 4,
-	STEP_BEGUN = 6,
-	PP_STREAM_DONE = 7,
-	EVENTS = 8
+	H_2_UP_ADD_GRAD_READY = 4,
+	H_2_NORM_LAYER_NORM_AGAIN_READY = 5,
+	H_1_ADD_GRAD_FROM_H_2_NORM_LAYER_NORM_READY = 6,
+	H_1_ADD_GRAD_WITH_H_2_NORM_LAYER_NORM_READY = 7,
+	H_1_UP_ADD_GRAD_READY = 8,
+	H_1_NORM_LAYER_NORM_AGAIN_READY = 9,
+	X_GRAD_FROM_H_1_NORM_LAYER_NORM_READY = 10,
+	H_1_UP_GELU_AGAIN_READY = 11,
+	H_1_DOWN_WEIGHT_GRAD_READY = 13,
+	H_1_UP_WEIGHT_GRAD_READY = 14,
+	H_1_NORM_WEIGHT_GRAD_READY = 15,
+	H_2_ADD_SENT = 16,
+	H_2_UP_WEIGHT_GRAD_READY = 18,
+	H_2_NORM_BIAS_GRAD_READY = 19,
+	STEP_BEGUN = 20,
+	SIDE_STREAM_DONE = 21,
+	PP_STREAM_DONE = 22,
+	EVENTS = 23
 };
 
 static void begin_step(struct mp_rank *r, int, int)
 {
 	CUDA(cudaEventRecord(r->event[STEP_BEGUN], r->compute));
+	CUDA(cudaStreamWaitEvent(r->side, r->event[STEP_BEGUN], 0));
 	CUDA(cudaStreamWaitEvent(r->pp_stream, r->event[STEP_BEGUN], 0));
 }
 
 static void prologue(struct mp_rank *r, int, int)
 {
-	// x f32[4,8] from the host
-	CUDA(cudaMemcpyAsync(x(r, 0), r->input[0], 512, cudaMemcpyHostToDevice, r->compute));
-	// random_key i32[4] from the host
-	CUDA(cudaMemcpyAsync(random_key(r), r->random_key, 16, cudaMemcpyHostToDevice, r->compute));
-	// learning_rate f32[] from the host
-	CUDA(cudaMemcpyAsync(learning_rate(r), r->learning_rate, 4, cudaMemcpyHostToDevice, r->compute));
+	// x f32[4,8], random_key i32[4], learning_rate f32[] from the host
+	copy_all({{{x(r, 0), r->input[0], 512}, {random_key(r), r->random_key, 16}, {learning_rate(r), r->learning_rate, 4}}}, r->compute);
 }
 
 static void forward(struct mp_rank *r, int mb, int)
@@ -57,6 +68,7 @@ static void forward(struct mp_rank *r, int mb, int)
 	// h.1.norm.layer_norm: layer_norm f32[4,8]
 	layer_norm(h_1_norm_layer_norm(r), h_1_norm_layer_norm_mean(r), h_1_norm_layer_norm_rstd(r), x(r, mb), h_1_norm_weight(r), h_1_norm_bias(r), 4, 8, 1e-05f, r->compute);
 	// h.1.up.add: h.1.norm.layer_norm f32[4,8] . h.1.up.weight f32[32,8]^T + h.1.up.bias -> f32[4,32]
+	CUDA(cudaStreamWaitEvent(r->compute, r->event[H_1_UP_GELU_AGAIN_READY + mb % 2], 0));
 	mp_gemm(r, &gemms[H_1_UP_ADD], h_1_norm_layer_norm(r), h_1_up_weight(r), h_1_up_bias(r), h_1_up_add(r, mb), false, r->compute);
 	// h.1.up.gelu: gelu_erf f32[4,32]
 	gelu_erf(h_1_up_gelu(r), h_1_up_add(r, mb), 128, r->compute);
@@ -85,62 +97,88 @@ static void forward(struct mp_rank *r, int mb, int)
 static void backward(struct mp_rank *r, int mb, int)
 {
 	// h.2.down.bias.grad: sum f32[8]
-	CUDA(cudaStreamWaitEvent(r->compute, r->event[H_2_ADD_GRAD_WITH_H_3_NORM_LAYER_NORM_ARRIVED + mb % 2], 0));
-	sum(h_2_down_bias_grad(r), h_2_add_grad_with_h_3_norm_layer_norm(r, mb), 1, 4, 8, 1.0f, mb > 0, r->compute);
+	CUDA(cudaStreamWaitEvent(r->side, r->event[H_2_ADD_GRAD_WITH_H_3_NORM_LAYER_NORM_ARRIVED + mb % 2], 0));
+	sum(h_2_down_bias_grad(r), h_2_add_grad_with_h_3_norm_layer_norm(r, mb), 1, 4, 8, 1.0f, mb > 0, r->side);
 	// h.2.up.gelu.again: gelu_erf f32[4,32]
-	gelu_erf(h_2_up_gelu_again(r), h_2_up_add(r, mb), 128, r->compute);
+	gelu_erf(h_2_up_gelu_again(r), h_2_up_add(r, mb), 128, r->side);
 	// h.2.up.dropout.again: dropout f32[4,32]
-	dropout(h_2_up_dropout_again(r), h_2_up_gelu_again(r), random_key(r), 1, 1, 128, mb * 128L, 0, 512, 0x91c3ce15u, 0.25f, r->evaluating, r->compute);
+	dropout(h_2_up_dropout_again(r), h_2_up_gelu_again(r), random_key(r), 1, 1, 128, mb * 128L, 0, 512, 0x91c3ce15u, 0.25f, r->evaluating, r->side);
 	// h.2.down.weight.grad: += h.2.add.grad_with_h.3.norm.layer_norm f32[4,8]^T . h.2.up.dropout.again f32[4,32] -> f32[8,32]
-	mp_gemm(r, &gemms[H_2_DOWN_WEIGHT_GRAD], h_2_add_grad_with_h_3_norm_layer_norm(r, mb), h_2_up_dropout_again(r), NULL, h_2_down_weight_grad(r), mb > 0, r->compute);
+	mp_gemm(r, &gemms[H_2_DOWN_WEIGHT_GRAD], h_2_add_grad_with_h_3_norm_layer_norm(r, mb), h_2_up_dropout_again(r), NULL, h_2_down_weight_grad(r), mb > 0, r->side);
 	// h.2.up.dropout.grad: h.2.add.grad_with_h.3.norm.layer_norm f32[4,8] . h.2.down.weight f32[8,32] -> f32[4,32]
+	CUDA(cudaStreamWaitEvent(r->compute, r->event[H_2_ADD_GRAD_WITH_H_3_NORM_LAYER_NORM_ARRIVED + mb % 2], 0));
 	mp_gemm(r, &gemms[H_2_UP_DROPOUT_GRAD], h_2_add_grad_with_h_3_norm_layer_norm(r, mb), h_2_down_weight(r), NULL, h_2_up_dropout_grad(r), false, r->compute);
 	// h.2.up.gelu.grad: dropout f32[4,32]
 	dropout(h_2_up_gelu_grad(r), h_2_up_dropout_grad(r), random_key(r), 1, 1, 128, mb * 128L, 0, 512, 0x91c3ce15u, 0.25f, r->evaluating, r->compute);
 	// h.2.up.add.grad: gelu_erf_grad f32[4,32]
+	CUDA(cudaStreamWaitEvent(r->compute, r->event[H_2_UP_WEIGHT_GRAD_READY], 0));
 	gelu_erf_grad(h_2_up_add_grad(r), h_2_up_gelu_grad(r), h_2_up_add(r, mb), 128, r->compute);
+	CUDA(cudaEventRecord(r->event[H_2_UP_ADD_GRAD_READY], r->compute));
 	// h.2.up.bias.grad: sum f32[32]
-	sum(h_2_up_bias_grad(r), h_2_up_add_grad(r), 1, 4, 32, 1.0f, mb > 0, r->compute);
+	CUDA(cudaStreamWaitEvent(r->side, r->event[H_2_UP_ADD_GRAD_READY], 0));
+	sum(h_2_up_bias_grad(r), h_2_up_add_grad(r), 1, 4, 32, 1.0f, mb > 0, r->side);
 	// h.2.norm.layer_norm.again: layer_norm f32[4,8]
 	layer_norm(h_2_norm_layer_norm_again(r), h_2_norm_layer_norm_again_mean(r), h_2_norm_layer_norm_again_rstd(r), h_1_add(r, mb), h_2_norm_weight(r), h_2_norm_bias(r), 4, 8, 1e-05f, r->compute);
+	CUDA(cudaEventRecord(r->event[H_2_NORM_LAYER_NORM_AGAIN_READY], r->compute));
 	// h.2.up.weight.grad: += h.2.up.add.grad f32[4,32]^T . h.2.norm.layer_norm.again f32[4,8] -> f32[32,8]
-	mp_gemm(r, &gemms[H_2_UP_WEIGHT_GRAD], h_2_up_add_grad(r), h_2_norm_layer_norm_again(r), NULL, h_2_up_weight_grad(r), mb > 0, r->compute);
+	CUDA(cudaStreamWaitEvent(r->side, r->event[H_2_NORM_LAYER_NORM_AGAIN_READY], 0));
+	mp_gemm(r, &gemms[H_2_UP_WEIGHT_GRAD], h_2_up_add_grad(r), h_2_norm_layer_norm_again(r), NULL, h_2_up_weight_grad(r), mb > 0, r->side);
+	CUDA(cudaEventRecord(r->event[H_2_UP_WEIGHT_GRAD_READY], r->side));
 	// h.2.norm.layer_norm.grad: h.2.up.add.grad f32[4,32] . h.2.up.weight f32[32,8] -> f32[4,8]
 	mp_gemm(r, &gemms[H_2_NORM_LAYER_NORM_GRAD], h_2_up_add_grad(r), h_2_up_weight(r), NULL, h_2_norm_layer_norm_grad(r), false, r->compute);
 	// h.1.add.grad_from_h.2.norm.layer_norm: layer_norm_grad f32[4,8]
+	CUDA(cudaStreamWaitEvent(r->compute, r->event[H_2_NORM_BIAS_GRAD_READY], 0));
 	layer_norm_grad(h_1_add_grad_from_h_2_norm_layer_norm(r), h_1_add_grad_from_h_2_norm_layer_norm_weight_sums(r), h_1_add_grad_from_h_2_norm_layer_norm_bias_sums(r), h_2_norm_layer_norm_grad(r), h_1_add(r, mb), h_2_norm_layer_norm_again_mean(r), h_2_norm_layer_norm_again_rstd(r), h_2_norm_weight(r), 4, 8, 1, r->compute);
+	CUDA(cudaEventRecord(r->event[H_1_ADD_GRAD_FROM_H_2_NORM_LAYER_NORM_READY], r->compute));
 	// h.2.norm.weight.grad: sum f32[8]
-	sum(h_2_norm_weight_grad(r), h_1_add_grad_from_h_2_norm_layer_norm_weight_sums(r), 1, 1, 8, 1.0f, mb > 0, r->compute);
+	CUDA(cudaStreamWaitEvent(r->side, r->event[H_1_ADD_GRAD_FROM_H_2_NORM_LAYER_NORM_READY], 0));
+	sum(h_2_norm_weight_grad(r), h_1_add_grad_from_h_2_norm_layer_norm_weight_sums(r), 1, 1, 8, 1.0f, mb > 0, r->side);
 	// h.2.norm.bias.grad: sum f32[8]
-	sum(h_2_norm_bias_grad(r), h_1_add_grad_from_h_2_norm_layer_norm_bias_sums(r), 1, 1, 8, 1.0f, mb > 0, r->compute);
+	sum(h_2_norm_bias_grad(r), h_1_add_grad_from_h_2_norm_layer_norm_bias_sums(r), 1, 1, 8, 1.0f, mb > 0, r->side);
+	CUDA(cudaEventRecord(r->event[H_2_NORM_BIAS_GRAD_READY], r->side));
 	// h.1.add.grad_with_h.2.norm.layer_norm: add f32[4,8]
+	CUDA(cudaStreamWaitEvent(r->compute, r->event[H_1_DOWN_WEIGHT_GRAD_READY], 0));
 	add(h_1_add_grad_with_h_2_norm_layer_norm(r), h_2_add_grad_with_h_3_norm_layer_norm(r, mb), h_1_add_grad_from_h_2_norm_layer_norm(r), 32, r->compute);
+	CUDA(cudaEventRecord(r->event[H_1_ADD_GRAD_WITH_H_2_NORM_LAYER_NORM_READY], r->compute));
 	// h.1.down.bias.grad: sum f32[8]
-	sum(h_1_down_bias_grad(r), h_1_add_grad_with_h_2_norm_layer_norm(r), 1, 4, 8, 1.0f, mb > 0, r->compute);
+	CUDA(cudaStreamWaitEvent(r->side, r->event[H_1_ADD_GRAD_WITH_H_2_NORM_LAYER_NORM_READY], 0));
+	sum(h_1_down_bias_grad(r), h_1_add_grad_with_h_2_norm_layer_norm(r), 1, 4, 8, 1.0f, mb > 0, r->side);
 	// h.1.up.gelu.again: gelu_erf f32[4,32]
-	gelu_erf(h_1_up_gelu_again(r), h_1_up_add(r, mb), 128, r->compute);
+	gelu_erf(h_1_up_gelu_again(r), h_1_up_add(r, mb), 128, r->side);
+	CUDA(cudaEventRecord(r->event[H_1_UP_GELU_AGAIN_READY + mb % 2], r->side));
 	// h.1.up.dropout.again: dropout f32[4,32]
-	dropout(h_1_up_dropout_again(r), h_1_up_gelu_again(r), random_key(r), 1, 1, 128, mb * 128L, 0, 512, 0xf38c5464u, 0.25f, r->evaluating, r->compute);
+	dropout(h_1_up_dropout_again(r), h_1_up_gelu_again(r), random_key(r), 1, 1, 128, mb * 128L, 0, 512, 0xf38c5464u, 0.25f, r->evaluating, r->side);
 	// h.1.down.weight.grad: += h.1.add.grad_with_h.2.norm.layer_norm f32[4,8]^T . h.1.up.dropout.again f32[4,32] -> f32[8,32]
-	mp_gemm(r, &gemms[H_1_DOWN_WEIGHT_GRAD], h_1_add_grad_with_h_2_norm_layer_norm(r), h_1_up_dropout_again(r), NULL, h_1_down_weight_grad(r), mb > 0, r->compute);
+	mp_gemm(r, &gemms[H_1_DOWN_WEIGHT_GRAD], h_1_add_grad_with_h_2_norm_layer_norm(r), h_1_up_dropout_again(r), NULL, h_1_down_weight_grad(r), mb > 0, r->side);
+	CUDA(cudaEventRecord(r->event[H_1_DOWN_WEIGHT_GRAD_READY], r->side));
 	// h.1.up.dropout.grad: h.1.add.grad_with_h.2.norm.layer_norm f32[4,8] . h.1.down.weight f32[8,32] -> f32[4,32]
 	mp_gemm(r, &gemms[H_1_UP_DROPOUT_GRAD], h_1_add_grad_with_h_2_norm_layer_norm(r), h_1_down_weight(r), NULL, h_1_up_dropout_grad(r), false, r->compute);
 	// h.1.up.gelu.grad: dropout f32[4,32]
 	dropout(h_1_up_gelu_grad(r), h_1_up_dropout_grad(r), random_key(r), 1, 1, 128, mb * 128L, 0, 512, 0xf38c5464u, 0.25f, r->evaluating, r->compute);
 	// h.1.up.add.grad: gelu_erf_grad f32[4,32]
+	CUDA(cudaStreamWaitEvent(r->compute, r->event[H_1_UP_WEIGHT_GRAD_READY], 0));
 	gelu_erf_grad(h_1_up_add_grad(r), h_1_up_gelu_grad(r), h_1_up_add(r, mb), 128, r->compute);
+	CUDA(cudaEventRecord(r->event[H_1_UP_ADD_GRAD_READY], r->compute));
 	// h.1.up.bias.grad: sum f32[32]
-	sum(h_1_up_bias_grad(r), h_1_up_add_grad(r), 1, 4, 32, 1.0f, mb > 0, r->compute);
+	CUDA(cudaStreamWaitEvent(r->side, r->event[H_1_UP_ADD_GRAD_READY], 0));
+	sum(h_1_up_bias_grad(r), h_1_up_add_grad(r), 1, 4, 32, 1.0f, mb > 0, r->side);
 	// h.1.norm.layer_norm.again: layer_norm f32[4,8]
 	layer_norm(h_1_norm_layer_norm_again(r), h_1_norm_layer_norm_again_mean(r), h_1_norm_layer_norm_again_rstd(r), x(r, mb), h_1_norm_weight(r), h_1_norm_bias(r), 4, 8, 1e-05f, r->compute);
+	CUDA(cudaEventRecord(r->event[H_1_NORM_LAYER_NORM_AGAIN_READY], r->compute));
 	// h.1.up.weight.grad: += h.1.up.add.grad f32[4,32]^T . h.1.norm.layer_norm.again f32[4,8] -> f32[32,8]
-	mp_gemm(r, &gemms[H_1_UP_WEIGHT_GRAD], h_1_up_add_grad(r), h_1_norm_layer_norm_again(r), NULL, h_1_up_weight_grad(r), mb > 0, r->compute);
+	CUDA(cudaStreamWaitEvent(r->side, r->event[H_1_NORM_LAYER_NORM_AGAIN_READY], 0));
+	mp_gemm(r, &gemms[H_1_UP_WEIGHT_GRAD], h_1_up_add_grad(r), h_1_norm_layer_norm_again(r), NULL, h_1_up_weight_grad(r), mb > 0, r->side);
+	CUDA(cudaEventRecord(r->event[H_1_UP_WEIGHT_GRAD_READY], r->side));
 	// h.1.norm.layer_norm.grad: h.1.up.add.grad f32[4,32] . h.1.up.weight f32[32,8] -> f32[4,8]
 	mp_gemm(r, &gemms[H_1_NORM_LAYER_NORM_GRAD], h_1_up_add_grad(r), h_1_up_weight(r), NULL, h_1_norm_layer_norm_grad(r), false, r->compute);
 	// x.grad_from_h.1.norm.layer_norm: layer_norm_grad f32[4,8]
+	CUDA(cudaStreamWaitEvent(r->compute, r->event[H_1_NORM_WEIGHT_GRAD_READY], 0));
 	layer_norm_grad(x_grad_from_h_1_norm_layer_norm(r), x_grad_from_h_1_norm_layer_norm_weight_sums(r), x_grad_from_h_1_norm_layer_norm_bias_sums(r), h_1_norm_layer_norm_grad(r), x(r, mb), h_1_norm_layer_norm_again_mean(r), h_1_norm_layer_norm_again_rstd(r), h_1_norm_weight(r), 4, 8, 1, r->compute);
+	CUDA(cudaEventRecord(r->event[X_GRAD_FROM_H_1_NORM_LAYER_NORM_READY], r->compute));
 	// h.1.norm.weight.grad: sum f32[8]
-	sum(h_1_norm_weight_grad(r), x_grad_from_h_1_norm_layer_norm_weight_sums(r), 1, 1, 8, 1.0f, mb > 0, r->compute);
+	CUDA(cudaStreamWaitEvent(r->side, r->event[X_GRAD_FROM_H_1_NORM_LAYER_NORM_READY], 0));
+	sum(h_1_norm_weight_grad(r), x_grad_from_h_1_norm_layer_norm_weight_sums(r), 1, 1, 8, 1.0f, mb > 0, r->side);
+	CUDA(cudaEventRecord(r->event[H_1_NORM_WEIGHT_GRAD_READY], r->side));
 	// h.1.norm.bias.grad: sum f32[8]
 	sum(h_1_norm_bias_grad(r), x_grad_from_h_1_norm_layer_norm_bias_sums(r), 1, 1, 8, 1.0f, mb > 0, r->compute);
 }
@@ -148,11 +186,14 @@ static void backward(struct mp_rank *r, int mb, int)
 static void update(struct mp_rank *r, int, int)
 {
 	// update: sgd, 12 parameters of 1136 elements
+	CUDA(cudaStreamWaitEvent(r->compute, r->event[H_1_NORM_WEIGHT_GRAD_READY], 0));
 	sgd(r->arena, stage0_update_table(r), 12, 12, 65536, learning_rate(r), NULL, 0.0f, 0.0f, r->compute);
 }
 
 static void end_step(struct mp_rank *r, int, int)
 {
+	CUDA(cudaEventRecord(r->event[SIDE_STREAM_DONE], r->side));
+	CUDA(cudaStreamWaitEvent(r->compute, r->event[SIDE_STREAM_DONE], 0));
 	CUDA(cudaEventRecord(r->event[PP_STREAM_DONE], r->pp_stream));
 	CUDA(cudaStreamWaitEvent(r->compute, r->event[PP_STREAM_DONE], 0));
 }
@@ -259,7 +300,7 @@ static const int updated[][11] = {
 
 extern const struct mp_program program_0 = {
 	"program_0",
-	33573632, // bytes of the arena
+	67132416, // bytes of the arena
 	17664, 33554432, // workspace: offset, bytes
 	states, 12,
 	inputs, 1,
@@ -268,11 +309,12 @@ extern const struct mp_program program_0 = {
 	gemms, 12,
 	NULL, 0,
 	NULL, 0,
-	8, // events
+	23, // events
 	load_kernels,
 	{train_actions, 17},
 	{evaluate_actions, 11},
 	{NULL, 0},
 	NULL, // behind loading
 	updated, 12288, sizeof updated, // a constant of the arena: its bytes, offset, size
+	true, // the side stream has work
 };

@@ -18,23 +18,25 @@ static const struct mp_gemm gemms[] = {
 enum {
 	FIRST_RELU_READY = 0,
 	FIRST_RELU_GRAD_ARRIVED = 2,
-	STEP_BEGUN = 4,
-	PP_STREAM_DONE = 5,
-	EVENTS = 6
+	FIRST_ADD_GRAD_READY = 4,
+	FIRST_BIAS_GRAD_READY = 5,
+	STEP_BEGUN = 6,
+	SIDE_STREAM_DONE = 7,
+	PP_STREAM_DONE = 8,
+	EVENTS = 9
 };
 
 static void begin_step(struct mp_rank *r, int, int)
 {
 	CUDA(cudaEventRecord(r->event[STEP_BEGUN], r->compute));
+	CUDA(cudaStreamWaitEvent(r->side, r->event[STEP_BEGUN], 0));
 	CUDA(cudaStreamWaitEvent(r->pp_stream, r->event[STEP_BEGUN], 0));
 }
 
 static void prologue(struct mp_rank *r, int, int)
 {
-	// x f32[4,3] from the host
-	CUDA(cudaMemcpyAsync(x(r, 0), r->input[0], 96, cudaMemcpyHostToDevice, r->compute));
-	// learning_rate f32[] from the host
-	CUDA(cudaMemcpyAsync(learning_rate(r), r->learning_rate, 4, cudaMemcpyHostToDevice, r->compute));
+	// x f32[4,3], learning_rate f32[] from the host
+	copy_all({{{x(r, 0), r->input[0], 96}, {learning_rate(r), r->learning_rate, 4}}}, r->compute);
 }
 
 static void forward(struct mp_rank *r, int mb, int)
@@ -48,9 +50,13 @@ static void backward(struct mp_rank *r, int mb, int)
 {
 	// first.add.grad: relu_grad f32[4,4]
 	CUDA(cudaStreamWaitEvent(r->compute, r->event[FIRST_RELU_GRAD_ARRIVED + mb % 2], 0));
+	CUDA(cudaStreamWaitEvent(r->compute, r->event[FIRST_BIAS_GRAD_READY], 0));
 	relu_grad(first_add_grad(r), first_relu_grad(r, mb), first_relu(r, mb), 16, r->compute);
+	CUDA(cudaEventRecord(r->event[FIRST_ADD_GRAD_READY], r->compute));
 	// first.bias.grad: sum f32[4]
-	sum(first_bias_grad(r), first_add_grad(r), 1, 4, 4, 1.0f, mb > 0, r->compute);
+	CUDA(cudaStreamWaitEvent(r->side, r->event[FIRST_ADD_GRAD_READY], 0));
+	sum(first_bias_grad(r), first_add_grad(r), 1, 4, 4, 1.0f, mb > 0, r->side);
+	CUDA(cudaEventRecord(r->event[FIRST_BIAS_GRAD_READY], r->side));
 	// first.weight.grad: += first.add.grad f32[4,4]^T . x f32[4,3] -> f32[4,3]
 	mp_gemm(r, &gemms[FIRST_WEIGHT_GRAD], first_add_grad(r), x(r, mb), NULL, first_weight_grad(r), mb > 0, r->compute);
 }
@@ -58,11 +64,14 @@ static void backward(struct mp_rank *r, int mb, int)
 static void update(struct mp_rank *r, int, int)
 {
 	// update: sgd, 2 parameters of 16 elements
+	CUDA(cudaStreamWaitEvent(r->compute, r->event[FIRST_BIAS_GRAD_READY], 0));
 	sgd(r->arena, stage0_update_table(r), 2, 2, 65536, learning_rate(r), NULL, 0.0f, 0.0f, r->compute);
 }
 
 static void end_step(struct mp_rank *r, int, int)
 {
+	CUDA(cudaEventRecord(r->event[SIDE_STREAM_DONE], r->side));
+	CUDA(cudaStreamWaitEvent(r->compute, r->event[SIDE_STREAM_DONE], 0));
 	CUDA(cudaEventRecord(r->event[PP_STREAM_DONE], r->pp_stream));
 	CUDA(cudaStreamWaitEvent(r->compute, r->event[PP_STREAM_DONE], 0));
 }
@@ -146,11 +155,12 @@ extern const struct mp_program program_0 = {
 	gemms, 2,
 	NULL, 0,
 	NULL, 0,
-	6, // events
+	9, // events
 	load_kernels,
 	{train_actions, 11},
 	{evaluate_actions, 7},
 	{NULL, 0},
 	NULL, // behind loading
 	updated, 1024, sizeof updated, // a constant of the arena: its bytes, offset, size
+	true, // the side stream has work
 };

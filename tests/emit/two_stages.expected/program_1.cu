@@ -18,24 +18,30 @@ static const struct mp_gemm gemms[] = {
 // Events. Where a buffer has several slots, its event has an instance for each.
 enum {
 	FIRST_RELU_ARRIVED = 0,
-	FIRST_RELU_GRAD_READY = 2,
-	STEP_BEGUN = 4,
-	PP_STREAM_DONE = 5,
-	EVENTS = 6
+	Y_READY = 2,
+	MUL_READY = 3,
+	SUB_GRAD_WITH_MUL_READY = 4,
+	FIRST_RELU_GRAD_READY = 5,
+	MEAN_READY = 7,
+	SECOND_WEIGHT_GRAD_READY = 8,
+	STEP_BEGUN = 9,
+	SIDE_STREAM_DONE = 10,
+	PP_STREAM_DONE = 11,
+	EVENTS = 12
 };
 
 static void begin_step(struct mp_rank *r, int, int)
 {
 	CUDA(cudaEventRecord(r->event[STEP_BEGUN], r->compute));
+	CUDA(cudaStreamWaitEvent(r->side, r->event[STEP_BEGUN], 0));
 	CUDA(cudaStreamWaitEvent(r->pp_stream, r->event[STEP_BEGUN], 0));
 }
 
 static void prologue(struct mp_rank *r, int, int)
 {
-	// y f32[4,2] from the host
-	CUDA(cudaMemcpyAsync(y(r, 0), r->input[0], 64, cudaMemcpyHostToDevice, r->compute));
-	// learning_rate f32[] from the host
-	CUDA(cudaMemcpyAsync(learning_rate(r), r->learning_rate, 4, cudaMemcpyHostToDevice, r->compute));
+	// y f32[4,2], learning_rate f32[] from the host
+	copy_all({{{y(r, 0), r->input[0], 64}, {learning_rate(r), r->learning_rate, 4}}}, r->side);
+	CUDA(cudaEventRecord(r->event[Y_READY], r->side));
 }
 
 static void forward(struct mp_rank *r, int mb, int)
@@ -44,9 +50,14 @@ static void forward(struct mp_rank *r, int mb, int)
 	CUDA(cudaStreamWaitEvent(r->compute, r->event[FIRST_RELU_ARRIVED + mb % 2], 0));
 	mp_gemm(r, &gemms[SECOND_ADD], first_relu(r, mb), second_weight(r), second_bias(r), second_add(r), false, r->compute);
 	// mul: sub f32[4,2], mul f32[4,2]
+	CUDA(cudaStreamWaitEvent(r->compute, r->event[Y_READY], 0));
+	CUDA(cudaStreamWaitEvent(r->compute, r->event[MEAN_READY], 0));
 	sub_mul(sub(r), mul(r), second_add(r), y(r, mb), 8, r->compute);
+	CUDA(cudaEventRecord(r->event[MUL_READY], r->compute));
 	// mean: sum f32[]
-	sum(mean(r), mul(r), 1, 8, 1, 0.0625f, mb > 0, r->compute);
+	CUDA(cudaStreamWaitEvent(r->side, r->event[MUL_READY], 0));
+	sum(mean(r), mul(r), 1, 8, 1, 0.0625f, mb > 0, r->side);
+	CUDA(cudaEventRecord(r->event[MEAN_READY], r->side));
 }
 
 static void backward(struct mp_rank *r, int mb, int)
@@ -54,11 +65,15 @@ static void backward(struct mp_rank *r, int mb, int)
 	// mul.grad.scale: constant f32[], scale f32[]
 	constant_scale(mul_grad_scale(r), 1, r->compute);
 	// sub.grad_with_mul: expand f32[4,2], mul f32[4,2], mul f32[4,2], add f32[4,2]
+	CUDA(cudaStreamWaitEvent(r->compute, r->event[SECOND_WEIGHT_GRAD_READY], 0));
 	expand_mul_mul_add(sub_grad_with_mul(r), mul_grad_scale(r), sub(r), 8, r->compute);
+	CUDA(cudaEventRecord(r->event[SUB_GRAD_WITH_MUL_READY], r->compute));
 	// second.bias.grad: sum f32[2]
-	sum(second_bias_grad(r), sub_grad_with_mul(r), 1, 4, 2, 1.0f, mb > 0, r->compute);
+	CUDA(cudaStreamWaitEvent(r->side, r->event[SUB_GRAD_WITH_MUL_READY], 0));
+	sum(second_bias_grad(r), sub_grad_with_mul(r), 1, 4, 2, 1.0f, mb > 0, r->side);
 	// second.weight.grad: += sub.grad_with_mul f32[4,2]^T . first.relu f32[4,4] -> f32[2,4]
-	mp_gemm(r, &gemms[SECOND_WEIGHT_GRAD], sub_grad_with_mul(r), first_relu(r, mb), NULL, second_weight_grad(r), mb > 0, r->compute);
+	mp_gemm(r, &gemms[SECOND_WEIGHT_GRAD], sub_grad_with_mul(r), first_relu(r, mb), NULL, second_weight_grad(r), mb > 0, r->side);
+	CUDA(cudaEventRecord(r->event[SECOND_WEIGHT_GRAD_READY], r->side));
 	// first.relu.grad: sub.grad_with_mul f32[4,2] . second.weight f32[2,4] -> f32[4,4]
 	mp_gemm(r, &gemms[FIRST_RELU_GRAD], sub_grad_with_mul(r), second_weight(r), NULL, first_relu_grad(r, mb), false, r->compute);
 	CUDA(cudaEventRecord(r->event[FIRST_RELU_GRAD_READY + mb % 2], r->compute));
@@ -67,17 +82,20 @@ static void backward(struct mp_rank *r, int mb, int)
 static void results(struct mp_rank *r, int, int)
 {
 	// mean f32[] to the host
-	CUDA(cudaMemcpyAsync((float *)r->metrics + 0, mean(r), 4, cudaMemcpyDeviceToHost, r->compute));
+	copy_all({{{(float *)r->metrics + 0, mean(r), 4}}}, r->side);
 }
 
 static void update(struct mp_rank *r, int, int)
 {
 	// update: sgd, 2 parameters of 10 elements
+	CUDA(cudaStreamWaitEvent(r->compute, r->event[SECOND_WEIGHT_GRAD_READY], 0));
 	sgd(r->arena, stage1_update_table(r), 2, 2, 65536, learning_rate(r), NULL, 0.0f, 0.0f, r->compute);
 }
 
 static void end_step(struct mp_rank *r, int, int)
 {
+	CUDA(cudaEventRecord(r->event[SIDE_STREAM_DONE], r->side));
+	CUDA(cudaStreamWaitEvent(r->compute, r->event[SIDE_STREAM_DONE], 0));
 	CUDA(cudaEventRecord(r->event[PP_STREAM_DONE], r->pp_stream));
 	CUDA(cudaStreamWaitEvent(r->compute, r->event[PP_STREAM_DONE], 0));
 }
@@ -159,7 +177,7 @@ static const int updated[][11] = {
 
 extern const struct mp_program program_1 = {
 	"program_1",
-	33558272, // bytes of the arena
+	67112960, // bytes of the arena
 	3328, 33554432, // workspace: offset, bytes
 	states, 2,
 	inputs, 1,
@@ -168,11 +186,12 @@ extern const struct mp_program program_1 = {
 	gemms, 3,
 	NULL, 0,
 	NULL, 0,
-	6, // events
+	12, // events
 	load_kernels,
 	{train_actions, 12},
 	{evaluate_actions, 8},
 	{NULL, 0},
 	NULL, // behind loading
 	updated, 1024, sizeof updated, // a constant of the arena: its bytes, offset, size
+	true, // the side stream has work
 };
