@@ -68,6 +68,7 @@ static inline unsigned mp_row_team_blocks(long rows, long cols, int width)
 template <int width, int held, class real> struct mp_held {
 	const real *row;
 	mp_strip<width, real> strip[held];
+	__device__ __forceinline__ mp_strip<width, real> at(int k, long) const { return strip[k]; } // of mp_each_held's k and c
 };
 
 // The column of a thread's strip k.
@@ -119,6 +120,27 @@ MP_DEVICE void mp_each_strip(const mp_team &team, Each each, const mp_held<width
 {
 	mp_each_held<width>(team, [&](int, long c, int, auto... value) { each(mp_width<width>(), c, value...); }, row...);
 	mp_each_other<width>(team, each, row...);
+}
+
+// A row that is made of others: make(strip, made, value…) gives `made` the elements of a strip, which are stored in `to` and held. All
+// of what it is made of has been read before.
+template <int width, int held, class real, class Make, class... other>
+MP_DEVICE mp_held<width, held, real> mp_make(const mp_team &team, real *to, Make make, const mp_held<width, held, other> &...row)
+{
+	mp_held<width, held, real> value;
+	value.row = to;
+	mp_each_held<width>(team, [&](int k, long c, int, auto... from) {
+		real made[width];
+		make(mp_width<width>(), made, from...);
+		memcpy(&value.strip[k], made, sizeof made);
+		mp_store<width>(to + c, made, width);
+	}, row...);
+	mp_each_other<width>(team, [&](auto, long c, auto... from) {
+		real made[width];
+		make(mp_width<width>(), made, from...);
+		mp_store<width>(to + c, made, width);
+	}, row...);
+	return value;
 }
 
 // Each value becomes the sum over the team's threads, the same in all of them. One barrier is enough: sums in turn take two places,
@@ -179,6 +201,7 @@ static inline unsigned mp_row_team_blocks(long rows, long, int) { return mp_row_
 
 template <int width, int held, class real> struct mp_held {
 	const real *row;
+	inline __attribute__((always_inline)) auto at(int, long c) const { return mp_load<width>(row + c); }
 };
 
 template <int width, int held> MP_DEVICE long mp_panel_columns(const mp_team &) { return width; }
@@ -196,6 +219,17 @@ MP_DEVICE void mp_each_strip(const mp_team &team, Each each, const mp_held<width
 {
 	for (long c = 0; c < team.cols; c++)
 		each(mp_width<1>(), c, mp_load<1>(row.row + c)...);
+}
+
+template <int width, int held, class real, class Make, class... other>
+MP_DEVICE mp_held<width, held, real> mp_make(const mp_team &team, real *__restrict__ to, Make make, const mp_held<width, held, other> &...row)
+{
+	for (long c = 0; c < team.cols; c++) {
+		real made[1];
+		make(mp_width<1>(), made, mp_load<1>(row.row + c)...);
+		to[c] = made[0];
+	}
+	return {to};
 }
 
 template <int width, int held, class full, int n, class Add, class... real>
