@@ -107,14 +107,12 @@ static void backward(struct mp_rank *r, int mb, int)
 	mp_gemm(r, &gemms[H_2_UP_WEIGHT_GRAD], h_2_up_add_grad(r), h_2_norm_layer_norm_again(r), NULL, h_2_up_weight_grad(r), mb > 0, r->compute);
 	// h.2.norm.layer_norm.grad: h.2.up.add.grad f32[4,32] . h.2.up.weight f32[32,8] -> f32[4,8]
 	mp_gemm(r, &gemms[H_2_NORM_LAYER_NORM_GRAD], h_2_up_add_grad(r), h_2_up_weight(r), NULL, h_2_norm_layer_norm_grad(r), false, r->compute);
-	// h.1.add.grad_from_h.2.norm.layer_norm: layer_norm_grad f32[4,8]
-	layer_norm_grad(h_1_add_grad_from_h_2_norm_layer_norm(r), h_1_add_grad_from_h_2_norm_layer_norm_weight_sums(r), h_1_add_grad_from_h_2_norm_layer_norm_bias_sums(r), h_2_norm_layer_norm_grad(r), h_1_add(r, mb), h_2_norm_layer_norm_again_mean(r), h_2_norm_layer_norm_again_rstd(r), h_2_norm_weight(r), 4, 8, 1, r->compute);
+	// h.1.add.grad_with_h.2.norm.layer_norm: layer_norm_grad f32[4,8], add f32[4,8]
+	layer_norm_grad_add(h_1_add_grad_with_h_2_norm_layer_norm(r), h_1_add_grad_from_h_2_norm_layer_norm_weight_sums(r), h_1_add_grad_from_h_2_norm_layer_norm_bias_sums(r), h_2_norm_layer_norm_grad(r), h_1_add(r, mb), h_2_norm_layer_norm_again_mean(r), h_2_norm_layer_norm_again_rstd(r), h_2_norm_weight(r), h_2_add_grad_with_h_3_norm_layer_norm(r, mb), 4, 8, 1, r->compute);
 	// h.2.norm.weight.grad: sum f32[8]
 	sum(h_2_norm_weight_grad(r), h_1_add_grad_from_h_2_norm_layer_norm_weight_sums(r), 1, 1, 8, 1.0f, mb > 0, r->compute);
 	// h.2.norm.bias.grad: sum f32[8]
 	sum(h_2_norm_bias_grad(r), h_1_add_grad_from_h_2_norm_layer_norm_bias_sums(r), 1, 1, 8, 1.0f, mb > 0, r->compute);
-	// h.1.add.grad_with_h.2.norm.layer_norm: add f32[4,8]
-	add(h_1_add_grad_with_h_2_norm_layer_norm(r), h_2_add_grad_with_h_3_norm_layer_norm(r, mb), h_1_add_grad_from_h_2_norm_layer_norm(r), 32, r->compute);
 	// h.1.down.bias.grad: sum f32[8]
 	sum(h_1_down_bias_grad(r), h_1_add_grad_with_h_2_norm_layer_norm(r), 1, 4, 8, 1.0f, mb > 0, r->compute);
 	// h.1.up.gelu.again: gelu_erf f32[4,32]
