@@ -148,13 +148,18 @@ static bool is_strip(const char *index)
 static const char *operand_text(const Chain *chain, const Node *node, const Tensor *t)
 {
 	Arena *arena = chain->kernels->emit->arena;
-	for (int i = 0; i < chain->step->nodes.count; i++)
-		if (chain->step->nodes.at[i]->out[0] == t)
-			return arena_printf(arena, "t%d", i);
+	Type full = chain->kernels->emit->plan->graph->master;
+	for (int i = 0; i < chain->step->nodes.count; i++) {
+		const Node *made = chain->step->nodes.at[i];
+		if (made->out[0] != t)
+			continue;
+		// What a kernel makes is rounded as where it is stored: another plan may not join the two.
+		return made == chain->kernel && t->type != full ? arena_printf(arena, "(%s)%s(t%d)", c_type(full), c_type(t->type), i)
+		                                               : arena_printf(arena, "t%d", i);
+	}
 	Operand operand = describe(chain, node, t);
 	int k = input_index(chain, &operand);
 	const char *index = index_of(chain, &chain->inputs.at[k]);
-	Type full = chain->kernels->emit->plan->graph->master;
 	const char *value = t->type == full ? "" : arena_printf(arena, "(%s)", c_type(full));
 	return is_strip(index) ? arena_printf(arena, "%sin%d[e]", value, k) : arena_printf(arena, "%sx%d[%s]", value, k, index);
 }
@@ -360,7 +365,7 @@ const char *elementwise_call(Kernels *kernels, const Role *role, const Step *ste
 
 // ---- joined with a kernel
 
-// `first`, then "each0, each1, …" with a printf format for an operand's number or its type and number.
+// `first`, then EACH0, EACH1 and so on, for each operand of the chain, with `between` between them.
 static const char *listed(const Chain *chain, const char *first, const char *between, const char *each)
 {
 	Text text = {.arena = chain->kernels->emit->arena};

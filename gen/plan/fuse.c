@@ -134,8 +134,9 @@ static bool is_flat(const Node *node, const Tensor *t)
 static bool takes_along(const Fusing *f, const Step *step, const Node *node)
 {
 	const Node *last = step->nodes.at[step->nodes.count - 1];
-	if (step->kind != STEP_ELEMENTWISE || !joins_in_front(node) || node->accumulate || node->in[0] != last->out[0] || last->block != node->block
-	    || last->evaluation != node->evaluation || node->out[0]->type != f->plan->graph->real || f->uses[last->out[0]->id] < 2)
+	if (step->kind != STEP_ELEMENTWISE || !joins_in_front(node) || node->in[0] != last->out[0] || f->uses[last->out[0]->id] < 2)
+		return false;
+	if (last->block != node->block || last->evaluation != node->evaluation || node->out[0]->type != f->plan->graph->real)
 		return false;
 	for (int i = 0; i < step->nodes.count; i++) {
 		const Node *made = step->nodes.at[i];
@@ -159,8 +160,9 @@ static Step *kernel_in_front(const Fusing *f, const Function *function, const No
 			reads |= makes(step, root_of(node->in[k]));
 		if (!reads)
 			continue;
-		bool joins = step->kind == STEP_KERNEL && joins_behind(step->nodes.at[0]) && reads_of(node, last->out[0]) && f->uses[last->out[0]->id] == 1 && last->out[0]->type == f->plan->graph->real && is_flat(node, last->out[0]);
-		return joins ? step : NULL;
+		const Tensor *made = last->out[0];
+		bool alone = step->kind == STEP_KERNEL && joins_behind(step->nodes.at[0]) && reads_of(node, made) && f->uses[made->id] == 1;
+		return alone && made->type == f->plan->graph->real && is_flat(node, made) ? step : NULL;
 	}
 	return NULL;
 }
