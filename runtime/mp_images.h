@@ -78,6 +78,21 @@ template <int width, class T> struct alignas(width * sizeof(T) < 16 ? width * si
 	__device__ __forceinline__ T operator[](int k) const { return at[k]; }
 };
 
+// Of two in a register: apart, they would be moved before they are needed, which waits for the load.
+template <int width> struct alignas(width * 2 < 16 ? width * 2 : 16) mp_strip<width, mp_bf16> {
+	unsigned pair[width / 2];
+	__device__ __forceinline__ mp_bf16 operator[](int k) const
+	{
+		mp_bf16 value;
+		value.bits = (uint16_t)(pair[k / 2] >> k % 2 * 16);
+		return value;
+	}
+};
+template <> struct mp_strip<1, mp_bf16> {
+	mp_bf16 at[1];
+	__device__ __forceinline__ mp_bf16 operator[](int) const { return at[0]; }
+};
+
 // The strip at `from`: value[k] is its k-th element. On the host, values may be no more than the address.
 template <int width, class T> MP_DEVICE mp_strip<width, T> mp_load(const T *from)
 {

@@ -11,6 +11,7 @@
 //   matrices   MP_MATRIX, or mp_row_first/mp_row_stride and mp_column_first/mp_column_stride   grid mp_matrix_blocks(...)
 //   rows       for (long row = blockIdx.x; row < rows; row += gridDim.x), a block for each row, reduced with
 //              mp_sum_over, mp_max_over, mp_sum_exp_over, mp_argmax_over               grid mp_row_blocks(rows)
+//   teams      of a warp or a block that hold a row which several passes read (mp_teams.h)
 //   columns    mp_column_sums: a block for some adjacent columns of some rows (mp_rows.h)
 //   images     channels last: mp_images.h
 //   tables     of tensors: mp_table.h
@@ -358,6 +359,7 @@ template <class real, class Term> MP_DEVICE long mp_argmax_over(long n, Term ter
 
 #include "mp_images.h"
 #include "mp_rows.h"
+#include "mp_teams.h"
 #include "mp_sort.h"
 #include "mp_table.h"
 

@@ -35,6 +35,14 @@ MP_DEVICE float mp_abs(float x) { return fabsf(x); }
 MP_DEVICE double mp_sqrt(double x) { return sqrt(x); }
 MP_DEVICE float mp_sqrt(float x) { return sqrtf(x); }
 
+// a * b + c. On a GPU in one instruction that rounds once: kernels are built without contraction, except where it is written.
+MP_DEVICE double mp_multiply_add(double a, double b, double c) { return a * b + c; }
+#ifdef __CUDACC__
+MP_DEVICE float mp_multiply_add(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+#else
+MP_DEVICE float mp_multiply_add(float a, float b, float c) { return a * b + c; }
+#endif
+
 // Of an angle in double, whose turns are taken off before it becomes a float.
 MP_DEVICE void mp_sincos(double angle, double *sine, double *cosine)
 {

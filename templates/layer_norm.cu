@@ -1,62 +1,105 @@
 // layer_norm.cu: the template of layer normalisation over the innermost dim (Ba, Kiros, Hinton, arXiv:1607.06450). A
-// block takes a row.
+// team of threads holds a row, so memory is read once; mean and variance then take a pass each over registers.
 //
-// Mean and variance come from one pass, of the sums of d and d^2, d = x - shift with the median of 3 elements for a shift: the
-// method of shifted data, as in channel_partials.cu. Squares of x itself would cancel; a pass for the mean alone would make the
-// block wait twice.
+// Slots, each with what stands here where x is not made by the kernel itself, by element-wise ops of x0, x1, …: comment;
+// kernel_parameters, parameters, arguments and addresses, as in elementwise.cu; row, which reads a row of x, or makes and stores it.
 #include "mp_kernel.h"
 
 typedef float real; //@ param
 typedef float full; //@ param
 
-template <int width> MP_DEVICE void tmpl_layer_norm_row(real *__restrict__ y, full *__restrict__ mean, full *__restrict__ rstd,
-		const real *__restrict__ x, const full *__restrict__ w, const full *__restrict__ b, long cols, full eps)
+template <int width> MP_DEVICE void tmpl_layer_norm_row(mp_team &team, real *__restrict__ y, full *__restrict__ mean,
+	full *__restrict__ rstd,
+	//@ optional kernel_parameters
+	const real *__restrict__ x,
+	//@ end
+	const full *__restrict__ w, const full *__restrict__ b, long first, full eps)
 {
-	const full shift = mp_median<full>(x[0], x[cols / 3], x[cols * 2 / 3]);
-	full sums[2];
-	mp_sum_strips<width>(cols, sums, [=](auto strip, long c, full (&add)[2]) {
-		const auto value = mp_load<strip>(x + c);
+	//@ optional row
+	const auto row = mp_hold<width, MP_HELD>(team, x + first);
+	//@ end
+	const full share = 1 / (full)team.cols;
+	full sum[1], squares[1];
+	mp_sum_strips<width>(team, sum, [](auto strip, long, full (&add)[1], auto value) {
+		for (int e = 0; e < strip; e++)
+			add[0] += value[e];
+	}, row);
+	const full center = sum[0] * share;
+	mp_sum_strips<width>(team, squares, [=](auto strip, long, full (&add)[1], auto value) {
 		for (int e = 0; e < strip; e++) {
-			const full d = value[e] - shift;
-			add[0] += d;
-			add[1] += d * d;
+			const full d = value[e] - center;
+			add[0] = mp_multiply_add(d, d, add[0]);
 		}
-	});
-	const full offset = sums[0] / (full)cols, center = shift + offset, left = sums[1] / (full)cols - offset * offset;
-	const full scale = 1 / mp_sqrt((left < 0 ? 0 : left) + eps);
-	mp_each_strip<width>(cols, [=](auto strip, long c) {
-		const auto value = mp_load<strip>(x + c);
+	}, row);
+	const full scale = 1 / mp_sqrt(squares[0] * share + eps), start = -center * scale;
+	mp_each_strip<width>(team, [=](auto strip, long c, auto value) {
 		const auto weight = mp_load<strip>(w + c), bias = mp_load<strip>(b ? b + c : w + c);
 		real to[strip];
 		for (int e = 0; e < strip; e++)
-			to[e] = (value[e] - center) * scale * weight[e] + (b ? bias[e] : 0);
-		mp_store<strip>(y + c, to, strip);
-	});
-	if (threadIdx.x == 0) {
+			to[e] = mp_multiply_add(mp_multiply_add((full)value[e], scale, start), weight[e], b ? bias[e] : 0);
+		mp_store<strip>(y + first + c, to, strip);
+	}, row);
+	if (team.thread == 0) {
 		*mean = center;
 		*rstd = scale;
 	}
 }
 
-static __global__ void tmpl_layer_norm_kernel(real *__restrict__ y, full *__restrict__ mean, full *__restrict__ rstd,
-		const real *__restrict__ x, const full *__restrict__ w, const full *__restrict__ b, long rows, long cols, full eps,
-		bool wide)
+template <int width> MP_DEVICE void tmpl_layer_norm_rows(real *__restrict__ y, full *__restrict__ mean, full *__restrict__ rstd,
+	//@ optional kernel_parameters
+	const real *__restrict__ x,
+	//@ end
+	const full *__restrict__ w, const full *__restrict__ b, long rows, long cols, full eps)
 {
-	for (long row = blockIdx.x; row < rows; row += gridDim.x) {
-		const long at = row * cols;
-		if (wide)
-			tmpl_layer_norm_row<MP_STRIP(real)>(y + at, mean + row, rstd + row, x + at, w, b, cols, eps);
-		else
-			tmpl_layer_norm_row<1>(y + at, mean + row, rstd + row, x + at, w, b, cols, eps);
-	}
+	mp_team team = mp_row_team<width>(cols);
+	for (long row = team.row; row < rows; row += team.stride)
+		tmpl_layer_norm_row<width>(team, y, mean + row, rstd + row,
+			//@ optional arguments
+			x,
+			//@ end
+			w, b, row * cols, eps);
+}
+
+static MP_ROW_TEAMS __global__ void tmpl_layer_norm_kernel(real *__restrict__ y, full *__restrict__ mean, full *__restrict__ rstd,
+	//@ optional kernel_parameters
+	const real *__restrict__ x,
+	//@ end
+	const full *__restrict__ w, const full *__restrict__ b, long rows, long cols, full eps, bool wide)
+{
+	if (wide)
+		tmpl_layer_norm_rows<MP_STRIP(real)>(y, mean, rstd,
+			//@ optional arguments
+			x,
+			//@ end
+			w, b, rows, cols, eps);
+	else
+		tmpl_layer_norm_rows<1>(y, mean, rstd,
+			//@ optional arguments
+			x,
+			//@ end
+			w, b, rows, cols, eps);
 }
 
 // y: real[rows, cols] = (x - mean) * rstd * w + b; mean: full[rows] of each row, rstd: full[rows] = 1 / sqrt(its variance + eps)
 // x: real[rows, cols]; w, b: full[cols], b NULL: no bias
-void tmpl_layer_norm(real *y, full *mean, full *rstd, const real *x, const full *w, const full *b, long rows, long cols,
-		full eps, cudaStream_t stream)
+//@ optional comment
+//@ end
+void tmpl_layer_norm(real *y, full *mean, full *rstd,
+	//@ optional parameters
+	const real *x,
+	//@ end
+	const full *w, const full *b, long rows, long cols, full eps, cudaStream_t stream)
 {
-	const bool wide = mp_wide<real>(cols, y, x, w, b);
-	MP_LAUNCH(tmpl_layer_norm_kernel, mp_row_blocks(rows), mp_strip_threads(cols, wide ? MP_STRIP(real) : 1), stream,
-			y, mean, rstd, x, w, b, rows, cols, eps, wide);
+	const bool wide = mp_wide<real>(cols, y, w, b,
+		//@ optional addresses
+		x
+		//@ end
+	);
+	const int width = wide ? MP_STRIP(real) : 1;
+	MP_LAUNCH(tmpl_layer_norm_kernel, mp_row_team_blocks(rows, cols, width), mp_row_team_threads(cols, width), stream,
+		y, mean, rstd,
+		//@ optional arguments
+		x,
+		//@ end
+		w, b, rows, cols, eps, wide);
 }

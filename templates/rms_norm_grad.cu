@@ -1,76 +1,112 @@
 // rms_norm_grad.cu: the template of RMS normalisation's gradients, of x and of what each chunk of rows adds to that of the
 // weight: one pass over the activations. A block takes a chunk, so their number does not come from the grid but from the
-// caller; it goes down the rows with a thread's columns of the sums in registers.
+// caller; it goes down the rows with a thread's columns of the sums in registers, and reads a row while it is still busy with the one
+// before.
 //   With d = dy * w and n = x * rstd: dx = rstd * (d - n * the mean of d * n).
+//
+// Slots: those of rms_norm_grad.cu.
 #include "mp_kernel.h"
 
 typedef float real; //@ param
 typedef float full; //@ param
 
-// The mean over a row of d * n.
-template <int width> MP_DEVICE full tmpl_rms_norm_grad_mean(const real *dy, const real *x, const full *w, full scale, long cols)
+// A panel's columns of dx and of the sums, from row `from` to the one before `end`.
+template <int width> MP_DEVICE void tmpl_rms_norm_grad_panel(mp_team &team, real *__restrict__ dx, full *__restrict__ weight_sums,
+	const real *dy, const real *x, const full *rstd, const full *w,
+	//@ optional kernel_parameters
+	//@ end
+	long from, long end, long cols)
 {
-	full sum[1];
-	mp_sum_strips<width>(cols, sum, [=](auto strip, long c, full (&add)[1]) {
-		const auto slope = mp_load<strip>(dy + c), value = mp_load<strip>(x + c);
-		const auto weight = mp_load<strip>(w + c);
-		for (int e = 0; e < strip; e++)
-			add[0] += slope[e] * weight[e] * value[e];
-	});
-	return sum[0] * scale / (full)cols;
+	enum { held = MP_HELD_SUMS(width) };
+	const full share = 1 / (full)cols;
+	const auto weight = mp_hold<width, held>(team, w);
+	auto next_slope = mp_hold<width, held>(team, dy + from * cols), next_value = mp_hold<width, held>(team, x + from * cols);
+	full weight_sum[held][width] = {};
+	for (long row = from; row < end; row++) {
+		const auto slope = next_slope, value = next_value;
+		const full scale = rstd[row];
+		const long first = row * cols, next = row + 1 < end ? first + cols : first;
+		//@ optional reads
+		//@ end
+		next_slope = mp_hold<width, held>(team, dy + next);
+		next_value = mp_hold<width, held>(team, x + next);
+		full sum[1];
+		mp_sum_strips<width>(team, sum, [](auto strip, long, full (&add)[1], auto dy, auto x, auto w) {
+			for (int e = 0; e < strip; e++)
+				add[0] = mp_multiply_add(dy[e] * w[e], (full)x[e], add[0]);
+		}, slope, value, weight);
+		const full slant = sum[0] * scale * share * scale;
+		mp_each_held<width>(team, [&](int k, long c, int elements, auto dy, auto x, auto w) {
+			//@ optional strips
+			//@ end
+			real to[width];
+			for (int e = 0; e < elements; e++) {
+				const full n = x[e] * scale;
+				const full t0 = mp_multiply_add(dy[e] * w[e], scale, -slant * n);
+				//@ optional result
+				to[e] = t0;
+				//@ end
+				weight_sum[k][e] = mp_multiply_add((full)dy[e], n, weight_sum[k][e]);
+			}
+			mp_store<width>(dx + first + c, to, elements);
+		}, slope, value, weight);
+	}
+	mp_each_held<width>(team, [&](int k, long c, int elements, auto) {
+		mp_store<width>(weight_sums + c, weight_sum[k], elements);
+	}, weight);
 }
 
-template <int strip, int width> MP_DEVICE void tmpl_rms_norm_grad_chunk(real *__restrict__ dx, full *__restrict__ weight_sums,
-		const real *__restrict__ dy, const real *__restrict__ x, const full *__restrict__ rstd, const full *__restrict__ w,
-		long rows, long cols)
+template <int width> MP_DEVICE void tmpl_rms_norm_grad_chunks(real *__restrict__ dx, full *__restrict__ weight_sums,
+	const real *dy, const real *x, const full *rstd, const full *w,
+	//@ optional kernel_parameters
+	//@ end
+	long rows, long cols, long chunks)
 {
-	for (long panel = 0; panel < cols; panel += (long)blockDim.x * width * MP_PANELS) {
-		full weight_sum[MP_PANELS][width] = {};
-		for (long row = 0; row < rows; row++) {
-			const full scale = rstd[row];
-			const long first = row * cols;
-			const full mean = tmpl_rms_norm_grad_mean<strip>(dy + first, x + first, w, scale, cols);
-			mp_each_panel<width>(panel, cols, [&](int k, long c, int elements) {
-				const auto slope = mp_load<width>(dy + first + c), value = mp_load<width>(x + first + c);
-				const auto weight = mp_load<width>(w + c);
-				real to[width];
-				for (int e = 0; e < elements; e++) {
-					const full n = value[e] * scale;
-					to[e] = scale * (slope[e] * weight[e] - n * mean);
-					weight_sum[k][e] += slope[e] * n;
-				}
-				mp_store<width>(dx + first + c, to, elements);
-			});
-		}
-		mp_each_panel<width>(panel, cols, [&](int k, long c, int elements) {
-			for (int e = 0; e < elements; e++)
-				weight_sums[c + e] = weight_sum[k][e];
-		});
-	}
+	mp_team team = mp_block_team(cols);
+	for (long chunk = team.row; chunk < chunks; chunk += team.stride)
+		for (team.panel = 0; team.panel < cols; team.panel += mp_panel_columns<width, MP_HELD_SUMS(width)>(team))
+			tmpl_rms_norm_grad_panel<width>(team, dx, weight_sums + chunk * cols, dy, x, rstd, w,
+				//@ optional arguments
+				//@ end
+				rows * chunk / chunks, rows * (chunk + 1) / chunks, cols);
 }
 
-static MP_ROW_BLOCKS __global__ void tmpl_rms_norm_grad_kernel(real *__restrict__ dx, full *__restrict__ weight_sums,
-		const real *__restrict__ dy, const real *__restrict__ x, const full *__restrict__ rstd, const full *__restrict__ w,
-		long rows, long cols, long chunks, bool wide)
+static MP_BLOCK_TEAMS __global__ void tmpl_rms_norm_grad_kernel(real *__restrict__ dx, full *__restrict__ weight_sums,
+	const real *__restrict__ dy, const real *__restrict__ x, const full *__restrict__ rstd, const full *__restrict__ w,
+	//@ optional kernel_parameters
+	//@ end
+	long rows, long cols, long chunks, bool wide)
 {
-	for (long chunk = blockIdx.x; chunk < chunks; chunk += gridDim.x) {
-		const long first = rows * chunk / chunks, count = rows * (chunk + 1) / chunks - first, at = first * cols;
-		if (wide)
-			tmpl_rms_norm_grad_chunk<MP_STRIP(real), MP_PANEL(real)>(dx + at, weight_sums + chunk * cols, dy + at, x + at,
-					rstd + first, w, count, cols);
-		else
-			tmpl_rms_norm_grad_chunk<1, MP_NARROW_PANEL>(dx + at, weight_sums + chunk * cols, dy + at, x + at,
-					rstd + first, w, count, cols);
-	}
+	if (wide)
+		tmpl_rms_norm_grad_chunks<MP_PANEL(real)>(dx, weight_sums, dy, x, rstd, w,
+			//@ optional arguments
+			//@ end
+			rows, cols, chunks);
+	else
+		tmpl_rms_norm_grad_chunks<MP_NARROW_PANEL>(dx, weight_sums, dy, x, rstd, w,
+			//@ optional arguments
+			//@ end
+			rows, cols, chunks);
 }
 
 // dx: real[rows, cols] = the gradient of x: real[rows, cols] from dy: real[rows, cols]
 // weight_sums: full[chunks, cols] = the sums over a chunk's rows of dy * x * rstd; chunk j has the rows [rows * j / chunks,
 // rows * (j + 1) / chunks); rstd: full[rows] of rms_norm; w: full[cols]
-void tmpl_rms_norm_grad(real *dx, full *weight_sums, const real *dy, const real *x, const full *rstd, const full *w, long rows,
-		long cols, long chunks, cudaStream_t stream)
+//@ optional comment
+//@ end
+void tmpl_rms_norm_grad(real *dx, full *weight_sums, const real *dy, const real *x, const full *rstd, const full *w,
+	//@ optional parameters
+	//@ end
+	long rows, long cols, long chunks, cudaStream_t stream)
 {
-	const bool wide = mp_wide<real>(cols, dx, dy, x, w);
-	MP_LAUNCH(tmpl_rms_norm_grad_kernel, mp_row_blocks(chunks), mp_strip_threads(cols, wide ? MP_STRIP(real) : 1), stream,
-			dx, weight_sums, dy, x, rstd, w, rows, cols, chunks, wide);
+	const bool wide = mp_wide<real>(cols, dx, dy, x, w,
+		//@ optional addresses
+		//@ end
+		weight_sums);
+	const int width = wide ? MP_PANEL(real) : MP_NARROW_PANEL;
+	MP_LAUNCH(tmpl_rms_norm_grad_kernel, mp_row_blocks(chunks), mp_block_team_threads(cols, width), stream,
+		dx, weight_sums, dy, x, rstd, w,
+		//@ optional arguments
+		//@ end
+		rows, cols, chunks, wide);
 }

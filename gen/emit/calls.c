@@ -112,18 +112,20 @@ const char *kernel_call(Kernels *kernels, const Role *role, const Function *func
 {
 	(void)function;
 	const Emit *emit = kernels->emit;
-	const Node *node = step->nodes.at[0];
-	const char *launcher = launcher_of(kernels, node->op, element_type(emit, node));
+	const Node *node = kernel_of(step), *last = step->nodes.at[step->nodes.count - 1];
+	Text call = {.arena = emit->arena}, joined = {.arena = emit->arena}; // what element-wise nodes of the step read
+	bool front = node != step->nodes.at[0], behind = op_table[last->op].lowering == LOWER_ELEMENTWISE;
+	const char *launcher = front || behind ? joined_launcher(kernels, role, step, slot, &joined) : launcher_of(kernels, node->op, element_type(emit, node));
 	if (is_update(node))
 		return update_call(emit, role, step, launcher);
 	if (node->op == OP_SQUARED_NORMS || node->op == OP_GRADIENT_NORM)
 		return norm_call(emit, role, node, launcher);
-	Text call = {.arena = emit->arena};
 	text_add(&call, "%s(", launcher);
 	for (int i = 0; i < node->outs; i++)
-		text_add(&call, "%s%s", i ? ", " : "", place_of(emit, role, node->out[i], slot));
+		text_add(&call, "%s%s", i ? ", " : "", place_of(emit, role, i || !behind ? node->out[i] : last->out[0], slot));
 	for (int i = 0; i < node->ins && node->op != OP_CLEAR_PADDING; i++)
-		text_add(&call, "%s%s", i || node->outs ? ", " : "", place_of(emit, role, node->in[i], slot));
+		text_add(&call, "%s%s%s", i || node->outs ? ", " : "", place_of(emit, role, node->in[i], slot), front && !i ? joined.at : "");
+	text_add(&call, "%s", behind ? joined.at : "");
 	add_extents(&call, emit, role, node, slot);
 	return call.at;
 }

@@ -3,6 +3,9 @@
 // The result is seen as rows of `columns` elements, so that every operand is contiguous or constant along a row: its
 // index is then i, a row's or a column's, and no element costs a division. What is contiguous is loaded and stored in strips of
 // adjacent elements. Without broadcasts the plain template is used. Two steps with the same calls and operands share a kernel, named after its ops.
+//
+// Some kernels on rows compute a chain as well, which fills slots of their templates: in front of them, where it makes their first
+// operand, or behind them, where t0 is an element of their first result. Nothing is broadcast in it.
 #include <string.h>
 
 #include "source.h"
@@ -21,6 +24,8 @@ typedef struct {
 	LIST(const Tensor *) outputs;
 	long elements, columns;
 	bool rows;              // some operand is broadcast
+	const Node *kernel;     // that the chain is joined with; NULL: none
+	const char *indent;     // of the statements for an element
 } Chain;
 
 static bool made_inside(const Step *step, const Tensor *t)
@@ -75,6 +80,8 @@ static void collect(Chain *chain)
 	Arena *arena = chain->kernels->emit->arena;
 	for (int i = 0; i < step->nodes.count; i++) {
 		const Node *node = step->nodes.at[i];
+		if (node == chain->kernel)
+			continue;
 		for (int k = 0; k < node->ins; k++) {
 			Operand operand = describe(chain, node, node->in[k]);
 			if (!made_inside(step, node->in[k]) && input_index(chain, &operand) < 0)
@@ -141,13 +148,18 @@ static bool is_strip(const char *index)
 static const char *operand_text(const Chain *chain, const Node *node, const Tensor *t)
 {
 	Arena *arena = chain->kernels->emit->arena;
-	for (int i = 0; i < chain->step->nodes.count; i++)
-		if (chain->step->nodes.at[i]->out[0] == t)
-			return arena_printf(arena, "t%d", i);
+	Type full = chain->kernels->emit->plan->graph->master;
+	for (int i = 0; i < chain->step->nodes.count; i++) {
+		const Node *made = chain->step->nodes.at[i];
+		if (made->out[0] != t)
+			continue;
+		// What a kernel makes is rounded as where it is stored: another plan may not join the two.
+		return made == chain->kernel && t->type != full ? arena_printf(arena, "(%s)%s(t%d)", c_type(full), c_type(t->type), i)
+		                                               : arena_printf(arena, "t%d", i);
+	}
 	Operand operand = describe(chain, node, t);
 	int k = input_index(chain, &operand);
 	const char *index = index_of(chain, &chain->inputs.at[k]);
-	Type full = chain->kernels->emit->plan->graph->master;
 	const char *value = t->type == full ? "" : arena_printf(arena, "(%s)", c_type(full));
 	return is_strip(index) ? arena_printf(arena, "%sin%d[e]", value, k) : arena_printf(arena, "%sx%d[%s]", value, k, index);
 }
@@ -173,7 +185,7 @@ static void add_node_text(Text *body, const Chain *chain, int i, const char *rea
 	const Node *node = chain->step->nodes.at[i];
 	const char *expression = op_table[node->op].expression;
 	int letters = (int)strcspn(expression, ",;");
-	text_add(body, "\t%s t%d = %.*s(", real, i, letters, expression);
+	text_add(body, "%s%s t%d = %.*s(", chain->indent, real, i, letters, expression);
 	for (int k = 0; k < node->ins; k++)
 		text_add(body, "%s%s", k ? ", " : "", operand_text(chain, node, node->in[k]));
 	if (expression[letters] == ',')
@@ -183,13 +195,22 @@ static void add_node_text(Text *body, const Chain *chain, int i, const char *rea
 	text_add(body, ");\n");
 	for (int k = 0; k < chain->outputs.count; k++)
 		if (chain->outputs.at[k] == node->out[0]) {
-			if (node->out[0]->type != emit->plan->graph->master && is_read_inside(chain->step, node->out[0]))
-				text_add(body, "\tt%d = %s(t%d); // as it is stored\n", i, c_type(node->out[0]->type), i);
-			text_add(body, "\tout%d[e] = t%d;\n", k, i);
+			if (!chain->kernel && node->out[0]->type != emit->plan->graph->master && is_read_inside(chain->step, node->out[0]))
+				text_add(body, "%st%d = %s(t%d); // as it is stored\n", chain->indent, i, c_type(node->out[0]->type), i);
+			text_add(body, "%s%s[e] = t%d;\n", chain->indent, chain->kernel ? "to" : arena_printf(emit->arena, "out%d", k), i);
 		}
 }
 
-static const char *body_text(const Chain *chain, const char *real)
+// The statements for element e of a strip.
+static void add_nodes_text(Text *body, const Chain *chain)
+{
+	const char *real = c_type(chain->kernels->emit->plan->graph->master);
+	for (int i = 0; i < chain->step->nodes.count; i++)
+		if (chain->step->nodes.at[i] != chain->kernel)
+			add_node_text(body, chain, i, real);
+}
+
+static const char *body_text(const Chain *chain)
 {
 	Text body = {.arena = chain->kernels->emit->arena};
 	for (int i = 0; i < chain->inputs.count; i++) {
@@ -200,8 +221,7 @@ static const char *body_text(const Chain *chain, const char *real)
 	for (int i = 0; i < chain->outputs.count; i++)
 		text_add(&body, "%s out%d[width];\n", c_type(chain->outputs.at[i]->type), i);
 	text_add(&body, "MP_EACH_OF_STRIP(e, width) {\n");
-	for (int i = 0; i < chain->step->nodes.count; i++)
-		add_node_text(&body, chain, i, real);
+	add_nodes_text(&body, chain);
 	text_add(&body, "}\n");
 	for (int i = 0; i < chain->outputs.count; i++)
 		text_add(&body, "mp_store<width>(y%d + i, out%d, width);\n", i, i);
@@ -274,6 +294,8 @@ static const char *formula(const Chain *chain, const Tensor *t)
 {
 	Arena *arena = chain->kernels->emit->arena;
 	const Node *node = t->producer;
+	if (node == chain->kernel)
+		return "t0";
 	if (!made_inside(chain->step, t)) {
 		for (int i = 0; i < chain->inputs.count; i++)
 			if (chain->inputs.at[i].tensor == t)
@@ -299,17 +321,32 @@ static const char *comment_text(const Chain *chain)
 	return text.at;
 }
 
+static const char *first_operands(const Chain *chain, const char *slot)
+{
+	Text text = {.arena = chain->kernels->emit->arena};
+	for (int i = 0; i < chain->inputs.count; i++)
+		text_add(&text, ", %s", place_of(chain->kernels->emit, chain->role, chain->inputs.at[i].tensor, slot));
+	return text.at ? text.at : "";
+}
+
+static void find_chain(Chain *chain)
+{
+	chain->elements = local_elements(chain->kernels->emit->plan, chain->step->nodes.at[0]->out[0]);
+	collect(chain);
+	choose_columns(chain);
+}
+
 const char *elementwise_call(Kernels *kernels, const Role *role, const Step *step, const char *slot)
 {
 	const Emit *emit = kernels->emit;
-	Chain chain = {.kernels = kernels, .role = role, .step = step};
-	chain.elements = local_elements(emit->plan, step->nodes.at[0]->out[0]);
-	collect(&chain);
-	choose_columns(&chain);
+	Chain chain = {.kernels = kernels, .role = role, .step = step, .indent = "\t"};
+	find_chain(&chain);
 	const char *real = c_type(emit->plan->graph->master);
 	Kernel kernel = {.name = chain_name(&chain), .template_name = chain.rows ? "elementwise_rows" : "elementwise", .type = narrowest_type(&chain),
-	                 .parameters = parameter_text(&chain, real, ""), .arguments = argument_text(&chain), .addresses = address_text(&chain),
-	                 .body = body_text(&chain, real), .comment = comment_text(&chain)};
+	                 .slots = {{"comment", comment_text(&chain)}, {"parameters", parameter_text(&chain, real, "")}, {"body", body_text(&chain)},
+	                           {"arguments", argument_text(&chain)}, {"addresses", address_text(&chain)},
+	                           {"kernel_parameters", parameter_text(&chain, real, "__restrict__ ")}},
+	                 .slot_count = 6};
 	Text call = {.arena = emit->arena};
 	text_add(&call, "%s(", use_kernel(kernels, &kernel));
 	for (int i = 0; i < chain.outputs.count; i++)
@@ -324,4 +361,99 @@ const char *elementwise_call(Kernels *kernels, const Role *role, const Step *ste
 	else
 		text_add(&call, "%ld", chain.elements);
 	return call.at;
+}
+
+// ---- joined with a kernel
+
+// `first`, then EACH0, EACH1 and so on, for each operand of the chain, with `between` between them.
+static const char *listed(const Chain *chain, const char *first, const char *between, const char *each)
+{
+	Text text = {.arena = chain->kernels->emit->arena};
+	text_add(&text, "%s", first);
+	for (int i = 0; i < chain->inputs.count; i++)
+		text_add(&text, "%s%s%d", text.length ? between : "", each, i);
+	return text.at;
+}
+
+static const char *ended(const Chain *chain, const char *list)
+{
+	return arena_printf(chain->kernels->emit->arena, "%s,", list);
+}
+
+// "const auto held0 = mp_hold<width, MP_HELD>(team, x0 + first);", a line for each operand.
+static const char *reads_text(const Chain *chain, const char *held)
+{
+	Text text = {.arena = chain->kernels->emit->arena};
+	for (int i = 0; i < chain->inputs.count; i++)
+		text_add(&text, "const auto held%d = mp_hold<width, %s>(team, x%d + first);\n", i, held, i);
+	return text.at;
+}
+
+static const char *strips_text(const Chain *chain)
+{
+	Text text = {.arena = chain->kernels->emit->arena};
+	for (int i = 0; i < chain->inputs.count; i++)
+		text_add(&text, "const auto in%d = held%d.at(k, c);\n", i, i);
+	return text.at;
+}
+
+// How a row is made, strip by strip.
+static const char *row_text(const Chain *chain)
+{
+	Text text = {.arena = chain->kernels->emit->arena};
+	text_add(&text, "%sconst auto row = mp_make<width>(team, x + first, [](auto strip, auto &to, %s) {\n", reads_text(chain, "MP_HELD"), listed(chain, "", ", ", "auto in"));
+	text_add(&text, "\tfor (int e = 0; e < strip; e++) {\n");
+	add_nodes_text(&text, chain);
+	text_add(&text, "\t}\n}, %s);\n", listed(chain, "", ", ", "held"));
+	return text.at;
+}
+
+// The chain makes x.
+static void bind_front(Kernel *kernel, const Chain *chain, const char *real)
+{
+	Arena *arena = chain->kernels->emit->arena;
+	const char *pointer = arena_printf(arena, "%s *x", real), *restricted = arena_printf(arena, "%s *__restrict__ x", real);
+	Binding slots[] = {
+		{"comment", arena_printf(arena, "// x is made here: %s", formula(chain, chain->outputs.at[0]))},
+		{"parameters", ended(chain, listed(chain, pointer, ", ", arena_printf(arena, "const %s *x", real)))},
+		{"kernel_parameters", ended(chain, listed(chain, restricted, ", ", arena_printf(arena, "const %s *__restrict__ x", real)))},
+		{"arguments", ended(chain, listed(chain, "x", ", ", "x"))},
+		{"addresses", listed(chain, "x", ", ", "x")},
+		{"row", row_text(chain)},
+	};
+	kernel->slot_count = sizeof slots / sizeof *slots;
+	memcpy(kernel->slots, slots, sizeof slots);
+}
+
+// The chain goes on from the first result.
+static void bind_behind(Kernel *kernel, const Chain *chain, const char *real)
+{
+	Arena *arena = chain->kernels->emit->arena;
+	Text result = {.arena = arena};
+	add_nodes_text(&result, chain);
+	Binding slots[] = {
+		{"comment", arena_printf(arena, "// With t0 for what is dx above, dx = %s; x0 and so on have its shape", formula(chain, chain->outputs.at[0]))},
+		{"parameters", ended(chain, listed(chain, "", ", ", arena_printf(arena, "const %s *x", real)))},
+		{"kernel_parameters", ended(chain, listed(chain, "", ", ", arena_printf(arena, "const %s *__restrict__ x", real)))},
+		{"arguments", ended(chain, listed(chain, "", ", ", "x"))},
+		{"addresses", ended(chain, listed(chain, "", ", ", "x"))},
+		{"reads", reads_text(chain, "held")},
+		{"strips", strips_text(chain)},
+		{"result", result.at},
+	};
+	kernel->slot_count = sizeof slots / sizeof *slots;
+	memcpy(kernel->slots, slots, sizeof slots);
+}
+
+const char *joined_launcher(Kernels *kernels, const Role *role, const Step *step, const char *slot, Text *operands)
+{
+	const Node *node = kernel_of(step);
+	bool behind = node == step->nodes.at[0];
+	Chain chain = {.kernels = kernels, .role = role, .step = step, .kernel = node, .indent = behind ? "" : "\t\t"};
+	find_chain(&chain);
+	assert(!chain.rows && chain.outputs.count == 1 && "joined chains have no broadcasts and give one tensor");
+	Kernel kernel = {.name = chain_name(&chain), .template_name = op_table[node->op].expression, .type = node->out[0]->type};
+	(behind ? bind_behind : bind_front)(&kernel, &chain, c_type(kernel.type));
+	text_add(operands, "%s", first_operands(&chain, slot));
+	return use_kernel(kernels, &kernel);
 }

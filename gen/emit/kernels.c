@@ -3,11 +3,14 @@
 
 #include "../embedded.h"
 #include "source.h"
-#include "template.h"
 
-static bool same_text(const char *a, const char *b)
+// Whether two kernels are one: comments follow from the rest.
+static bool same_kernel(const Kernel *a, const Kernel *b)
 {
-	return a == b || (a && b && !strcmp(a, b));
+	bool same = !strcmp(a->template_name, b->template_name) && a->type == b->type && a->slot_count == b->slot_count;
+	for (int i = 0; same && i < a->slot_count; i++)
+		same = !strcmp(a->slots[i].name, "comment") || !strcmp(a->slots[i].value, b->slots[i].value);
+	return same;
 }
 
 const char *use_kernel(Kernels *kernels, const Kernel *kernel)
@@ -17,7 +20,7 @@ const char *use_kernel(Kernels *kernels, const Kernel *kernel)
 		const Kernel *known = &kernels->kernels.at[i];
 		if (strncmp(known->name, kernel->name, strlen(kernel->name)))
 			continue;
-		if (same_text(known->body, kernel->body) && same_text(known->parameters, kernel->parameters) && known->template_name == kernel->template_name && known->type == kernel->type)
+		if (same_kernel(known, kernel))
 			return known->name;
 		namesakes++;
 	}
@@ -32,14 +35,6 @@ const char *use_kernel(Kernels *kernels, const Kernel *kernel)
 	}
 	list_add(kernels->emit->arena, &kernels->kernels, fresh);
 	return fresh.name;
-}
-
-static const char *restricted(Arena *arena, const char *parameters)
-{
-	Text out = {.arena = arena};
-	for (const char *c = parameters; *c; c++)
-		text_add(&out, *c == '*' ? "*__restrict__ " : "%c", *c);
-	return out.at;
 }
 
 // A function that asks for the attributes of every kernel in `source`: the runtime loads what it is asked about.
@@ -81,12 +76,8 @@ void emit_kernels(Text *source, Text *header, const Kernels *kernels)
 		const char *text = read_template(emit, arena_printf(emit->arena, "%s.cu", kernel->template_name));
 		Binding params[2];
 		int param_count = bind_types(emit, kernel, text, params);
-		Binding slots[] = {{"comment", kernel->comment}, {"parameters", kernel->parameters}, {"body", kernel->body}, {"arguments", kernel->arguments},
-		                   {"addresses", kernel->addresses},
-		                   {"kernel_parameters", kernel->parameters ? restricted(emit->arena, kernel->parameters) : NULL}};
-		int slot_count = kernel->body ? 6 : 0;
-		expand_template(source, kernel->template_name, text, kernel->name, params, param_count, slots, slot_count);
-		template_declaration(header, kernel->template_name, text, kernel->name, params, param_count, slots, slot_count);
+		expand_template(source, kernel->template_name, text, kernel->name, params, param_count, kernel->slots, kernel->slot_count);
+		template_declaration(header, kernel->template_name, text, kernel->name, params, param_count, kernel->slots, kernel->slot_count);
 	}
 	emit_loader(source, emit->arena);
 	text_add(header, "\n// Makes the device hold every kernel.\nvoid load_kernels(void);\n\n#endif\n");

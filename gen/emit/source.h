@@ -3,13 +3,15 @@
 #define SOURCE_H
 
 #include "emit.h"
+#include "template.h"
 
 // An instantiated kernel template.
 typedef struct {
 	const char *name;       // of the launcher
 	const char *template_name;
 	Type type;              // of its elements; of element-wise templates, the narrowest
-	const char *parameters, *arguments, *addresses, *body, *comment; // slots of element-wise templates, else NULL
+	Binding slots[8];       // of templates that compute element-wise nodes
+	int slot_count;
 } Kernel;
 
 typedef struct {
@@ -34,6 +36,10 @@ const char *place_of(const Emit *emit, const Role *role, const Tensor *t, const 
 
 // The launcher of an element-wise step; adds its kernel when it is new. *call receives the call but for the stream. (elementwise.c)
 const char *elementwise_call(Kernels *kernels, const Role *role, const Step *step, const char *slot);
+
+// The launcher of a kernel whose template computes the element-wise nodes of its step as well; adds it when it is new. Appends what
+// they read, ", h_add(r)", to *operands. (elementwise.c)
+const char *joined_launcher(Kernels *kernels, const Role *role, const Step *step, const char *slot, Text *operands);
 
 // The call of a step's template kernel but for the stream; adds the kernel when it is new. (calls.c)
 // Appends the extents that the kernel of an op on images takes; false: it is another kind of op. (image_calls.c)

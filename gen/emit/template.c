@@ -3,7 +3,8 @@
 // Kernels are files that compile as they stand, so they can be written, tested and measured without mpgen; C code that
 // prints kernels can not. What may vary is little: a type, a name, the text between two markers. Hence three
 // mechanisms, applied line by line in one pass: a line marked param declares a name that is replaced by a value, the
-// prefix tmpl_NAME becomes the instance's name, and a marked slot is replaced by lines of the caller. Everything else
+// prefix tmpl_NAME becomes the instance's name, and a marked slot is replaced by lines of the caller (an optional one keeps its
+// own where the caller has none). Everything else
 // passes unchanged, comments too, so the result reads as the template does. Markers start with //@ in kernels and
 // with #@ in the build file.
 #include "template.h"
@@ -112,9 +113,8 @@ static void add_substituted(Text *out, const Expansion *e, const char *text, con
 }
 
 // Appends a slot's value in place of the lines up to the end marker. An empty value leaves no line.
-static void fill_slot(Text *out, const Expansion *e, Line slot, const char **cursor)
+static void fill_slot(Text *out, const Expansion *e, Line slot, const char *name, const char **cursor)
 {
-	const char *name = slot.text + strlen(e->marker) + strlen(" slot ");
 	int index = find_binding(e->slots, e->slot_count, name, slot.end - name);
 	if (index < 0)
 		template_bug(e, "nothing for slot", name, slot.end - name);
@@ -135,13 +135,19 @@ static void fill_slot(Text *out, const Expansion *e, Line slot, const char **cur
 	template_bug(e, "no end of slot", name, slot.end - name);
 }
 
+// Whether the caller has lines for an optional slot.
+static bool is_bound(const Expansion *e, const char *name, const char *end)
+{
+	return find_binding(e->slots, e->slot_count, name, end - name) >= 0;
+}
+
 // Appends the lines from `cursor` on. A blank line follows neither the start nor another blank line, which a marked
 // line that went may have separated.
 static void expand_lines(Text *out, const Expansion *e, const char *cursor)
 {
-	char *slot_marker = arena_printf(out->arena, "%s slot ", e->marker);
-	char *param_marker = arena_printf(out->arena, "%s param", e->marker);
-	bool after_blank = true;
+	char *slot_marker = arena_printf(out->arena, "%s slot ", e->marker), *optional_marker = arena_printf(out->arena, "%s optional ", e->marker);
+	char *param_marker = arena_printf(out->arena, "%s param", e->marker), *end_marker = arena_printf(out->arena, "%s end", e->marker);
+	bool after_blank = true, inside = false; // of an optional slot that keeps its lines
 	for (Line line; next_line(&cursor, &line);) {
 		if (line.text == line.end) {
 			if (!after_blank)
@@ -150,7 +156,15 @@ static void expand_lines(Text *out, const Expansion *e, const char *cursor)
 			continue;
 		}
 		if (starts_with(line.text, line.end, slot_marker)) {
-			fill_slot(out, e, line, &cursor);
+			fill_slot(out, e, line, line.text + strlen(slot_marker), &cursor);
+		} else if (starts_with(line.text, line.end, optional_marker)) {
+			inside = !is_bound(e, line.text + strlen(optional_marker), line.end);
+			if (!inside)
+				fill_slot(out, e, line, line.text + strlen(optional_marker), &cursor);
+			continue;
+		} else if (inside && starts_with(line.text, line.end, end_marker)) {
+			inside = false;
+			continue;
 		} else if (starts_with(line.text, line.end, e->marker)) {
 			template_bug(e, "unknown marker", line.text, line.end - line.text);
 		} else if ((size_t)(line.end - line.start) > strlen(param_marker)

@@ -18,7 +18,8 @@ typedef struct {
 // params         a value for the name that each line marked //@ param declares; the line goes and the value takes
 //                the name's place everywhere, comments too: {"real", "float"}
 // slots          the lines that replace those from `//@ slot NAME` to `//@ end`; several lines are separated by '\n'
-//                and each is indented as the marker was. Names of params mean nothing in them: write float.
+//                and each is indented as the marker was. Names of params mean nothing in them: write float. A slot
+//                marked `//@ optional NAME` keeps the template's lines where it is not bound.
 //
 // What stands before the template's last #include (its opening paragraph, for readers of the template) is left out;
 // a heading that names the template takes its place, after a blank line unless out is empty. A param or slot of the

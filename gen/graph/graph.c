@@ -39,6 +39,16 @@ bool may_overwrite(const Node *node)
 	return node->op == OP_CROSS_ENTROPY_GRAD || node->op == OP_CROSS_ENTROPY_AND_GRAD || node->op == OP_ROPE;
 }
 
+bool joins_in_front(const Node *node)
+{
+	return node->op == OP_LAYER_NORM || node->op == OP_RMS_NORM;
+}
+
+bool joins_behind(const Node *node)
+{
+	return node->op == OP_LAYER_NORM_GRAD || node->op == OP_RMS_NORM_GRAD;
+}
+
 static bool same_windows(const Window *a, const Window *b)
 {
 	return !memcmp(a->kernel, b->kernel, sizeof a->kernel) && !memcmp(a->stride, b->stride, sizeof a->stride)

@@ -8,8 +8,9 @@
 // added. So they are deterministic, and there is work for many blocks.
 #include "rules.h"
 
-// A block for each chunk, of a thread for each 16 columns as a rule: the most that an H100 runs at once.
-enum { LEAST_CHUNKS = 264, MOST_SUMS = 132 * 1024 * 16, CHUNK_ROWS = 8 };
+// A block for each chunk, and as many as an H100 runs at once: 512 threads on each of its multiprocessors, which have 16 columns
+// each in bf16 and 12 in f32 (MP_HELD_SUMS).
+enum { MULTIPROCESSORS = 132, THREADS = 512, WARP = 32, CHUNK_ROWS = 8 };
 
 // ---- shapes
 
@@ -63,9 +64,10 @@ void shape_norm_grad(Graph *graph, Node *node)
 // The number does not depend on how tp shares out the rows of a replica's micro-batch.
 static long chunks_of(const Graph *graph, const Tensor *x)
 {
-	long rows = tensor_elements(x) / x->shape[x->dims - 1] / ((long)graph->microbatches * graph->replicas);
-	long chunks = (rows + CHUNK_ROWS - 1) / CHUNK_ROWS, most = MOST_SUMS / x->shape[x->dims - 1];
-	most = most < LEAST_CHUNKS ? LEAST_CHUNKS : most;
+	long columns = x->shape[x->dims - 1], of_warp = WARP * (graph->real == TYPE_BF16 ? 16 : 12);
+	long rows = tensor_elements(x) / columns / ((long)graph->microbatches * graph->replicas);
+	long threads = (columns + of_warp - 1) / of_warp * WARP;
+	long chunks = (rows + CHUNK_ROWS - 1) / CHUNK_ROWS, most = MULTIPROCESSORS * (threads < THREADS ? THREADS / threads : 1);
 	return chunks < 1 ? 1 : chunks > most ? most : chunks;
 }
 

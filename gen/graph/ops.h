@@ -74,6 +74,10 @@ bool writes_operand(const Node *node, int i);
 // Whether the result of a node may take the memory of the first one.
 bool may_overwrite(const Node *node);
 
+// Whether the template of a node's kernel has slots for element-wise nodes that make its first operand, or that go on from its first result.
+bool joins_in_front(const Node *node);
+bool joins_behind(const Node *node);
+
 // The rules of the table's placement column.
 #define PLACEMENTS(X) X(given) X(replicated) X(matmul) X(reshape) X(sum) X(column_sums) X(expand) X(rows) X(sum_all) X(linear) \
 	X(broadcast) X(divide) X(scale) X(elementwise) X(gradient) X(rows_gradient) X(update) X(sink) X(dropout) X(permute) \

@@ -2,8 +2,8 @@
 //
 // Element-wise nodes that follow one another and share a shape become one kernel. A bias right behind a matrix product
 // or convolution joins the library call; so do an activation behind a product, also where others read what the activation
-// reads, and the gradient of an activation behind the product that makes its operand. Nothing is fused across a block
-// boundary, where some plan may cut: then every plan computes with the same kernels, and pipelining changes no bit.
+// reads, and the gradient of an activation behind the product that makes its operand. A kernel on rows takes along the element-wise
+// nodes that make what it reads, and those that alone read its result. Nothing is fused across a block boundary, where some plan may cut: then every plan computes with the same kernels, and pipelining changes no bit.
 #include <string.h>
 
 #include "fuse.h"
@@ -111,6 +111,70 @@ static bool joins_library_call(const Fusing *f, const Step *step, const Node *no
 	return follows && (joins_as_bias(f, step, node) || joins_as_activation(f, step, node));
 }
 
+// How often a node reads t.
+static int reads_of(const Node *node, const Tensor *t)
+{
+	int reads = 0;
+	for (int k = 0; k < node->ins; k++)
+		reads += node->in[k] == t;
+	return reads;
+}
+
+static bool read_outside(const Fusing *f, const Step *step, const Tensor *t)
+{
+	int inside = 0;
+	for (int i = 0; i < step->nodes.count; i++)
+		inside += reads_of(step->nodes.at[i], t);
+	return f->uses[t->id] > inside;
+}
+
+// Whether all that an element-wise node reads and makes lies as t does.
+static bool is_flat(const Node *node, const Tensor *t)
+{
+	bool flat = node->out[0]->type == t->type && same_layout(node->out[0], t);
+	for (int i = 0; i < node->ins; i++)
+		flat &= node->in[i]->type == t->type && same_layout(node->in[i], t);
+	return flat;
+}
+
+// A kernel behind the element-wise step that makes its first operand, and nothing else that others read. Others do read the operand, so
+// that it is stored.
+static bool takes_along(const Fusing *f, const Step *step, const Node *node)
+{
+	const Node *last = step->nodes.at[step->nodes.count - 1];
+	if (step->kind != STEP_ELEMENTWISE || !joins_in_front(node) || node->in[0] != last->out[0] || f->uses[last->out[0]->id] < 2)
+		return false;
+	if (last->block != node->block || last->evaluation != node->evaluation || node->out[0]->type != f->plan->graph->real)
+		return false;
+	for (int i = 0; i < step->nodes.count; i++) {
+		const Node *made = step->nodes.at[i];
+		if (!is_flat(made, node->out[0]) || (made != last && read_outside(f, step, made->out[0])))
+			return false;
+	}
+	return true;
+}
+
+// The step of the kernel from whose result, which nobody else reads, an element-wise node goes on; NULL: none. Whatever else it reads is
+// made before that step, for it is computed there.
+static Step *kernel_in_front(const Fusing *f, const Function *function, const Node *node)
+{
+	for (int i = function->steps.count - 1; i >= 0; i--) {
+		Step *step = &function->steps.at[i];
+		const Node *last = step->nodes.count ? step->nodes.at[step->nodes.count - 1] : NULL;
+		if (!last || last->block != node->block || last->evaluation != node->evaluation)
+			return NULL;
+		bool reads = false;
+		for (int k = 0; k < node->ins; k++)
+			reads |= makes(step, root_of(node->in[k]));
+		if (!reads)
+			continue;
+		const Tensor *made = last->out[0];
+		bool alone = step->kind == STEP_KERNEL && joins_behind(step->nodes.at[0]) && reads_of(node, made) && f->uses[made->id] == 1;
+		return alone && made->type == f->plan->graph->real && is_flat(node, made) ? step : NULL;
+	}
+	return NULL;
+}
+
 static Stream stream_of(const Node *node)
 {
 	if (op_table[node->op].lowering != LOWER_COLLECTIVE)
@@ -139,13 +203,19 @@ static void append_node(const Fusing *f, Function *function, Node *node)
 	Lowering lowering = op_table[node->op].lowering;
 	if (lowering == LOWER_NOTHING || lowering == LOWER_ALIAS)
 		return;
-	Step *last = function->steps.count ? &function->steps.at[function->steps.count - 1] : NULL;
-	if (last && last->nodes.count && ((lowering == LOWER_ELEMENTWISE && joins_elementwise(last, node)) || joins_library_call(f, last, node))) {
-		list_add(f->plan->arena, &last->nodes, node);
-		last->name = node->name;
+	Step *last = function->steps.count ? &function->steps.at[function->steps.count - 1] : NULL, *taking = NULL;
+	if (last && last->nodes.count && ((lowering == LOWER_ELEMENTWISE && joins_elementwise(last, node)) || joins_library_call(f, last, node) || takes_along(f, last, node)))
+		taking = last;
+	else if (lowering == LOWER_ELEMENTWISE)
+		taking = kernel_in_front(f, function, node);
+	if (!taking) {
+		add_step(f->plan, function, node);
 		return;
 	}
-	add_step(f->plan, function, node);
+	list_add(f->plan->arena, &taking->nodes, node);
+	taking->name = node->name;
+	if (taking->kind == STEP_ELEMENTWISE && lowering == LOWER_KERNEL)
+		taking->kind = STEP_KERNEL;
 }
 
 // ---- what steps read and write
@@ -163,15 +233,6 @@ void add_access(const Plan *plan, Step *step, Tensor *t, bool write, int argumen
 	list_add(plan->arena, &step->accesses, access);
 }
 
-static bool read_outside(const Fusing *f, const Step *step, const Tensor *t)
-{
-	int inside = 0;
-	for (int i = 0; i < step->nodes.count; i++)
-		for (int k = 0; k < step->nodes.at[i]->ins; k++)
-			inside += step->nodes.at[i]->in[k] == t;
-	return f->uses[t->id] > inside;
-}
-
 // An update makes the working copy of its parameter anew.
 static void find_accesses(const Fusing *f, const Role *role, Step *step)
 {
@@ -182,7 +243,7 @@ static void find_accesses(const Fusing *f, const Role *role, Step *step)
 			if (!makes(step, node->in[k]))
 				add_access(f->plan, step, node->in[k], writes_operand(node, k), 0);
 		for (int k = 0; k < node->outs; k++)
-			if (step->nodes.count == 1 || read_outside(f, step, node->out[k]))
+			if (step->nodes.count == 1 || (step->kind == STEP_KERNEL && k > 0) || read_outside(f, step, node->out[k]))
 				add_access(f->plan, step, node->out[k], true, 0);
 		if (copy)
 			add_access(f->plan, step, copy->out[0], true, 0);

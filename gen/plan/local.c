@@ -98,6 +98,14 @@ Node *working_copy(const Role *role, const Tensor *parameter)
 	return NULL;
 }
 
+Node *kernel_of(const Step *step)
+{
+	int i = 0;
+	while (op_table[step->nodes.at[i]->op].lowering == LOWER_ELEMENTWISE)
+		i++;
+	return step->nodes.at[i];
+}
+
 int stage_of(const Plan *plan, const Node *node)
 {
 	return plan->stage_of[node->block];

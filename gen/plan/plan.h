@@ -45,7 +45,7 @@ typedef enum {
 	STEP_CONV,              // nodes[0]: a convolution or one of its gradients, then a bias
 	STEP_ATTENTION,         // nodes[0]: attention or its gradient
 	STEP_CHUNKS,            // nodes[0]: a head with its loss, chunk by chunk of its rows
-	STEP_KERNEL,            // nodes[0], a template
+	STEP_KERNEL,            // a template; element-wise nodes in front of its node, or behind it, fill slots of it
 	STEP_COPY,              // nodes: between host and device; small ones in one kernel, or a large one
 	STEP_COLLECTIVE,        // nodes: all-reduces of one bucket, or one conversion
 	STEP_TRANSFER           // transfers: sends and receives of one NCCL group
@@ -264,6 +264,7 @@ void product_extents(const Plan *plan, const Node *matmul, int *m, int *n, int *
 bool is_padded(const Plan *plan, const Tensor *t, int *dim, Axis *axis);   // a sharded dim that does not divide
 Tensor *root_of(Tensor *t);             // through aliases, to the tensor whose bytes it is
 int stage_of(const Plan *plan, const Node *node);
+Node *kernel_of(const Step *step);      // of a STEP_KERNEL: the node that has a template
 bool is_working_copy(const Node *node); // of a parameter, in the compute type
 Node *working_copy(const Role *role, const Tensor *parameter); // NULL: the role has none
 int *count_uses(const Plan *plan);      // by tensor id: how many operands of nodes it is

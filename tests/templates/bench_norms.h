@@ -28,7 +28,8 @@ static void bench(const char *type, long n)
 		       [&] { tmpl_layer_norm(y.at(), mean.at(), rstd.at(), x.at(), w.at(), w.at(), rows, cols, (full)1e-5, 0); });
 		report(named(type, "rms norm", rows, cols), 2 * moved,
 		       [&] { tmpl_rms_norm(y.at(), rstd.at(), x.at(), w.at(), rows, cols, (full)1e-5, 0); });
-		const long most = 132 * 1024 * 16 / cols, fill = most < 264 ? 264 : most, chunks = rows / 8 < fill ? rows / 8 : fill; // as graph/norms.c
+		const long of_warp = 32 * (sizeof(real) == 2 ? 16 : 12), threads = (cols + of_warp - 1) / of_warp * 32; // as graph/norms.c
+		const long most = 132 * (threads < 512 ? 512 / threads : 1), chunks = rows / 8 < most ? rows / 8 : most;
 		report(named(type, "layer norm gradient", rows, cols), 3 * moved, [&] {
 			tmpl_layer_norm_grad(dx.at(), sums.at(), more.at(), dy.at(), x.at(), mean.at(), rstd.at(), w.at(), rows, cols, chunks, 0);
 		});

@@ -3,7 +3,8 @@
 
 static const long norm_shapes[][3] = { // rows, cols, chunks
 	{1, 1, 1}, {5, 2, 1}, {3, 7, 2}, {1, 32, 1}, {33, 64, 4}, {7, 100, 3}, {13, 768, 5}, {64, 129, 7}, {3, 1001, 8}, {2, 4096, 1},
-	{5, 8200, 2}, {3, 5003, 3}, {19, 1600, 4}, {100, 8, 100}, {2, 16384, 2}, {0, 8, 2},
+	{5, 8200, 2}, {3, 5003, 3}, {19, 1600, 4}, {100, 8, 100}, {2, 16384, 2}, {40, 2048, 3}, {9, 2056, 2},
+	{0, 8, 2},
 };
 
 struct Norms {
@@ -184,8 +185,8 @@ static void test_units()
 // Kernels are right for any block of a multiple of 32 threads, and any grid, not only for what launchers choose.
 static void test_norm_blocks()
 {
-	for (long cols : {264, 259})
-		for (int block : {32, 64, 96, 160, 256, 480, 512})
+	for (long cols : {264, 2064, 259})
+		for (int block : {32, 64, 96, 160, 256, 384})
 			for (int grid : {1, 3, 200}) {
 				const bool wide = cols % 8 == 0;
 				Norms norm(37, cols, 5);

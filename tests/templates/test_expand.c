@@ -16,7 +16,7 @@
 
 typedef struct {
 	const char *name, *template_name, *type;
-	Binding slots[8];
+	Binding slots[9];
 } Case;
 
 static const Case cases[] = {
@@ -76,6 +76,27 @@ static const Case cases[] = {
 			"\tout1[e] = mp_gelu_tanh(in0[e]);\n}\nmp_store<width>(y0 + i, out0, width);\nmp_store<width>(y1 + i, out1, width);"},
 		{"addresses", "y0, y1, x0"},
 		{"comment", ""},
+	}},
+	// optional slots: a sum in front of a norm, a sum behind its gradient
+	{"add_layer_norm", "layer_norm", "float", {
+		{"kernel_parameters", "float *__restrict__ x, const float *__restrict__ x0, const float *__restrict__ x1,"},
+		{"parameters", "float *x, const float *x0, const float *x1,"},
+		{"arguments", "x, x0, x1,"},
+		{"addresses", "x, x0, x1"},
+		{"row", "const auto held0 = mp_hold<width, MP_HELD>(team, x0 + first);\nconst auto held1 = mp_hold<width, MP_HELD>(team, x1 + first);\n"
+			"const auto row = mp_make<width>(team, x + first, [](auto strip, auto &to, auto in0, auto in1) {\n"
+			"\tfor (int e = 0; e < strip; e++) {\n\t\tfloat t0 = mp_add(in0[e], in1[e]);\n\t\tto[e] = t0;\n\t}\n}, held0, held1);"},
+		{"comment", "// x is made here: add(x0, x1)"},
+	}},
+	{"layer_norm_grad_add", "layer_norm_grad", "float", {
+		{"kernel_parameters", "const float *__restrict__ x0,"},
+		{"parameters", "const float *x0,"},
+		{"arguments", "x0,"},
+		{"addresses", "x0,"},
+		{"reads", "const auto held0 = mp_hold<width, held>(team, x0 + first);"},
+		{"strips", "const auto in0 = held0.at(k, c);"},
+		{"result", "float t1 = mp_add(in0[e], t0);\nto[e] = t1;"},
+		{"comment", "// With t0 for what is dx above, dx = add(x0, t0); x0 and so on have its shape"},
 	}},
 };
 

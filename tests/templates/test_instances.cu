@@ -5,21 +5,30 @@
 // ops, as an emitter would ask for them, against loops in double.
 #include "harness.h"
 
+#include "expected/add_layer_norm.h"
 #include "expected/bias_relu.h"
 #include "expected/expand_mul.h"
 #include "expected/gelu_two.h"
+#include "expected/layer_norm_grad_add.h"
 #include "expected/mul_scalar.h"
 #include "expected/row_sum.h"
 #include "expected/update.h"
 #include "expected/widen.h"
 
+#include "expected/add_layer_norm.cu"
 #include "expected/bias_relu.cu"
 #include "expected/expand_mul.cu"
 #include "expected/gelu_two.cu"
+#include "expected/layer_norm_grad_add.cu"
 #include "expected/mul_scalar.cu"
 #include "expected/row_sum.cu"
 #include "expected/update.cu"
 #include "expected/widen.cu"
+
+namespace apart {
+#include "../../templates/layer_norm.cu"
+#include "../../templates/layer_norm_grad.cu"
+}
 
 static double exact_gelu_erf_grad(double dy, double x)
 {
@@ -65,6 +74,42 @@ static void test_shape(long outer, long n, long columns)
 	expect(z, gelu, 4, 1, shape);
 }
 
+static std::vector<double> values_of(Buffer<float> &buffer)
+{
+	buffer.download();
+	std::vector<double> values(buffer.count);
+	for (long i = 0; i < buffer.count; i++)
+		values[i] = buffer[i];
+	return values;
+}
+
+// A norm that makes what it normalises, and its gradient with what follows, do what the kernels do apart: to the bit.
+static void test_joined(long rows, long cols, long chunks)
+{
+	const char *shape = shape_text(rows, cols, chunks);
+	Buffer<float> a(rows * cols), b(a.count), x(a.count), y(a.count), dx(a.count), made(a.count), w(cols), bias(cols), mean(rows), rstd(rows);
+	Buffer<float> sums(chunks * cols), more(chunks * cols);
+	for (Buffer<float> *buffer : {&a, &b, &w, &bias})
+		fill_random(*buffer, 2);
+	for (long i = 0; i < a.count; i++)
+		made[i] = a[i] + b[i];
+	made.upload();
+	std::vector<double> sum = values_of(made);
+	apart::tmpl_layer_norm(y.at(), mean.at(), rstd.at(), made.at(), w.at(), bias.at(), rows, cols, 1e-5f, 0);
+	std::vector<double> normal = values_of(y), scale = values_of(rstd);
+	add_layer_norm(y.at(), mean.at(), rstd.at(), x.at(), a.at(), b.at(), w.at(), bias.at(), rows, cols, 1e-5f, 0);
+	expect(x, sum, 0, 0, shape);
+	expect(y, normal, 0, 0, shape);
+	expect(rstd, scale, 0, 0, shape);
+	apart::tmpl_layer_norm_grad(dx.at(), sums.at(), more.at(), a.at(), x.at(), mean.at(), rstd.at(), w.at(), rows, cols, chunks, 0);
+	std::vector<double> slope = values_of(dx), weight = values_of(sums);
+	for (long i = 0; i < a.count; i++)
+		slope[i] = (float)slope[i] + b[i];
+	layer_norm_grad_add(dx.at(), sums.at(), more.at(), a.at(), x.at(), mean.at(), rstd.at(), w.at(), b.at(), rows, cols, chunks, 0);
+	expect(dx, slope, 0, 0, shape);
+	expect(sums, weight, 0, 0, shape);
+}
+
 int main()
 {
 	start_group("instances");
@@ -72,6 +117,9 @@ int main()
 		for (long n : {1, 2, 7})
 			for (long columns : {1, 10, 33, 128, 1000, 5000})
 				test_shape(outer, n, columns);
+	for (long cols : {1, 7, 260, 768, 1600, 4099, 20000})
+		for (long rows : {1, 5, 70})
+			test_joined(rows, cols, rows / 8 + 1);
 	start_group(NULL);
 	return group.failed_groups > 0;
 }

@@ -32,22 +32,20 @@ enum {
 	H_2_ADD_GRAD_WITH_H_3_NORM_LAYER_NORM_ARRIVED = 2,
 	H_2_UP_ADD_GRAD_READY = 4,
 	H_2_NORM_LAYER_NORM_AGAIN_READY = 5,
-	H_1_ADD_GRAD_FROM_H_2_NORM_LAYER_NORM_READY = 6,
-	H_1_ADD_GRAD_WITH_H_2_NORM_LAYER_NORM_READY = 7,
-	H_1_UP_ADD_GRAD_READY = 8,
-	H_1_NORM_LAYER_NORM_AGAIN_READY = 9,
-	X_GRAD_FROM_H_1_NORM_LAYER_NORM_READY = 10,
-	H_1_UP_GELU_AGAIN_READY = 11,
-	H_1_DOWN_WEIGHT_GRAD_READY = 13,
-	H_1_UP_WEIGHT_GRAD_READY = 14,
-	H_1_NORM_WEIGHT_GRAD_READY = 15,
-	H_2_ADD_SENT = 16,
-	H_2_UP_WEIGHT_GRAD_READY = 18,
-	H_2_NORM_BIAS_GRAD_READY = 19,
-	STEP_BEGUN = 20,
-	SIDE_STREAM_DONE = 21,
-	PP_STREAM_DONE = 22,
-	EVENTS = 23
+	H_1_ADD_GRAD_WITH_H_2_NORM_LAYER_NORM_READY = 6,
+	H_1_UP_ADD_GRAD_READY = 7,
+	H_1_NORM_LAYER_NORM_AGAIN_READY = 8,
+	X_GRAD_FROM_H_1_NORM_LAYER_NORM_READY = 9,
+	H_1_UP_GELU_AGAIN_READY = 10,
+	H_1_DOWN_WEIGHT_GRAD_READY = 12,
+	H_1_UP_WEIGHT_GRAD_READY = 13,
+	H_1_NORM_WEIGHT_GRAD_READY = 14,
+	H_2_ADD_SENT = 15,
+	H_2_UP_WEIGHT_GRAD_READY = 17,
+	STEP_BEGUN = 18,
+	SIDE_STREAM_DONE = 19,
+	PP_STREAM_DONE = 20,
+	EVENTS = 21
 };
 
 static void begin_step(struct mp_rank *r, int, int)
@@ -126,22 +124,16 @@ static void backward(struct mp_rank *r, int mb, int)
 	CUDA(cudaEventRecord(r->event[H_2_UP_WEIGHT_GRAD_READY], r->side));
 	// h.2.norm.layer_norm.grad: h.2.up.add.grad f32[4,32] . h.2.up.weight f32[32,8] -> f32[4,8]
 	mp_gemm(r, &gemms[H_2_NORM_LAYER_NORM_GRAD], h_2_up_add_grad(r), h_2_up_weight(r), NULL, h_2_norm_layer_norm_grad(r), false, r->compute);
-	// h.1.add.grad_from_h.2.norm.layer_norm: layer_norm_grad f32[4,8]
-	CUDA(cudaStreamWaitEvent(r->compute, r->event[H_2_NORM_BIAS_GRAD_READY], 0));
-	layer_norm_grad(h_1_add_grad_from_h_2_norm_layer_norm(r), h_1_add_grad_from_h_2_norm_layer_norm_weight_sums(r), h_1_add_grad_from_h_2_norm_layer_norm_bias_sums(r), h_2_norm_layer_norm_grad(r), h_1_add(r, mb), h_2_norm_layer_norm_again_mean(r), h_2_norm_layer_norm_again_rstd(r), h_2_norm_weight(r), 4, 8, 1, r->compute);
-	CUDA(cudaEventRecord(r->event[H_1_ADD_GRAD_FROM_H_2_NORM_LAYER_NORM_READY], r->compute));
+	// h.1.add.grad_with_h.2.norm.layer_norm: layer_norm_grad f32[4,8], add f32[4,8]
+	CUDA(cudaStreamWaitEvent(r->compute, r->event[H_1_DOWN_WEIGHT_GRAD_READY], 0));
+	layer_norm_grad_add(h_1_add_grad_with_h_2_norm_layer_norm(r), h_1_add_grad_from_h_2_norm_layer_norm_weight_sums(r), h_1_add_grad_from_h_2_norm_layer_norm_bias_sums(r), h_2_norm_layer_norm_grad(r), h_1_add(r, mb), h_2_norm_layer_norm_again_mean(r), h_2_norm_layer_norm_again_rstd(r), h_2_norm_weight(r), h_2_add_grad_with_h_3_norm_layer_norm(r, mb), 4, 8, 1, r->compute);
+	CUDA(cudaEventRecord(r->event[H_1_ADD_GRAD_WITH_H_2_NORM_LAYER_NORM_READY], r->compute));
 	// h.2.norm.weight.grad: sum f32[8]
-	CUDA(cudaStreamWaitEvent(r->side, r->event[H_1_ADD_GRAD_FROM_H_2_NORM_LAYER_NORM_READY], 0));
+	CUDA(cudaStreamWaitEvent(r->side, r->event[H_1_ADD_GRAD_WITH_H_2_NORM_LAYER_NORM_READY], 0));
 	sum(h_2_norm_weight_grad(r), h_1_add_grad_from_h_2_norm_layer_norm_weight_sums(r), 1, 1, 8, 1.0f, mb > 0, r->side);
 	// h.2.norm.bias.grad: sum f32[8]
 	sum(h_2_norm_bias_grad(r), h_1_add_grad_from_h_2_norm_layer_norm_bias_sums(r), 1, 1, 8, 1.0f, mb > 0, r->side);
-	CUDA(cudaEventRecord(r->event[H_2_NORM_BIAS_GRAD_READY], r->side));
-	// h.1.add.grad_with_h.2.norm.layer_norm: add f32[4,8]
-	CUDA(cudaStreamWaitEvent(r->compute, r->event[H_1_DOWN_WEIGHT_GRAD_READY], 0));
-	add(h_1_add_grad_with_h_2_norm_layer_norm(r), h_2_add_grad_with_h_3_norm_layer_norm(r, mb), h_1_add_grad_from_h_2_norm_layer_norm(r), 32, r->compute);
-	CUDA(cudaEventRecord(r->event[H_1_ADD_GRAD_WITH_H_2_NORM_LAYER_NORM_READY], r->compute));
 	// h.1.down.bias.grad: sum f32[8]
-	CUDA(cudaStreamWaitEvent(r->side, r->event[H_1_ADD_GRAD_WITH_H_2_NORM_LAYER_NORM_READY], 0));
 	sum(h_1_down_bias_grad(r), h_1_add_grad_with_h_2_norm_layer_norm(r), 1, 4, 8, 1.0f, mb > 0, r->side);
 	// h.1.up.gelu.again: gelu_erf f32[4,32]
 	gelu_erf(h_1_up_gelu_again(r), h_1_up_add(r, mb), 128, r->side);
@@ -309,7 +301,7 @@ extern const struct mp_program program_0 = {
 	gemms, 12,
 	NULL, 0,
 	NULL, 0,
-	23, // events
+	21, // events
 	load_kernels,
 	{train_actions, 17},
 	{evaluate_actions, 11},
