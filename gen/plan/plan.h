@@ -168,6 +168,7 @@ typedef struct {
 	int groups;             // on one device
 	bool bias;
 	int alignment;
+	int slice;              // ConvSlice.samples
 } Conv;
 
 typedef struct {
@@ -187,6 +188,13 @@ typedef struct {
 	bool any_order;         // in bf16: engines are chosen by time, and the gradient of queries is summed in no fixed order
 	size_t bytes;           // of workspace, beside what any library call may use
 } AttentionSlice;
+
+// f32 convolutions that a GPU computes on tensor cores take so many samples at once. (convolution.c)
+typedef struct {
+	int samples;            // a divisor of those on one device; 0: not this convolution
+	size_t bytes;           // of workspace, beside what any library call may use
+	double seconds;
+} ConvSlice;
 
 typedef struct {
 	int stage;
@@ -264,6 +272,7 @@ int stage_of(const Plan *plan, const Node *node);
 bool is_working_copy(const Node *node); // of a parameter, in the compute type
 Node *working_copy(const Role *role, const Tensor *parameter); // NULL: the role has none
 int find_buffer(const Plan *plan, const Role *role, const Tensor *t);
+ConvSlice conv_slice(const Plan *plan, const Node *node); // of OP_CONV2D or one of its gradients (convolution.c)
 AttentionSlice attention_slice(const Plan *plan, const Node *node); // of OP_ATTENTION or its gradient (attention.c)
 
 // What the optimizer goes through is a table of i32 with a row for each parameter that the stage updates; its columns are those of
