@@ -27,8 +27,8 @@ static __global__ void tmpl_normalize_relu_sums_kernel(real *__restrict__ sums, 
 		mp_channel_sums<real>(count, width, width == channels && repeat == 1,
 			[=](int c) { return tmpl_normalize_relu_sums_channel{of_mean[c], of_rstd[c], of_weight[c], of_bias[c]}; },
 			[=](long row, int c, const tmpl_normalize_relu_sums_channel &of) {
-				const real v = value[row * channels + c], y = mp_normalize(v, of.mean, of.rstd, of.weight, of.bias);
-				const real d = y > 0 ? slope[row * slope_step + c] : 0;
+				const real v = value[row * channels + c], s = slope[row * slope_step + c]; // both are read at once, whatever the sign
+				const real d = mp_relu_grad(s, mp_normalize(v, of.mean, of.rstd, of.weight, of.bias));
 				return mp_pair<real>{d, d * (v - of.mean)};
 			},
 			[=](int c, const tmpl_normalize_relu_sums_channel &of, mp_pair<real> sum) {
