@@ -11,10 +11,11 @@ struct alignas(16) strip {
 	float at[STRIP];
 };
 
+// Counted in strips, for numbers of 32 bits: divisions of longer ones would take longer than the memory.
 struct job {
-	const float *x;
-	float *both, *highs;
-	size_t rows, channels, width;
+	const strip *x;
+	strip *both, *highs;
+	unsigned rows, channels, width;
 	bool high_first;
 };
 
@@ -32,28 +33,30 @@ static __device__ float nearest(float x)
 
 static __global__ void split(job j)
 {
-	const size_t strips = j.rows * j.channels / STRIP;
-	for (size_t i = blockIdx.x * (size_t)THREADS + threadIdx.x; i < strips; i += (size_t)gridDim.x * THREADS) {
-		const size_t row = i * STRIP / j.channels, channel = i * STRIP % j.channels;
-		const strip x = *(const strip *)(j.x + i * STRIP);
+	const unsigned count = j.rows * j.channels, step = gridDim.x * THREADS;
+	for (unsigned i = blockIdx.x * THREADS + threadIdx.x; i < count; i += step) {
+		const unsigned row = i / j.channels, channel = i - row * j.channels, slice = channel / j.width;
+		const strip x = j.x[i];
 		strip high, low;
 		for (int k = 0; k < STRIP; k++) {
 			high.at[k] = nearest(x.at[k]);
 			low.at[k] = high.at[k] == x.at[k] || x.at[k] != x.at[k] ? 0 : nearest(x.at[k] - high.at[k]);
 		}
-		float *both = j.both + row * 2 * j.channels + channel;
-		*(strip *)(both + (j.high_first ? 0 : j.channels)) = high;
-		*(strip *)(both + (j.high_first ? j.channels : 0)) = low;
-		*(strip *)(j.highs + (channel / j.width * j.rows + row) * j.width + channel % j.width) = high;
+		strip *both = j.both + ((size_t)i + (size_t)row * j.channels);
+		both[j.high_first ? 0 : j.channels] = high;
+		both[j.high_first ? j.channels : 0] = low;
+		j.highs[(size_t)(slice * j.rows + row) * j.width + (channel - slice * j.width)] = high;
 	}
 }
 
 extern "C" void mp_conv_parts(const float *x, size_t rows, size_t channels, size_t width, bool high_first, float *both, float *highs,
                               cudaStream_t stream)
 {
-	job j = {x, both, highs, rows, channels, width, high_first};
-	const size_t blocks = (rows * channels / STRIP + THREADS - 1) / THREADS, most = MOST_BLOCKS;
+	job j = {(const strip *)x, (strip *)both, (strip *)highs, (unsigned)rows, (unsigned)(channels / STRIP), (unsigned)(width / STRIP), high_first};
+	const size_t strips = rows * channels / STRIP, blocks = (strips + THREADS - 1) / THREADS, most = MOST_BLOCKS;
 	void *arguments[] = {&j};
 
+	if (strips > UINT32_MAX - MOST_BLOCKS * THREADS)
+		mp_fail(MP_BUG, "%zu numbers are too many for their parts to be made at once", rows * channels);
 	CUDA(cudaLaunchKernel((const void *)split, dim3((unsigned)(blocks < most ? blocks : most)), dim3(THREADS), arguments, 0, stream));
 }

@@ -23,6 +23,12 @@ static cudaError_t cudaLaunchKernel(const void *, dim3 grid, dim3 block, void **
 	return cudaSuccess;
 }
 
+extern "C" void mp_fail(enum mp_exit, const char *format, ...)
+{
+	fprintf(stderr, "failed: %s\n", format);
+	exit(1);
+}
+
 extern "C" void mp_cuda_failed(cudaError_t, const char *call, const char *, int)
 {
 	fprintf(stderr, "failed: %s\n", call);
