@@ -152,7 +152,9 @@ struct mp_conv {
 	enum mp_type type;
 	bool tf32;
 	int alignment;                  // as of struct mp_gemm
+	int slice;                      // f32 by tensor cores on GPUs: how many samples, a divisor of n, the workspace is for at once; else 0
 };
+enum { MP_CONV_SLICE = 32 };            // channels whose products tensor cores then add up before they are rounded (cuda/conv_split.c)
 
 // Causal self-attention of packed heads, or its gradient. qkv [tokens, batch, groups, queries + 2, size] holds in each group the
 // query heads, the key head that they share, and the value head:

@@ -63,6 +63,22 @@ static void check_groups(const Emit *emit, const Node *node)
 		fail_at(node->location, "batch_norm2d with sync = true needs images that are sharded over dp");
 }
 
+static void add_normalize_sums(Text *call, const Emit *emit, const Node *node)
+{
+	const Tensor *dy = node->in[0], *x = node->in[1];
+	check_groups(emit, node);
+	add_chunks(call, emit, node);
+	text_add(call, ", %ld", dy->dims < x->dims ? local_product(emit->plan, x, 1, 3) : 1); // pixels that share a row of dy
+}
+
+static void add_normalize_partials(Text *call, const Emit *emit, const Node *node)
+{
+	const Tensor *x = node->in[0];
+	long groups = local_extent(emit->plan, node->in[1], 0);
+	add_numbers(call, (long[]){groups, local_extent(emit->plan, x, 0) / groups, node->attributes.chunks, local_product(emit->plan, x, 1, 3),
+	            local_extent(emit->plan, x, 3)}, 5);
+}
+
 static void add_group_sum(Text *call, const Emit *emit, const Node *node)
 {
 	long groups = local_extent(emit->plan, node->out[0], 0), parts = local_extent(emit->plan, node->in[0], 0);
@@ -148,10 +164,8 @@ bool add_image_extents(Text *call, const Emit *emit, const Role *role, const Nod
 	case OP_ADAPTIVE_AVG_POOL2D: case OP_ADAPTIVE_AVG_POOL2D_GRAD:
 		add_pool(call, emit, node);
 		break;
-	case OP_NORMALIZE_SUMS: case OP_NORMALIZE_RELU_SUMS:
-		check_groups(emit, node);
-		add_chunks(call, emit, node);
-		break;
+	case OP_NORMALIZE_SUMS: case OP_NORMALIZE_RELU_SUMS: add_normalize_sums(call, emit, node); break;
+	case OP_NORMALIZE_RELU_PARTIALS: add_normalize_partials(call, emit, node); break;
 	case OP_CHANNEL_PARTIALS: add_chunks(call, emit, node); break;
 	case OP_CHANNEL_STATISTICS: case OP_MERGE_STATISTICS: add_statistics(call, emit, node); break;
 	case OP_GROUP_SUM: add_group_sum(call, emit, node); break;

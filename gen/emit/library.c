@@ -78,6 +78,7 @@ static Conv describe_conv(const Emit *emit, const Role *role, const Step *step)
 	local_shape_of(emit, forward ? node->out[0] : node->in[0], conv.y);
 	conv.groups = conv.x[3] / conv.w[3];
 	conv.bias = step->nodes.count > 1;
+	conv.slice = conv_slice(emit->plan, node).samples;
 	return conv;
 }
 
@@ -173,15 +174,15 @@ static void emit_convs(Text *out, const Emit *emit, const Role *role)
 	for (int i = 0; i < role->convs.count; i++)
 		text_add(out, "%s%s", i % 4 ? ", " : i ? ",\n\t" : "\n\t", role->convs.at[i].constant);
 	text_add(out, "\n};\nstatic const struct mp_conv convs[] = {\n");
-	text_add(out, "\t// name, kind, n, h, w, c, k, r, s, p, q, stride, padding, dilation, groups, bias, type, tf32, alignment\n");
+	text_add(out, "\t// name, kind, n, h, w, c, k, r, s, p, q, stride, padding, dilation, groups, bias, type, tf32, alignment, slice\n");
 	for (int i = 0; i < role->convs.count; i++) {
 		const Conv *c = &role->convs.at[i];
 		const Window *window = &c->node->attributes.window;
 		const char *kind = c->node->op == OP_CONV2D ? "MP_CONV_FORWARD" : c->node->op == OP_CONV2D_INPUT_GRAD ? "MP_CONV_INPUT_GRAD" : "MP_CONV_WEIGHT_GRAD";
-		text_add(out, "\t{%s, %s, %d, %d, %d, %d, %d, %d, %d, %d, %d, {%d, %d}, {%d, %d}, {%d, %d}, %d, %s, %s, %s, %d},\n", c_string(emit->arena, c->name), kind,
+		text_add(out, "\t{%s, %s, %d, %d, %d, %d, %d, %d, %d, %d, %d, {%d, %d}, {%d, %d}, {%d, %d}, %d, %s, %s, %s, %d, %d},\n", c_string(emit->arena, c->name), kind,
 		         c->x[0], c->x[1], c->x[2], c->x[3], c->w[0], c->w[1], c->w[2], c->y[1], c->y[2], window->stride[0], window->stride[1],
 		         window->padding[0], window->padding[1], window->dilation[0], window->dilation[1], c->groups, c->bias ? "true" : "false", mp_type(emit->plan->graph->real),
-		         emit->plan->tf32 ? "true" : "false", c->alignment);
+		         emit->plan->tf32 ? "true" : "false", c->alignment, c->slice);
 	}
 	text_add(out, "};\n\n");
 }

@@ -55,7 +55,8 @@ static bool is_left_out(const Emit *emit, const char *path)
 		const char *path;
 		bool wanted;
 	} choices[] = {
-		{"runtime/cuda/conv.c", convolves}, {"runtime/cuda/no_conv.c", !convolves},
+		{"runtime/cuda/conv.c", convolves}, {"runtime/cuda/conv.h", convolves}, {"runtime/cuda/no_conv.c", !convolves},
+		{"runtime/cuda/conv_split.c", convolves}, {"runtime/cuda/conv_parts.cu", convolves}, {"runtime/cuda/conv_parts.h", convolves},
 		{"runtime/cuda/attention.c", attends && bf16}, {"runtime/cuda/attention_mask.cu", attends && bf16},
 		{"runtime/cuda/attention_mask.h", attends && bf16}, {"runtime/cuda/attention_f32.cu", attends && !bf16},
 		{"runtime/cuda/no_attention.c", !attends},

@@ -79,12 +79,14 @@ Tensor *add_batch_norm(Graph *graph, const char *name, const Location *location,
 		own_buffers(norm, rstd->producer->block);
 		return normalize(graph, name, location, norm, norm->running_mean, rstd, NULL);
 	}
-	long replicas = graph->replicas, parts = replicas * graph->microbatches, rows = tensor_elements(norm->x) / norm->x->shape[1] / parts;
+	long replicas = graph->replicas, parts = replicas * graph->microbatches, samples = norm->x->shape[0] / parts;
+	long rows = tensor_elements(norm->x) / norm->x->shape[1] / parts;
 	Attributes of = {.synchronised = norm->synchronised && replicas > 1, .parts = parts, .epsilon = norm->epsilon};
 	of.groups = of.synchronised ? graph->microbatches : parts;
 	of.rows = rows * (parts / of.groups);
 	of.chunks = (rows + CHUNK_ROWS - 1) / CHUNK_ROWS;
 	of.chunks = of.chunks > MOST_CHUNKS ? MOST_CHUNKS : of.chunks;
+	of.chunks -= samples && of.chunks > samples ? of.chunks % samples : 0; // each of one sample, where there are enough
 	of.scale = 1 / (double)of.rows;
 	if (of.rows < 2)
 		fail_at(location, "batch_norm2d: %s has one value for each channel in a micro-batch of a replica: its variance is not defined\n"
@@ -139,13 +141,14 @@ void shape_merge_statistics(Graph *graph, Node *node)
 
 void shape_normalize(Graph *graph, Node *node)
 {
-	add_output(graph, node, graph->real, node->in[0]->dims, node->in[0]->shape);
+	const Tensor *x = node->in[node->op != OP_NORMALIZE]; // a gradient has the cotangent before it
+	add_output(graph, node, graph->real, x->dims, x->shape);
 }
 
 void shape_normalize_sums(Graph *graph, Node *node)
 {
 	const Attributes *of = &node->attributes;
-	long channels = node->in[0]->shape[3];
+	long channels = node->in[1]->shape[3];
 	add_named_output(graph, node, "sums", graph->real, 3, (long[]){of->parts, of->chunks, channels});
 	add_named_output(graph, node, "products", graph->real, 3, (long[]){of->parts, of->chunks, channels});
 }
@@ -172,12 +175,22 @@ static Tensor *before_relu(const Gradient *g)
 	return relu ? mask->in[0] : NULL;
 }
 
+// A cotangent that is the same for all pixels of a sample, as that of a mean over pixels, is read as [N,C], before it was expanded:
+// where no chunk has rows of two samples.
+static Tensor *before_expansion(const Gradient *g, Tensor *d)
+{
+	const Node *expand = d->producer;
+	const Attributes *of = &g->node->attributes, *over = &expand->attributes;
+	bool apart = of->chunks * of->parts % d->shape[0] == 0;
+	return expand->op == OP_EXPAND && over->from == 1 && over->to == 3 && d->dims == 4 && apart ? expand->in[0] : d;
+}
+
 // With n rows in a group: dweight = sum dy xhat, dbias = sum dy,
 // dx = weight rstd (dy - (sum dy) / n - xhat (sum dy xhat) / n), the path through mean and variance included.
 void gradient_normalize(Gradient *g)
 {
 	enum { X, MEAN, RSTD, WEIGHT, BIAS };
-	Tensor **in = g->node->in, *relu = before_relu(g), *d = relu ? relu : g->dout[0];
+	Tensor **in = g->node->in, *relu = before_relu(g), *d = before_expansion(g, relu ? relu : g->dout[0]);
 	const Attributes *of = &g->node->attributes;
 	Tensor *sums_in[] = {d, in[X], in[MEAN], in[RSTD], in[WEIGHT], in[BIAS]};
 	Node *chunks = make_backward(g, relu ? OP_NORMALIZE_RELU_SUMS : OP_NORMALIZE_SUMS, part_name(g, X, "chunks"), sums_in, relu ? 6 : 4, of)->producer;
@@ -192,7 +205,7 @@ void gradient_normalize(Gradient *g)
 		sum = make_backward(g, OP_GROUP_SUM, part_name(g, X, "group_sum"), &sum, 1, of);
 		product = make_backward(g, OP_GROUP_SUM, part_name(g, X, "group_product"), &product, 1, of);
 	}
-	Tensor *grad_in[] = {d, in[X], in[MEAN], in[RSTD], in[WEIGHT], sum, product, in[BIAS]};
+	Tensor *grad_in[] = {d, in[X], in[MEAN], in[RSTD], in[WEIGHT], [NORMALIZE_GRAD_SUM] = sum, product, in[BIAS]};
 	g->din[X] = make_backward(g, relu ? OP_NORMALIZE_RELU_GRAD : OP_NORMALIZE_GRAD, g->names[X], grad_in, relu ? 8 : 7, of);
 }
 
@@ -205,7 +218,7 @@ static Rule *add_samples(Rules *rules, const Node *node, bool shared)
 	Rule *rule = add_rule(rules);
 	rule->on = ON_SAMPLES;
 	for (int i = 0; i < node->ins; i++)
-		if (node->in[i]->dims == 4 || (node->in[i]->dims == 2 && !shared))
+		if (node->in[i]->dims == 4 || (node->in[i]->dims == 2 && (i == 0 || !shared)))
 			rule->in[i] = S(0);
 	for (int i = 0; i < node->outs; i++)
 		rule->out[i] = S(0);

@@ -277,5 +277,6 @@ void differentiate(Graph *graph)
 	add_sinks(graph);
 	join_losses(graph);
 	remove_dead_nodes(graph);
+	sum_normalized_images(graph);
 	sink_expansions(graph);
 }

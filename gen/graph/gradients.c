@@ -34,6 +34,17 @@ Tensor *make_column_sums(Gradient *g, const char *name, Tensor *x, int dims, lon
 	return make_backward(g, OP_SUM, name, &x, 1, &of);
 }
 
+// What batch normalisation takes the mean of away from has no say in its result: the gradient of a bias before it is zero, but for
+// rounding. It is made of the sums that the gradient has at hand, so that what is no number stays none.
+static Tensor *sum_before_normalize(Gradient *g, int i, const Tensor *d, int dims)
+{
+	Node *node = d->producer;
+	if ((node->op != OP_NORMALIZE_GRAD && node->op != OP_NORMALIZE_RELU_GRAD) || dims != d->dims - 1)
+		return NULL;
+	Attributes nothing = {.scale = 0, .from = 0, .to = 1};
+	return make_backward(g, OP_SUM, g->names[i], &node->in[NORMALIZE_GRAD_SUM], 1, &nothing);
+}
+
 // The cotangent of a broadcast operand sums over the dims it was repeated along.
 static Tensor *reduce_to(Gradient *g, int i, Tensor *d)
 {
@@ -41,6 +52,9 @@ static Tensor *reduce_to(Gradient *g, int i, Tensor *d)
 	int extra = d->dims - x->dims;
 	if (!extra)
 		return d;
+	Tensor *zero = sum_before_normalize(g, i, d, extra);
+	if (zero)
+		return zero;
 	long rows = 1;
 	for (int k = 0; k < extra; k++)
 		rows *= d->shape[k];

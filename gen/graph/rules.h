@@ -32,6 +32,8 @@ Type cotangent_type(const Tensor *x);
 Tensor *make_backward(Gradient *g, Op op, const char *name, Tensor *const *in, int ins, const Attributes *attributes);
 // The sum over the first `dims` dims of x, of which a replica has `rows` rows in a micro-batch.
 Tensor *make_column_sums(Gradient *g, const char *name, Tensor *x, int dims, long rows);
+// The operand of OP_NORMALIZE_GRAD and OP_NORMALIZE_RELU_GRAD that holds the sum of the cotangent over a group's rows, [G,C].
+enum { NORMALIZE_GRAD_SUM = 5 };
 // A name for a part of the computation of din[i]: "conv1.weight.grad.product".
 const char *part_name(Gradient *g, int i, const char *part);
 
@@ -52,6 +54,10 @@ void add_linear(Rules *rules, int operand);
 
 // Needs: a graph with its gradients. Gives: cross-entropy and its gradient in one node where one pass can do both. (losses.c)
 void join_losses(Graph *graph);
+
+// Needs: a graph with its gradients, without dead nodes. Gives: sums over the pixels of normalised images as sums of chunks that are
+// made where these images were. (pooled_norm.c)
+void sum_normalized_images(Graph *graph);
 
 // The optimizer's step for each parameter that has a gradient. (optimizer.c)
 void update_parameters(Graph *graph);

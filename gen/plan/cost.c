@@ -1,5 +1,6 @@
 // cost.c: how long a step takes on a device: the longer of its arithmetic and its traffic, never less than the time
-// between two launches. Collectives and messages: bytes over the link after the latency.
+// between two launches. Convolutions that tensor cores compute in parts have a cost of their own (convolution.c). Collectives and
+// messages: bytes over the link after the latency.
 #include "cost.h"
 
 double node_flops(const Plan *plan, const Node *node)
@@ -72,6 +73,9 @@ double node_seconds(const Plan *plan, const Node *node)
 	Lowering lowering = op_table[node->op].lowering;
 	if (lowering == LOWER_NOTHING || lowering == LOWER_ALIAS)
 		return 0;
+	ConvSlice slice = lowering == LOWER_CONV ? conv_slice(plan, node) : (ConvSlice){.samples = 0};
+	if (slice.samples)
+		return slice.seconds;
 	double bytes = lowering == LOWER_COLLECTIVE ? collective_bytes(plan, node) : node_bytes(plan, node);
 	double flops = node_flops(plan, node);
 	return seconds(plan, lowering, lowering == LOWER_ATTENTION ? flops / attention_share(node) : flops, bytes);

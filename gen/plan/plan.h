@@ -171,6 +171,7 @@ typedef struct {
 	int groups;             // on one device
 	bool bias;
 	int alignment;
+	int slice;              // ConvSlice.samples
 } Conv;
 
 typedef struct {
@@ -190,6 +191,13 @@ typedef struct {
 	bool any_order;         // in bf16: engines are chosen by time, and the gradient of queries is summed in no fixed order
 	size_t bytes;           // of workspace, beside what any library call may use
 } AttentionSlice;
+
+// f32 convolutions that a GPU computes on tensor cores take so many samples at once. (convolution.c)
+typedef struct {
+	int samples;            // a divisor of those on one device; 0: not this convolution
+	size_t bytes;           // of workspace, beside what any library call may use
+	double seconds;
+} ConvSlice;
 
 typedef struct {
 	int stage;
@@ -271,6 +279,7 @@ int *count_uses(const Plan *plan);      // by tensor id: how many operands of no
 int find_buffer(const Plan *plan, const Role *role, const Tensor *t);
 Tensor *copied_tensor(const Node *copy); // of a copy between host and device: what it copies
 bool is_small_copy(const Plan *plan, const Node *copy); // a kernel makes it, and others of its kind beside it
+ConvSlice conv_slice(const Plan *plan, const Node *node); // of OP_CONV2D or one of its gradients (convolution.c)
 AttentionSlice attention_slice(const Plan *plan, const Node *node); // of OP_ATTENTION or its gradient (attention.c)
 
 // What the optimizer goes through is a table of i32 with a row for each parameter that the stage updates; its columns are those of

@@ -3,19 +3,18 @@
 // on the shape, the type and the fixed workspace alone (the table promises the alignment of pointers).
 //
 // An engine adds the bias and accumulates (beta = 1) by itself. Should there be none that does, the convolution goes
-// without, the gradient of weights into the end of the workspace, and a second plan adds element by element.
-#include "dnn.h"
+// without, the gradient of weights into the end of the workspace, and a second plan adds element by element. f32 convolutions with
+// a slice are made of several on tensor cores, if cuDNN has engines for them (conv_split.c).
+#include "conv.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-
-// Names of tensors within a graph. A sum is left + right.
-enum id { ID_X = 1, ID_W, ID_Y, ID_BIAS, ID_WITHOUT_BIAS, ID_LEFT, ID_RIGHT, ID_SUM };
 
 struct engines {
 	struct mp_dnn_engine plain;             // with the bias, unless there is add
 	struct mp_dnn_engine accumulating;      // MP_CONV_WEIGHT_GRAD only; into the end of the workspace if there is add
 	struct mp_dnn_engine add;
+	struct mp_conv_split split;             // in the place of plain, where there is one
 };
 
 struct mp_conv_plan {
@@ -34,33 +33,33 @@ static void describe_conv(char *text, size_t size, const void *call)
 	         v->groups, v->tf32 ? " as tf32" : "", v->bias ? ", bias" : "");
 }
 
-static struct mp_dnn_subject subject(const struct mp_conv *v)
+struct mp_dnn_subject mp_conv_subject(const struct mp_conv *v)
 {
 	return (struct mp_dnn_subject){v, describe_conv};
 }
 
 static struct mp_dnn_graph graph_of(const struct mp_conv *v, bool tensor_cores)
 {
-	return (struct mp_dnn_graph){.of = subject(v), .alignment = v->alignment, .tensor_cores = tensor_cores};
+	return (struct mp_dnn_graph){.of = mp_conv_subject(v), .alignment = v->alignment, .tensor_cores = tensor_cores};
 }
 
 // ---------------------------------------------------------------------------------------------------------
 // Graphs
 
-static mp_descriptor tensor(struct mp_dnn_graph *g, enum id id, int dims, const int64_t *extents, const int64_t *strides)
+static mp_descriptor tensor(struct mp_dnn_graph *g, enum mp_conv_id id, int dims, const int64_t *extents, const int64_t *strides)
 {
-	return mp_dnn_tensor(g, id == ID_WITHOUT_BIAS ? MP_DNN_VIRTUAL : MP_DNN_REAL, CUDNN_DATA_FLOAT, id, dims, extents, strides);
+	return mp_dnn_tensor(g, id == MP_CONV_WITHOUT_BIAS ? MP_DNN_VIRTUAL : MP_DNN_REAL, CUDNN_DATA_FLOAT, id, dims, extents, strides);
 }
 
 // Images or filters. cuDNN lists the channels second, wherever they lie; here they lie last.
-static mp_descriptor images(struct mp_dnn_graph *g, enum id id, int64_t count, int64_t channels, int64_t height, int64_t width)
+static mp_descriptor images(struct mp_dnn_graph *g, enum mp_conv_id id, int64_t count, int64_t channels, int64_t height, int64_t width)
 {
 	const int64_t extents[] = {count, channels, height, width};
 	const int64_t strides[] = {channels * height * width, 1, channels * width, channels};
 	return tensor(g, id, 4, extents, strides);
 }
 
-static mp_descriptor matrix(struct mp_dnn_graph *g, enum id id, int64_t rows, int64_t columns)
+static mp_descriptor matrix(struct mp_dnn_graph *g, enum mp_conv_id id, int64_t rows, int64_t columns)
 {
 	const int64_t extents[] = {1, rows, columns}, strides[] = {rows * columns, columns, 1};
 	return tensor(g, id, 3, extents, strides);
@@ -126,34 +125,33 @@ static void addition(struct mp_dnn_graph *g, mp_descriptor left, mp_descriptor r
 // ---------------------------------------------------------------------------------------------------------
 // Plans
 
-static struct mp_dnn_engine plan_convolution(struct mp_rank *r, const struct mp_conv *v, bool bias, float beta, size_t workspace,
-                                             char *why)
+struct mp_dnn_engine mp_conv_plan_engine(const struct mp_dnn *dnn, const struct mp_conv *v, bool bias, float beta, size_t workspace, char *why)
 {
 	struct mp_dnn_graph g = graph_of(v, v->tf32);
-	mp_descriptor x = images(&g, ID_X, v->n, v->c, v->h, v->w), w = images(&g, ID_W, v->k, v->c / v->groups, v->r, v->s);
-	mp_descriptor y = images(&g, ID_Y, v->n, v->k, v->p, v->q);
+	mp_descriptor x = images(&g, MP_CONV_X, v->n, v->c, v->h, v->w), w = images(&g, MP_CONV_W, v->k, v->c / v->groups, v->r, v->s);
+	mp_descriptor y = images(&g, MP_CONV_Y, v->n, v->k, v->p, v->q);
 
 	if (bias) {
-		mp_descriptor without = images(&g, ID_WITHOUT_BIAS, v->n, v->k, v->p, v->q), added = images(&g, ID_BIAS, 1, v->k, 1, 1);
+		mp_descriptor without = images(&g, MP_CONV_WITHOUT_BIAS, v->n, v->k, v->p, v->q), added = images(&g, MP_CONV_BIAS, 1, v->k, 1, 1);
 		convolution(&g, v, x, w, without, beta);
 		addition(&g, without, added, y);
 	} else {
 		convolution(&g, v, x, w, y, beta);
 	}
-	struct mp_dnn_engine e = mp_dnn_plan(&r->conv_plans->dnn, &g, workspace, why);
+	struct mp_dnn_engine e = mp_dnn_plan(dnn, &g, workspace, why);
 	mp_dnn_destroy(&g);
 	return e;
 }
 
 // Plans what adds the bias to y, or to dw what the end of the workspace holds. The engine for element-wise graphs has the
 // note of tensor cores, but there are no products here that they could round.
-static struct mp_dnn_engine plan_addition(struct mp_rank *r, const struct mp_conv *v, size_t workspace, char *why)
+static struct mp_dnn_engine plan_addition(const struct mp_rank *r, const struct mp_conv *v, size_t workspace, char *why)
 {
 	struct mp_dnn_graph g = graph_of(v, true);
 	int64_t rows = v->bias ? (int64_t)v->n * v->p * v->q : v->k;
 	int64_t columns = v->bias ? v->k : (int64_t)v->r * v->s * (v->c / v->groups);
-	mp_descriptor left = matrix(&g, ID_LEFT, rows, columns), right = matrix(&g, ID_RIGHT, v->bias ? 1 : rows, columns);
-	addition(&g, left, right, matrix(&g, ID_SUM, rows, columns));
+	mp_descriptor left = matrix(&g, MP_CONV_LEFT, rows, columns), right = matrix(&g, MP_CONV_RIGHT, v->bias ? 1 : rows, columns);
+	addition(&g, left, right, matrix(&g, MP_CONV_SUM, rows, columns));
 
 	struct mp_dnn_engine e = mp_dnn_plan(&r->conv_plans->dnn, &g, workspace, why);
 	mp_dnn_destroy(&g);
@@ -176,19 +174,22 @@ static void choose(struct mp_rank *r, const struct mp_conv *v, struct engines *e
 {
 	bool weights = v->kind == MP_CONV_WEIGHT_GRAD, separate, complete;
 	size_t workspace = r->program->workspace_bytes;
+	const struct mp_dnn *dnn = &r->conv_plans->dnn;
 	char which[MP_DNN_TEXT], why[MP_DNN_TEXT] = "it proposes none";
 
 	if (v->type != MP_F32)
 		mp_fail(MP_USAGE, "conv %s is in f64, which exists on the host only: generate for f32, or build the target host", v->name);
-	e->plain = plan_convolution(r, v, v->bias, 0, workspace, why);
+	if (v->slice && v->alignment % 16 == 0 && mp_conv_split_plan(r, dnn, v, &e->split))
+		return;
+	e->plain = mp_conv_plan_engine(dnn, v, v->bias, 0, workspace, why);
 	if (weights)
-		e->accumulating = plan_convolution(r, v, false, 1, workspace, why);
+		e->accumulating = mp_conv_plan_engine(dnn, v, false, 1, workspace, why);
 	separate = weights ? !e->accumulating.plan && weight_bytes(v) <= workspace : !e->plain.plan && v->bias;
 	if (separate && weights) {
-		e->accumulating = plan_convolution(r, v, false, 0, before_end(r, v), why);
+		e->accumulating = mp_conv_plan_engine(dnn, v, false, 0, before_end(r, v), why);
 		e->add = plan_addition(r, v, before_end(r, v), why);
 	} else if (separate) {
-		e->plain = plan_convolution(r, v, false, 0, workspace, why);
+		e->plain = mp_conv_plan_engine(dnn, v, false, 0, workspace, why);
 		e->add = plan_addition(r, v, workspace, why);
 	}
 	complete = e->plain.plan && (!weights || e->accumulating.plan) && (!separate || e->add.plan);
@@ -228,7 +229,7 @@ void mp_conv_prepare(struct mp_rank *r)
 	r->conv_plans = mp_allocate(sizeof *r->conv_plans);
 	if (p->conv_count == 0)
 		return;
-	struct mp_dnn_subject first = subject(p->convs);
+	struct mp_dnn_subject first = mp_conv_subject(p->convs);
 	mp_dnn_open(&r->conv_plans->dnn, &first, r->compute);
 	r->conv_plans->engines = mp_allocate((size_t)p->conv_count * sizeof *r->conv_plans->engines);
 	for (int i = 0; i < p->conv_count; i++) {
@@ -243,13 +244,14 @@ void mp_conv_release(struct mp_rank *r)
 	const struct mp_conv *convs = r->program->convs;
 
 	for (int i = 0; i < r->program->conv_count; i++) {
-		struct mp_dnn_subject of = subject(&convs[i]);
+		struct mp_dnn_subject of = mp_conv_subject(&convs[i]);
 		mp_dnn_forget(&of, &plan->engines[i].plain);
 		mp_dnn_forget(&of, &plan->engines[i].accumulating);
 		mp_dnn_forget(&of, &plan->engines[i].add);
+		mp_conv_split_forget(&convs[i], &plan->engines[i].split);
 	}
 	if (plan->dnn.library) {
-		struct mp_dnn_subject first = subject(convs);
+		struct mp_dnn_subject first = mp_conv_subject(convs);
 		mp_dnn_close(&plan->dnn, &first);
 	}
 	free(plan->engines);
@@ -259,7 +261,7 @@ void mp_conv_release(struct mp_rank *r)
 void mp_conv(struct mp_rank *r, const struct mp_conv *conv, const void *a, const void *b, const void *bias, void *result,
              bool accumulate, cudaStream_t stream)
 {
-	static const int64_t ids[] = {ID_X, ID_W, ID_Y, ID_BIAS}, sum_ids[] = {ID_LEFT, ID_RIGHT, ID_SUM};
+	static const int64_t ids[] = {MP_CONV_X, MP_CONV_W, MP_CONV_Y, MP_CONV_BIAS}, sum_ids[] = {MP_CONV_LEFT, MP_CONV_RIGHT, MP_CONV_SUM};
 	const struct engines *c = &r->conv_plans->engines[conv - r->program->convs];
 	const struct mp_dnn_engine *e = accumulate ? &c->accumulating : &c->plain;
 	bool add = c->add.plan && (conv->bias || accumulate);
@@ -270,9 +272,13 @@ void mp_conv(struct mp_rank *r, const struct mp_conv *conv, const void *a, const
 
 	if (((uintptr_t)a | (uintptr_t)b | (uintptr_t)result | (uintptr_t)bias) % (uintptr_t)conv->alignment)
 		mp_fail(MP_BUG, "conv %s: an operand is not aligned to %d bytes", conv->name, conv->alignment);
-	if (stream != r->compute && (e->workspace || c->add.workspace || to != result))
+	if (stream != r->compute && (e->workspace || c->add.workspace || to != result || c->split.small.plan))
 		mp_fail(MP_BUG, "conv %s: the workspace belongs to the compute stream", conv->name);
-	struct mp_dnn_subject of = subject(conv);
+	if (c->split.small.plan) {
+		mp_conv_split_run(r, &r->conv_plans->dnn, conv, &c->split, a, b, bias, result, stream);
+		return;
+	}
+	struct mp_dnn_subject of = mp_conv_subject(conv);
 	void *workspace = r->arena + r->program->workspace_offset;
 	mp_dnn_execute(&r->conv_plans->dnn, &of, e, conv->bias && !add ? 4 : 3, ids, operands[conv->kind], workspace, stream);
 	if (add) {

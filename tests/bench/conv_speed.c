@@ -83,7 +83,7 @@ static double time_product(const struct mp_conv *v)
 static void run_shape(const struct shape *s)
 {
 	struct mp_conv v = {"conv", MP_CONV_FORWARD, s->n, s->h, s->w, s->c, s->k, s->window, s->window, 0, 0,
-	                    {s->stride, s->stride}, {s->padding, s->padding}, {1, 1}, s->groups, false, MP_F32, false, 16};
+	                    {s->stride, s->stride}, {s->padding, s->padding}, {1, 1}, s->groups, false, MP_F32, false, 16, 0};
 	v.p = (v.h + 2 * s->padding - v.r) / s->stride + 1;
 	v.q = (v.w + 2 * s->padding - v.s) / s->stride + 1;
 	size_t pixels = (size_t)v.n * (size_t)v.p * (size_t)v.q;

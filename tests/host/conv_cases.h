@@ -35,13 +35,15 @@ static const int conv_shapes[][14] = {
 	{2, 33, 29, 16, 8, 3, 3, 1, 1, 1, 1, 1, 1, 2},
 	{1, 40, 40, 64, 16, 3, 3, 2, 2, 1, 1, 1, 1, 1},
 	{4, 14, 14, 32, 32, 3, 3, 1, 1, 1, 1, 1, 1, 1},
+	{3, 9, 10, 64, 96, 3, 3, 1, 1, 1, 1, 1, 1, 1},
+	{2, 11, 8, 96, 32, 3, 2, 2, 1, 1, 0, 1, 2, 1},
 };
 enum { CONV_SHAPES = sizeof conv_shapes / sizeof *conv_shapes };
 
 static inline struct mp_conv conv_of(const int *s, enum mp_conv_kind kind, enum mp_type type, bool tf32)
 {
 	struct mp_conv v = {"conv", kind, s[0], s[1], s[2], s[3], s[4], s[5], s[6], 0, 0, {s[7], s[8]}, {s[9], s[10]},
-	                    {s[11], s[12]}, s[13], false, type, tf32, 16};
+	                    {s[11], s[12]}, s[13], false, type, tf32, 16, 0};
 	v.p = (v.h + 2 * v.padding[0] - v.dilation[0] * (v.r - 1) - 1) / v.stride[0] + 1;
 	v.q = (v.w + 2 * v.padding[1] - v.dilation[1] * (v.s - 1) - 1) / v.stride[1] + 1;
 	return v;

@@ -27,6 +27,7 @@
 #include "../../templates/max_pool.cu"
 #include "../../templates/max_pool_grad.cu"
 #include "../../templates/merge_statistics.cu"
+#include "../../templates/normalize_relu_partials.cu"
 #include "../../templates/normalize_relu_sums.cu"
 #include "../../templates/normalize_sums.cu"
 #include "../../templates/pack.cu"

@@ -56,6 +56,10 @@ static void test_type(const char *type)
 	test_normalize_relu_sums();
 	start("normalize sums");
 	test_normalize_sums();
+	start("normalize sums of repeated rows");
+	test_repeated_sums();
+	start("normalize and ReLU, summed");
+	test_normalize_relu_partials();
 	start("dropout");
 	test_dropout();
 	start("transpose");

@@ -2,15 +2,6 @@
 // what their launchers choose; on a GPU. Included in a namespace that holds the templates for one type, `real`.
 #ifdef __CUDACC__
 
-static std::vector<double> values(Buffer<real> &buffer)
-{
-	buffer.download();
-	std::vector<double> copy(buffer.count);
-	for (long i = 0; i < buffer.count; i++)
-		copy[i] = buffer[i];
-	return copy;
-}
-
 // 24 channels: 6 or 12 wide strips, which divide no block.
 static void test_pool_blocks(int block, int grid)
 {
@@ -56,10 +47,10 @@ static void test_sum_blocks(int block, int grid, long channels)
 	expect(mean, want_whole, 20, 1, shape_text(block, grid, channels));
 	expect(variance, want_variance, 20, 1, shape_text(block, grid, channels));
 	tmpl_normalize_sums(partial_mean.at(), deviations.at(), x.at(), x.at(), mean.at(), rstd.at(), groups, chunks, rows,
-	                    channels, 0);
+	                    channels, 1, 0);
 	const std::vector<double> want_sums = values(partial_mean), want_products = values(deviations);
 	tmpl_normalize_sums_kernel<<<grid, block>>>(partial_mean.at(), deviations.at(), x.at(), x.at(), mean.at(), rstd.at(), groups,
-	                                            chunks, rows, channels);
+	                                            chunks, rows, channels, 1);
 	expect(partial_mean, want_sums, 20, 20, shape_text(block, grid, channels));
 	expect(deviations, want_products, 40, 20, shape_text(block, grid, channels));
 }

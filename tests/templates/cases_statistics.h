@@ -9,6 +9,15 @@ static const long statistics_shapes[][4] = { // groups, chunks, rows, channels
 
 static long chunk_start(long rows, long chunk, long chunks) { return rows * chunk / chunks; }
 
+static std::vector<double> values(Buffer<real> &buffer)
+{
+	buffer.download();
+	std::vector<double> copy(buffer.count);
+	for (long i = 0; i < buffer.count; i++)
+		copy[i] = buffer[i];
+	return copy;
+}
+
 // The mean of rows first to end - 1 of a channel and the sum of their squared deviations from it.
 static void exact_moments(Buffer<real> &x, long first, long end, long channels, long c, double *mean, double *deviations)
 {
@@ -149,7 +158,7 @@ static void test_normalize_sums()
 			}
 		}
 		std::vector<double> want_sums(exact_sums.begin(), exact_sums.end()), want_products(exact_products.begin(), exact_products.end());
-		tmpl_normalize_sums(sums.at(), products.at(), dy.at(), x.at(), mean.at(), rstd.at(), groups, chunks, rows, channels, 0);
+		tmpl_normalize_sums(sums.at(), products.at(), dy.at(), x.at(), mean.at(), rstd.at(), groups, chunks, rows, channels, 1, 0);
 		const double size = 2 + sqrt((double)rows / (double)chunks);
 		expect(sums, want_sums, 20, size, shape_text(groups, chunks, rows, channels));
 		expect(products, want_products, 80, size, shape_text(groups, chunks, rows, channels));
@@ -171,7 +180,7 @@ static void test_normalize_relu_sums()
 			masked[i] = (x[i] - mean[of]) * rstd[of] * weight[c] + bias[c] > 0 ? dy[i] : 0;
 		}
 		masked.upload();
-		tmpl_normalize_sums(sums.at(), products.at(), masked.at(), x.at(), mean.at(), rstd.at(), groups, chunks, rows, channels, 0);
+		tmpl_normalize_sums(sums.at(), products.at(), masked.at(), x.at(), mean.at(), rstd.at(), groups, chunks, rows, channels, 1, 0);
 		sums.download();
 		products.download();
 		std::vector<double> want_sums(sums.count), want_products(sums.count);
@@ -180,10 +189,71 @@ static void test_normalize_relu_sums()
 			want_products[i] = products[i];
 		}
 		tmpl_normalize_relu_sums(sums.at(), products.at(), dy.at(), x.at(), mean.at(), rstd.at(), weight.at(), bias.at(), groups, chunks,
-		                         rows, channels, 0);
+		                         rows, channels, 1, 0);
 		const double size = 2 + sqrt((double)rows / (double)chunks);
 		expect(sums, want_sums, 20, size, shape_text(groups, chunks, rows, channels));
 		expect(products, want_products, 80, size, shape_text(groups, chunks, rows, channels));
+	}
+}
+
+static const long pooled_shapes[][5] = { // groups, samples, chunks, pixels, channels
+	{1, 1, 1, 1, 1}, {1, 2, 4, 7, 3}, {2, 3, 6, 50, 33}, {1, 4, 4, 301, 32}, {3, 1, 5, 64, 1}, {2, 2, 2, 9, 260},
+};
+
+// A dy that is the same for so many rows in turn: the same sums as of one that is repeated in memory.
+static void test_repeated_sums()
+{
+	for (auto &shape : pooled_shapes) {
+		const long groups = shape[0], samples = shape[1], chunks = shape[2], repeat = shape[3], channels = shape[4], rows = samples * repeat;
+		Buffer<real> dy(groups * samples * channels), whole(groups * rows * channels), x(whole.count), mean(groups * channels), rstd(mean.count);
+		Buffer<real> weight(channels), bias(channels), sums(groups * chunks * channels), products(sums.count);
+		for (Buffer<real> *buffer : {&dy, &x, &mean, &rstd, &weight, &bias})
+			fill_random(*buffer, buffer == &rstd ? 3 : 1);
+		for (long i = 0; i < whole.count; i++)
+			whole[i] = dy[i / channels / repeat * channels + i % channels];
+		whole.upload();
+		for (bool relu : {false, true}) {
+			std::vector<double> want_sums, want_products;
+			for (bool repeated : {false, true}) {
+				const real *d = repeated ? dy.at() : whole.at();
+				const long each = repeated ? repeat : 1;
+				if (relu)
+					tmpl_normalize_relu_sums(sums.at(), products.at(), d, x.at(), mean.at(), rstd.at(), weight.at(), bias.at(), groups,
+					                         chunks, rows, channels, each, 0);
+				else
+					tmpl_normalize_sums(sums.at(), products.at(), d, x.at(), mean.at(), rstd.at(), groups, chunks, rows, channels, each, 0);
+				if (!repeated) {
+					want_sums = values(sums);
+					want_products = values(products);
+				}
+			}
+			const double size = 2 + sqrt((double)rows / (double)chunks);
+			expect(sums, want_sums, 20, size, shape_text(groups, chunks, rows, channels));
+			expect(products, want_products, 80, size, shape_text(groups, chunks, rows, channels));
+		}
+	}
+}
+
+static void test_normalize_relu_partials()
+{
+	for (auto &shape : pooled_shapes) {
+		const long groups = shape[0], samples = shape[1], chunks = shape[2], pixels = shape[3], channels = shape[4];
+		Buffer<real> x(groups * samples * pixels * channels), mean(groups * channels), rstd(mean.count), weight(channels), bias(channels);
+		Buffer<real> y(groups * samples * chunks * channels);
+		for (Buffer<real> *buffer : {&x, &mean, &rstd, &weight, &bias})
+			fill_random(*buffer, buffer == &rstd ? 3 : 1);
+		std::vector<long double> exact(y.count);
+		for (long i = 0; i < y.count; i++) {
+			const long c = i % channels, chunk = i / channels % chunks, sample = i / channels / chunks, of = sample / samples * channels + c;
+			for (long pixel = chunk_start(pixels, chunk, chunks); pixel < chunk_start(pixels, chunk + 1, chunks); pixel++) {
+				const double v = ((double)x[(sample * pixels + pixel) * channels + c] - mean[of]) * rstd[of] * weight[c] + bias[c];
+				exact[i] += v > 0 ? v : 0;
+			}
+		}
+		tmpl_normalize_relu_partials(y.at(), x.at(), mean.at(), rstd.at(), weight.at(), bias.at(), groups, samples, chunks, pixels,
+		                             channels, 0);
+		expect(y, std::vector<double>(exact.begin(), exact.end()), 40, 4 + sqrt((double)pixels / (double)chunks),
+		       shape_text(groups * samples, chunks, pixels, channels));
 	}
 }
 
