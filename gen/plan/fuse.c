@@ -3,7 +3,8 @@
 // Element-wise nodes that follow one another and share a shape become one kernel. A bias right behind a matrix product
 // or convolution joins the library call; so do an activation behind a product, also where others read what the activation
 // reads, and the gradient of an activation behind the product that makes its operand. A kernel on rows takes along the element-wise
-// nodes that make what it reads, and those that alone read its result. Nothing is fused across a block boundary, where some plan may cut: then every plan computes with the same kernels, and pipelining changes no bit.
+// nodes that make what it reads, and those that alone read its result. Nothing is fused across a block boundary, where some
+// plan may cut: then every plan computes with the same kernels, and pipelining changes no bit.
 #include <string.h>
 
 #include "fuse.h"
