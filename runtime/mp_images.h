@@ -103,6 +103,7 @@ template <int width, class T> MP_DEVICE mp_strip<width, T> mp_load(const T *from
 // structs and of CUDA's own vector types.
 template <int width, class T> MP_DEVICE void mp_store(T *to, const T (&value)[width], int)
 {
+#ifdef __CUDA_ARCH__
 	unsigned word[(sizeof value + 3) / 4];
 	memcpy(word, value, sizeof value);
 	if (sizeof value % 16 == 0)
@@ -113,6 +114,7 @@ template <int width, class T> MP_DEVICE void mp_store(T *to, const T (&value)[wi
 	else if (sizeof value == 8)
 		asm volatile("st.global.v2.u32 [%0], {%1, %2};" ::"l"(to), "r"(word[0]), "r"(word[sizeof word / 4 - 1]) : "memory");
 	else
+#endif
 		for (int k = 0; k < width; k++)
 			to[k] = value[k];
 }

@@ -1,19 +1,27 @@
 // emulate.h: runs CUDA kernels on the CPU as they are, so that their logic can be tested where there is no GPU: every thread of a
-// block is a coroutine, and each barrier or exchange between lanes lets the others come as far. Blocks run one after another.
-// The kernels are those that runtime/cuda launches with cudaLaunchKernel and one argument; the test says how to call them.
+// block is a coroutine, which lets the others run at each barrier and at each exchange between the lanes of a warp. Blocks run one after
+// another. A barrier that not all threads of the block reach, or an exchange that not all lanes of the warp take part in, ends the
+// program. What is in static shared memory is only there when `__shared__` is defined before as `static`; dynamic shared memory is `shared`.
 #ifndef EMULATE_H
 #define EMULATE_H
 
+#include <cmath>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <ucontext.h>
 #include <vector>
 
 #define __global__
 #define __device__
+#define __host__
+#define __forceinline__ inline
+#ifndef __shared__
 #define __shared__
-#define __launch_bounds__(threads)
+#endif
+#define __launch_bounds__(...)
 
 struct Index {
 	unsigned x, y, z;
@@ -22,82 +30,175 @@ struct dim3 : Index {
 	dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : Index{x_, y_, z_} {}
 };
 
-enum { EMULATED_STACK = 64 * 1024, EMULATED_SHARED = 256 * 1024, EMULATED_WARP = 32 };
+enum { EMULATED_STACK = 64 * 1024, EMULATED_SHARED = 256 * 1024 };
+static const unsigned EMULATED_WARP = 32;
+
+// A place where a thread or the scheduler left off, and how to go from one to another. On x86-64 without the system calls of swapcontext,
+// which would be most of the time.
+#ifdef __x86_64__
+typedef void *EmulatedPlace;            // the stack pointer; the registers that a call preserves lie there
+
+__asm__(".text\n.type emulated_switch, @function\nemulated_switch:\n"
+        "pushq %rbp\npushq %rbx\npushq %r12\npushq %r13\npushq %r14\npushq %r15\n"
+        "movq %rsp, (%rdi)\nmovq (%rsi), %rsp\n"
+        "popq %r15\npopq %r14\npopq %r13\npopq %r12\npopq %rbx\npopq %rbp\nret\n");
+extern "C" void emulated_switch(EmulatedPlace *from, EmulatedPlace *to);
+
+inline void emulated_begin(EmulatedPlace &place, char *stack, size_t bytes, void (*run)())
+{
+	void **top = (void **)(((uintptr_t)stack + bytes) / 16 * 16) - 2; // as behind a call
+	*top = (void *)run;
+	place = top - 6;
+}
+#else
+typedef ucontext_t EmulatedPlace;
+
+inline void emulated_switch(EmulatedPlace *from, EmulatedPlace *to) { swapcontext(from, to); }
+inline void emulated_begin(EmulatedPlace &place, char *stack, size_t bytes, void (*run)())
+{
+	getcontext(&place);
+	place.uc_stack.ss_sp = stack;
+	place.uc_stack.ss_size = bytes;
+	place.uc_link = NULL;
+	makecontext(&place, run, 0);
+}
+#endif
+
+// Threads that wait for one another: the block at a barrier, or a warp in an exchange.
+struct EmulatedMeeting {
+	unsigned arrived, round;
+};
 
 struct Emulated {
-	ucontext_t scheduler;
-	std::vector<ucontext_t> threads;
+	EmulatedPlace scheduler;
+	std::vector<EmulatedPlace> threads;
 	std::vector<char> stacks;
 	std::vector<bool> done;
-	std::vector<float> lanes;               // what each thread offers in an exchange
-	unsigned current;
-	void (*run)();
+	std::vector<uint64_t> lanes;            // what each thread offers in an exchange
+	EmulatedMeeting block;
+	std::vector<EmulatedMeeting> warps;
+	unsigned current, count;
+	bool moved;                             // since the scheduler began its round
+	const std::function<void()> *run;
 };
 
 inline Emulated emulated;
-inline Index threadIdx, blockIdx, gridDim;
+inline Index threadIdx, blockIdx, blockDim, gridDim;
 alignas(16) inline float shared[EMULATED_SHARED / sizeof(float)];
 
-// Lets every other thread of the block come to its next barrier.
 inline void emulated_yield()
 {
 	unsigned own = emulated.current;
-	swapcontext(&emulated.threads[own], &emulated.scheduler);
+	emulated_switch(&emulated.threads[own], &emulated.scheduler);
 	threadIdx = {own, 0, 0};
 }
 
-#define __syncthreads() emulated_yield()
+// Returns when `wanted` threads have come here.
+inline void emulated_meet(EmulatedMeeting &meeting, unsigned wanted)
+{
+	unsigned round = meeting.round;
+	emulated.moved = true;
+	if (++meeting.arrived == wanted) {
+		meeting.arrived = 0;
+		meeting.round++;
+	}
+	while (meeting.round == round)
+		emulated_yield();
+	emulated.moved = true;
+}
 
-inline float __shfl_xor_sync(unsigned, float value, int mask)
+inline void __syncthreads() { emulated_meet(emulated.block, emulated.count); }
+
+inline void __syncwarp(unsigned = ~0u)
+{
+	unsigned warp = emulated.current / EMULATED_WARP, left = emulated.count - warp * EMULATED_WARP;
+	emulated_meet(emulated.warps[warp], left < EMULATED_WARP ? left : EMULATED_WARP);
+}
+
+// What thread `from` offers, while this one offers value.
+template <class T> T emulated_exchange(T value, unsigned from)
+{
+	T other;
+	static_assert(sizeof value <= sizeof(uint64_t), "a lane offers 8 bytes at most");
+	memcpy(&emulated.lanes[emulated.current], &value, sizeof value);
+	__syncwarp();
+	memcpy(&other, &emulated.lanes[from], sizeof other);
+	__syncwarp();
+	return other;
+}
+
+template <class T> T __shfl_xor_sync(unsigned, T value, int mask) { return emulated_exchange(value, emulated.current ^ (unsigned)mask); }
+template <class T> T __shfl_up_sync(unsigned, T value, unsigned by)
 {
 	unsigned own = emulated.current;
-	emulated.lanes[own] = value;
-	emulated_yield();
-	float other = emulated.lanes[own ^ (unsigned)mask];
-	emulated_yield();
-	return other;
+	return emulated_exchange(value, own % EMULATED_WARP < by ? own : own - by);
+}
+
+// The lanes that offer the same value, as bits.
+template <class T> unsigned __match_any_sync(unsigned, T value)
+{
+	unsigned first = emulated.current / EMULATED_WARP * EMULATED_WARP, same = 0;
+	memcpy(&emulated.lanes[emulated.current], &value, sizeof value);
+	__syncwarp();
+	for (unsigned lane = 0; lane < EMULATED_WARP && first + lane < emulated.count; lane++)
+		same |= (unsigned)!memcmp(&emulated.lanes[first + lane], &value, sizeof value) << lane;
+	__syncwarp();
+	return same;
+}
+
+inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
+inline float __fmaf_rn(float a, float b, float c) { return fmaf(a, b, c); }
+inline float __expf(float x) { return expf(x); }
+template <class T> T atomicAdd(T *to, T value)
+{
+	T before = *to;
+	*to += value;
+	return before;
 }
 
 inline void emulated_thread()
 {
 	threadIdx = {emulated.current, 0, 0};
-	emulated.run();
-	emulated.done[emulated.current] = true;
-	setcontext(&emulated.scheduler);
+	(*emulated.run)();
+	emulated.done[emulated.current] = emulated.moved = true;
+	emulated_yield(); // for ever
 }
 
-inline void emulate_block(unsigned threads, void (*run)())
+inline void emulate_block(unsigned threads, const std::function<void()> &run)
 {
 	emulated.threads.resize(threads);
 	emulated.stacks.resize((size_t)threads * EMULATED_STACK);
 	emulated.done.assign(threads, false);
 	emulated.lanes.assign(threads, 0);
-	emulated.run = run;
-	memset(shared, 0xff, sizeof shared);    // NaN
-	for (unsigned t = 0; t < threads; t++) {
-		getcontext(&emulated.threads[t]);
-		emulated.threads[t].uc_stack.ss_sp = &emulated.stacks[(size_t)t * EMULATED_STACK];
-		emulated.threads[t].uc_stack.ss_size = EMULATED_STACK;
-		emulated.threads[t].uc_link = NULL;
-		makecontext(&emulated.threads[t], emulated_thread, 0);
-	}
+	emulated.block = {0, 0};
+	emulated.warps.assign(threads / EMULATED_WARP + 1, EmulatedMeeting{0, 0});
+	emulated.count = threads;
+	emulated.run = &run;
+	for (unsigned t = 0; t < threads; t++)
+		emulated_begin(emulated.threads[t], &emulated.stacks[(size_t)t * EMULATED_STACK], EMULATED_STACK, emulated_thread);
 	for (bool any = true; any;) {
-		any = false;
+		any = emulated.moved = false;
 		for (unsigned t = 0; t < threads; t++)
 			if (!emulated.done[t]) {
 				any = true;
 				emulated.current = t;
-				swapcontext(&emulated.scheduler, &emulated.threads[t]);
+				emulated_switch(&emulated.scheduler, &emulated.threads[t]);
 			}
+		if (any && !emulated.moved) {
+			fprintf(stderr, "a barrier or an exchange waits for threads that do not come, in block %u of %u threads\n", blockIdx.x, threads);
+			exit(1);
+		}
 	}
 }
 
-inline void emulate(dim3 grid, dim3 block, void (*run)())
+inline void emulate(dim3 grid, dim3 block, const std::function<void()> &run)
 {
 	gridDim = grid;
+	blockDim = block;
 	for (unsigned y = 0; y < grid.y; y++)
 		for (unsigned x = 0; x < grid.x; x++) {
 			blockIdx = {x, y, 0};
+			memset(shared, 0xff, sizeof shared); // NaN
 			emulate_block(block.x, run);
 		}
 }

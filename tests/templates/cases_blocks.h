@@ -15,16 +15,16 @@ static void test_pool_blocks(int block, int grid)
 	const mp_window down = {3, 2, 1, 1, (int)h, (int)p}, across = {3, 2, 1, 1, (int)w, (int)q};
 	for (bool wide : {false, true})
 		for (int lanes : {1, 6, 24}) {
-			tmpl_max_pool_kernel<<<grid, block>>>(y.at(), at.at(), x.at(), n, c, down, across, lanes, wide);
+			MP_LAUNCH(tmpl_max_pool_kernel, grid, block, 0, y.at(), at.at(), x.at(), n, c, down, across, lanes, wide);
 			expect(y, largest, 0, 0, shape_text(block, grid, lanes, wide));
-			tmpl_max_pool_grad_kernel<<<grid, block>>>(dx.at(), y.at(), at.at(), n, c, down, across, lanes, wide);
+			MP_LAUNCH(tmpl_max_pool_grad_kernel, grid, block, 0, dx.at(), y.at(), at.at(), n, c, down, across, lanes, wide);
 			expect(dx, slope, 0, 0, shape_text(block, grid, lanes, wide));
 		}
 	tmpl_permute(z.at(), x.at(), n, h * w, c, 0);
 	const std::vector<double> permuted = values(z);
-	tmpl_permute_kernel<<<grid, block>>>(z.at(), x.at(), n, h * w, c);
+	MP_LAUNCH(tmpl_permute_kernel, grid, block, 0, z.at(), x.at(), n, h * w, c);
 	expect(z, permuted, 0, 0, shape_text(block, grid));
-	tmpl_permute_narrow_kernel<<<grid, block>>>(z.at(), x.at(), n, h * w, c);
+	MP_LAUNCH(tmpl_permute_narrow_kernel, grid, block, 0, z.at(), x.at(), n, h * w, c);
 	expect(z, permuted, 0, 0, shape_text(block, grid));
 }
 
@@ -36,20 +36,20 @@ static void test_sum_blocks(int block, int grid, long channels)
 	fill_random(x, 1);
 	tmpl_channel_partials(partial_mean.at(), deviations.at(), x.at(), groups, chunks, rows, channels, 0);
 	const std::vector<double> want_mean = values(partial_mean), want_deviations = values(deviations);
-	tmpl_channel_partials_kernel<<<grid, block>>>(partial_mean.at(), deviations.at(), x.at(), groups, chunks, rows, channels);
+	MP_LAUNCH(tmpl_channel_partials_kernel, grid, block, 0, partial_mean.at(), deviations.at(), x.at(), groups, chunks, rows, channels);
 	expect(partial_mean, want_mean, 20, 1, shape_text(block, grid, channels));
 	expect(deviations, want_deviations, 40, 1, shape_text(block, grid, channels));
 	tmpl_channel_statistics(mean.at(), variance.at(), rstd.at(), partial_mean.at(), deviations.at(), NULL, NULL, groups,
 	                        chunks, rows, channels, 1, false, 0);
 	const std::vector<double> want_whole = values(mean), want_variance = values(variance);
-	tmpl_channel_statistics_kernel<<<grid, block>>>(mean.at(), variance.at(), rstd.at(), partial_mean.at(), deviations.at(),
+	MP_LAUNCH(tmpl_channel_statistics_kernel, grid, block, 0, mean.at(), variance.at(), rstd.at(), partial_mean.at(), deviations.at(),
 	                                                groups, chunks, rows, channels, 1);
 	expect(mean, want_whole, 20, 1, shape_text(block, grid, channels));
 	expect(variance, want_variance, 20, 1, shape_text(block, grid, channels));
 	tmpl_normalize_sums(partial_mean.at(), deviations.at(), x.at(), x.at(), mean.at(), rstd.at(), groups, chunks, rows,
 	                    channels, 1, 0);
 	const std::vector<double> want_sums = values(partial_mean), want_products = values(deviations);
-	tmpl_normalize_sums_kernel<<<grid, block>>>(partial_mean.at(), deviations.at(), x.at(), x.at(), mean.at(), rstd.at(), groups,
+	MP_LAUNCH(tmpl_normalize_sums_kernel, grid, block, 0, partial_mean.at(), deviations.at(), x.at(), x.at(), mean.at(), rstd.at(), groups,
 	                                            chunks, rows, channels, 1);
 	expect(partial_mean, want_sums, 20, 20, shape_text(block, grid, channels));
 	expect(deviations, want_products, 40, 20, shape_text(block, grid, channels));

@@ -191,15 +191,15 @@ static void test_norm_blocks()
 				const bool wide = cols % 8 == 0;
 				Norms norm(37, cols, 5);
 				norm.expect_of(true, true, 1e-2);
-				tmpl_layer_norm_kernel<<<grid, block>>>(norm.y.at(), norm.mean.at(), norm.rstd.at(), norm.x.at(), norm.w.at(), norm.b.at(), 37,
+				MP_LAUNCH(tmpl_layer_norm_kernel, grid, block, 0, norm.y.at(), norm.mean.at(), norm.rstd.at(), norm.x.at(), norm.w.at(), norm.b.at(), 37,
 				                                        cols, (full)1e-2, wide);
-				tmpl_layer_norm_grad_kernel<<<grid, block>>>(norm.dx.at(), norm.weight_sums.at(), norm.bias_sums.at(), norm.dy.at(),
+				MP_LAUNCH(tmpl_layer_norm_grad_kernel, grid, block, 0, norm.dx.at(), norm.weight_sums.at(), norm.bias_sums.at(), norm.dy.at(),
 				                                             norm.x.at(), norm.mean.at(), norm.rstd.at(), norm.w.at(), 37, cols, 5, wide);
 				norm.compare(true, true);
 				norm.compare(false, true);
 				norm.expect_of(false, false, 1e-2);
-				tmpl_rms_norm_kernel<<<grid, block>>>(norm.y.at(), norm.rstd.at(), norm.x.at(), norm.w.at(), 37, cols, (full)1e-2, wide);
-				tmpl_rms_norm_grad_kernel<<<grid, block>>>(norm.dx.at(), norm.weight_sums.at(), norm.dy.at(), norm.x.at(), norm.rstd.at(),
+				MP_LAUNCH(tmpl_rms_norm_kernel, grid, block, 0, norm.y.at(), norm.rstd.at(), norm.x.at(), norm.w.at(), 37, cols, (full)1e-2, wide);
+				MP_LAUNCH(tmpl_rms_norm_grad_kernel, grid, block, 0, norm.dx.at(), norm.weight_sums.at(), norm.dy.at(), norm.x.at(), norm.rstd.at(),
 				                                           norm.w.at(), 37, cols, 5, wide);
 				norm.compare(true, false);
 				norm.compare(false, false);

@@ -255,20 +255,20 @@ static void test_block_sizes()
 	}
 	for (int block : {32, 64, 96, 160, 256, 992, 1024})
 		for (int grid : {1, 3, 200}) {
-			tmpl_sum_rows_kernel<<<grid, block>>>(y.at(), x.at(), rows, cols, 1, false);
+			MP_LAUNCH(tmpl_sum_rows_kernel, grid, block, 0, y.at(), x.at(), rows, cols, 1, false);
 			expect(y, want_rows, 4, 20, shape_text(block, grid));
 			for (int lanes = 2; lanes <= 32 && block <= MP_SUM_THREADS; lanes *= 2) {
-				tmpl_sum_columns_kernel<<<grid, block>>>(total.at(), x.at(), 1, rows, cols, 1, false, lanes, false);
+				MP_LAUNCH(tmpl_sum_columns_kernel, grid, block, 0, total.at(), x.at(), 1, rows, cols, 1, false, lanes, false);
 				expect(total, want_columns, 4, 20, shape_text(block, grid, lanes));
 			}
-			tmpl_softmax_kernel<<<grid, block>>>(soft.at(), x.at(), rows, cols);
+			MP_LAUNCH(tmpl_softmax_kernel, grid, block, 0, soft.at(), x.at(), rows, cols);
 			expect(soft, want_softmax, 30, 0, shape_text(block, grid));
 			if (block * grid >= 128) {
 				Buffer<real> sum(rows * cols);
 				std::vector<double> want(rows * cols);
 				for (long i = 0; i < rows * cols; i++)
 					want[i] = fmax((double)x[i] + x[i % cols], 0);
-				tmpl_elementwise_rows_kernel<<<grid, block>>>(sum.at(), x.at(), x.at(), rows, cols, 128, false);
+				MP_LAUNCH(tmpl_elementwise_rows_kernel, grid, block, 0, sum.at(), x.at(), x.at(), rows, cols, 128, false);
 				expect(sum, want, 1, 1, shape_text(block, grid));
 			}
 		}

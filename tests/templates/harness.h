@@ -1,7 +1,7 @@
 // harness.h: device buffers and comparison for the tests of templates, on both machines.
 //
-// Compiled by g++ the kernels run at once on this thread: mp_host_enqueue is defined here, without streams. Compiled
-// by nvcc they run on the GPU. Every buffer has guard elements on both sides, which must keep their value.
+// Compiled by g++ the kernels run at once on this thread: mp_host_enqueue is defined here, without streams; or, with emulated/gpu.h, as on
+// a GPU, thread by thread. Compiled by nvcc they run on the GPU. Every buffer has guard elements on both sides, which must keep their value.
 #ifndef HARNESS_H
 #define HARNESS_H
 
@@ -12,7 +12,7 @@
 #include <string.h>
 #include <vector>
 
-#ifdef __CUDACC__
+#if defined __CUDACC__ && !defined EMULATED
 static void *device_alloc(size_t bytes)
 {
 	void *memory;
@@ -40,11 +40,13 @@ void mp_cuda_failed(cudaError_t error, const char *call, const char *file, int l
 static void *device_alloc(size_t bytes) { return aligned_alloc(256, (bytes + 255) / 256 * 256); }
 static void device_free(void *memory) { free(memory); }
 static void device_copy(void *to, const void *from, size_t bytes) { memcpy(to, from, bytes); }
+#ifndef EMULATED
 void mp_host_enqueue(cudaStream_t, const char *, void (*run)(void *), const void *closure, size_t bytes)
 {
 	std::vector<char> copy((const char *)closure, (const char *)closure + bytes);
 	run(copy.data());
 }
+#endif
 #endif
 
 static struct {

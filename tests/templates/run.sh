@@ -1,8 +1,8 @@
 #!/bin/sh
 # sh tests/templates/run.sh            (in the repository's root)
 #
-# Builds and runs the tests of templates/, runtime/mp_kernel.h, gen/emit/template.c and gen/embed.c for the host, then
-# compiles every template with nvcc where there is one. On a machine with a GPU the same tests run there too.
+# Builds and runs the tests of templates/, runtime/mp_kernel.h, gen/emit/template.c and gen/embed.c for the host, kernels also thread by
+# thread as a GPU runs them, then compiles every template with nvcc where there is one. On a machine with a GPU the same tests run there too.
 set -eu
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -18,6 +18,14 @@ done
 for test in test_math test_kernels test_norms test_bf16 test_instances; do
 	$host tests/templates/$test.cu -o "$work/$test"
 	"$work/$test"
+done
+
+# The same as GPUs run them: each thread of a block by itself on the CPU (tests/cuda/emulate.h).
+emulated="${CXX:-g++} -x c++ -std=c++17 -O1 -ffp-contract=off -Wall -Werror -Wno-unknown-pragmas -D__CUDACC__ -Itests/templates/emulated -Iruntime/host -Iruntime"
+for test in test_kernels test_norms test_bf16 test_instances; do
+	$emulated -I"$work" -include tests/templates/emulated/gpu.h tests/templates/$test.cu -o "$work/$test-emulated"
+	"$work/$test-emulated" > "$work/said" || { cat "$work/said"; exit 1; }
+	sed 's/^/as on a GPU: /' "$work/said"
 done
 
 ${CC:-gcc} -std=c11 $warn tests/templates/test_expand.c gen/emit/template.c gen/common.c gen/diagnostics.c \
