@@ -323,10 +323,10 @@ static const struct mp_schedule evaluate_1_schedule = {evaluate_1, COUNT(evaluat
 
 static const struct mp_program programs[] = {
 	{"program_0", ARENA, 0, 0, states_0, 2, inputs, 1, NULL, 0, NULL, 0, gemms_0, 2, NULL, 0, NULL, 0, EVENTS, NULL,
-	 TRAINING ? train_0_schedule : none, TRAINING ? forward_0_schedule : none, TRAINING ? none : forward_0_schedule, NULL, NULL, 0, 0},
+	 TRAINING ? train_0_schedule : none, TRAINING ? forward_0_schedule : none, TRAINING ? none : forward_0_schedule, NULL, NULL, 0, 0, false},
 	{"program_1", ARENA + 256, 0, 0, states_1, 2, inputs + 1, TRAINING, outputs_1, !TRAINING, metrics_1, TRAINING ? 3 : 0,
 	 gemms_1, 3, NULL, 0, NULL, 0, EVENTS, NULL,
-	 TRAINING ? train_1_schedule : none, TRAINING ? evaluate_1_schedule : none, TRAINING ? none : infer_1_schedule, NULL, NULL, 0, 0},
+	 TRAINING ? train_1_schedule : none, TRAINING ? evaluate_1_schedule : none, TRAINING ? none : infer_1_schedule, NULL, NULL, 0, 0, false},
 };
 static const struct mp_program *program(int stage) { return &programs[stage]; }
 
