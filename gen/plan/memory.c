@@ -44,22 +44,6 @@ static void add_use(const Plan *plan, Usage *usage, int function, int argument)
 	list_add(plan->arena, &usage->uses, use);
 }
 
-// By step: up to which step it is under way, seen from computation: its own, or for communication the first one that waits for it. Whoever
-// takes its bytes before that would have to wait too.
-static int *find_ends(const Plan *plan, const Function *function)
-{
-	int n = function->steps.count, *ends = arena_alloc(plan->arena, (size_t)(n + 1) * sizeof *ends);
-	const Dependencies *on = find_dependencies(plan, function);
-	for (int i = 0; i < n; i++)
-		ends[i] = is_communication(&function->steps.at[i]) ? n - 1 : i;
-	for (int i = n - 1; i >= 0; i--)
-		for (int k = 0; k < on[i].count; k++) {
-			int *end = &ends[on[i].at[k].step];
-			*end = ends[i] < *end && is_communication(&function->steps.at[on[i].at[k].step]) ? ends[i] : *end;
-		}
-	return ends;
-}
-
 static Usage *find_usage(const Plan *plan, const Role *role)
 {
 	Usage *usage = arena_alloc(plan->arena, (size_t)plan->graph->tensors.count * sizeof *usage);
