@@ -60,9 +60,10 @@ printf 'a "b" \\n ??= \1777\tend, no newline' > "$work/odd"
 	"$root/tests/templates/test_embed.c" embedded.c -o test_embed && ./test_embed embed empty odd)
 
 if command -v "${NVCC:-nvcc}" >/dev/null; then
-	for template in templates/*.cu "$work/kernels.cu"; do
-		$cuda -c "$template" -o "$work/template.o"
+	for template in templates/*.cu; do
+		$cuda -ptx "$template" -o "$work/template.ptx"
 	done
+	$cuda -c "$work/kernels.cu" -o "$work/template.o" # what it launches, and machine code
 	echo "templates compile with nvcc: ok"
 	if nvidia-smi >/dev/null 2>&1; then
 		for test in test_math test_kernels test_norms test_bf16 test_instances; do
