@@ -114,9 +114,5 @@ void decompose_products(Plan *plan)
 		else if (!dropped[i])
 			append(&d, graph->nodes.at[i]);
 	}
-	graph->nodes.count = 0;
-	for (int i = 0; i < d.nodes.count; i++) {
-		d.nodes.at[i]->id = i;
-		list_add(plan->arena, &graph->nodes, d.nodes.at[i]);
-	}
+	replace_nodes(plan, d.nodes.at, d.nodes.count);
 }

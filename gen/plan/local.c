@@ -125,3 +125,12 @@ int *count_uses(const Plan *plan)
 			uses[plan->graph->nodes.at[i]->in[k]->id]++;
 	return uses;
 }
+
+void replace_nodes(Plan *plan, Node *const *nodes, int count)
+{
+	plan->graph->nodes.count = 0;
+	for (int i = 0; i < count; i++) {
+		nodes[i]->id = i;
+		list_add(plan->arena, &plan->graph->nodes, nodes[i]);
+	}
+}

@@ -379,8 +379,9 @@ static size_t workspace_of(const Plan *plan, const Step *step)
 	if (step->kind != STEP_GEMM && step->kind != STEP_CONV && step->kind != STEP_CHUNKS)
 		return 0;
 	const Node *node = step->nodes.at[0];
-	if (step->kind == STEP_CONV && conv_slice(plan, node).samples)
-		return WORKSPACE_BYTES + aligned(conv_slice(plan, node).bytes);
+	ConvSlice slice = step->kind == STEP_CONV ? conv_slice(plan, node) : (ConvSlice){.samples = 0};
+	if (slice.samples)
+		return WORKSPACE_BYTES + aligned(slice.bytes);
 	bool of_weights = node->op == OP_CONV2D_WEIGHT_GRAD, odd = of_weights && local_extent(plan, node->in[1], 3) % 4;
 	double copies = step->kind != STEP_CONV || (plan->tf32 && !odd) ? 0 : plan->tf32 ? 1 : of_weights ? 3.5 : 1.25;
 	size_t images = aligned(local_bytes(plan, node->in[0])) + aligned(local_bytes(plan, node->in[1])) + aligned(local_bytes(plan, node->out[0]));

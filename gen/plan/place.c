@@ -537,11 +537,10 @@ void place_tensors(Plan *plan)
 		for (int i = 0; i < p.all.count; i++)
 			if ((int)p.all.at[i]->phase == phase)
 				place_node(&p, p.all.at[i]);
-	graph->nodes.count = 0;
+	Nodes all = {0};
 	for (int phase = 0; phase < 4; phase++)
-		for (int i = 0; i < p.phases[phase].count; i++) {
-			p.phases[phase].at[i]->id = graph->nodes.count;
-			list_add(plan->arena, &graph->nodes, p.phases[phase].at[i]);
-		}
+		for (int i = 0; i < p.phases[phase].count; i++)
+			list_add(plan->arena, &all, p.phases[phase].at[i]);
+	replace_nodes(plan, all.at, all.count);
 	check_axes(plan);
 }

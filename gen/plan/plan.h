@@ -278,6 +278,7 @@ Node *kernel_of(const Step *step);      // of a STEP_KERNEL: the node that has a
 bool is_working_copy(const Node *node); // of a parameter, in the compute type
 Node *working_copy(const Role *role, const Tensor *parameter); // NULL: the role has none
 int *count_uses(const Plan *plan);      // by tensor id: how many operands of nodes it is
+void replace_nodes(Plan *plan, Node *const *nodes, int count); // of the graph, by a new list, and numbers them
 int find_buffer(const Plan *plan, const Role *role, const Tensor *t);
 Tensor *copied_tensor(const Node *copy); // of a copy between host and device: what it copies
 bool is_small_copy(const Plan *plan, const Node *copy); // a kernel makes it, and others of its kind beside it

@@ -168,11 +168,7 @@ static void copy_what_is_read(Recompute *r)
 				node->in[k] = made_again(r, node->in[k]);
 		list_add(r->plan->arena, &r->nodes, node);
 	}
-	graph->nodes.count = 0;
-	for (int i = 0; i < r->nodes.count; i++) {
-		r->nodes.at[i]->id = i;
-		list_add(r->plan->arena, &graph->nodes, r->nodes.at[i]);
-	}
+	replace_nodes(r->plan, r->nodes.at, r->nodes.count);
 }
 
 // ---- how much is kept

@@ -178,7 +178,7 @@ def apart(spec, mesh, schedule, microbatches, dtype):
         check(f"(r->tp + {k}) % {mesh[1]}" in text, f"no product computes the rows of the device {k} behind")
     training = program.train("plan", STEPS, *training_words(spec))
     check_memory(program, training)
-    compare_trainings(training, reference(spec, specs.batch_of(mesh[0], microbatches), microbatches * (mesh[0] if spec.statistics else 1), dtype), dtype,
+    compare_trainings(training, reference(spec, specs.batch_of(mesh[0], microbatches), spec.same_microbatches(mesh, microbatches), dtype), dtype,
                       bitwise=False)
 
 
