@@ -142,6 +142,7 @@ typedef struct {
 	Role *role;
 	Actions *actions;
 	Parcels own;            // of this stage, in the global order
+	int *end[2][2];         // by received or sent, forward or backward, and micro-batch: one past the last such parcel of `own`
 	int next;               // first parcel not issued
 	bool evaluating;
 } Writer;
@@ -193,17 +194,25 @@ static void issue(Writer *w, int end)
 	}
 }
 
-// One past the last parcel that `action` receives (or has made, when sent).
+static void collect_own(Writer *w, const Parcels *parcels)
+{
+	int stage = w->role->stage;
+	for (int i = 0; i < 4; i++)
+		w->end[i / 2][i % 2] = arena_alloc(w->plan->arena, (size_t)w->plan->mesh[AXIS_MICRO] * sizeof(int));
+	for (int i = 0; i < parcels->count; i++) {
+		const Parcel *parcel = &parcels->at[i];
+		if (parcel->from != stage && parcel->to != stage)
+			continue;
+		list_add(w->plan->arena, &w->own, *parcel);
+		w->end[parcel->from == stage][parcel->backward][parcel->microbatch] = w->own.count;
+	}
+}
+
+// One past the last parcel that `action` receives (or has made, when sent); what is issued already does not count.
 static int parcels_of(const Writer *w, const ComputeAction *action, bool sent)
 {
-	int end = w->next;
-	for (int i = w->next; i < w->own.count; i++) {
-		const Parcel *parcel = &w->own.at[i];
-		bool mine = (sent ? parcel->from : parcel->to) == w->role->stage;
-		if (mine && parcel->backward == action->backward && parcel->microbatch == action->microbatch)
-			end = i + 1;
-	}
-	return end;
+	int end = w->end[sent][action->backward][action->microbatch];
+	return end > w->next ? end : w->next;
 }
 
 static void add_function(Writer *w, FunctionKind kind)
@@ -245,9 +254,7 @@ void write_actions(Plan *plan, const Compute *lists, ListKind kind)
 		Role *role = &plan->roles[s];
 		Writer w = {.plan = plan, .role = role, .evaluating = kind != LIST_TRAIN};
 		w.actions = kind == LIST_TRAIN ? &role->train : kind == LIST_EVALUATE ? &role->evaluate : &role->infer;
-		for (int i = 0; i < parcels.count; i++)
-			if (parcels.at[i].from == s || parcels.at[i].to == s)
-				list_add(plan->arena, &w.own, parcels.at[i]);
+		collect_own(&w, &parcels);
 		write_list(&w, &lists[s]);
 	}
 }

@@ -353,6 +353,8 @@ static int latest_conflict(const Sync *sync, const Progress *state, const Instan
 // The latest step of stream `other` that conflicts with `instance` and is not ordered before it; false: none.
 static bool find_conflict(const Sync *sync, const Progress *state, int list, const Instance *instance, Stream stream, Stream other, Edge *edge)
 {
+	if (state->issued[other].count <= state->now[stream].at[other])
+		return false;
 	const Step *step = step_of(sync, instance);
 	int latest = is_nccl(step) ? state->nccl[other] : 0;
 	for (int i = 0; i < step->accesses.count; i++) {
