@@ -79,7 +79,7 @@ int main(int argc, char **argv)
 		return explain(plan, options.explain_json);
 	check_capacity(plan);
 
-	Emit emit = {arena, plan, spec, options.templates, describe_options(arena, spec, plan)};
+	Emit emit = {arena, plan, spec, options.templates, describe_options(arena, spec, plan, options.trace_steps), options.trace_steps};
 	Output output = emit_program(&emit);
 	if (options.check)
 		return check_output(arena, &output, options.output, options.ignore_version) ? EXIT_DONE : EXIT_STALE;

@@ -24,6 +24,7 @@ static const char usage[] =
 	"      --sequence-parallel  between tensor-parallel layers, tp splits the positions of a sequence\n"
 	"      --deterministic      the same bits in every run on a GPU, also from attention in bf16, whose gradient is faster\n"
 	"                           without; everything else, and all of the host build, always gives the same bits\n"
+	"      --trace-steps        --trace of the program shows each step of a micro-batch beside its predicted time\n"
 	"      --dtype TYPE         f32 (default), tf32 (f32 with TF32 matrix products), bf16 (with f32 master weights),\n"
 	"                           f64 (host build only)\n"
 	"      --mode MODE          train (default) or infer\n"
@@ -38,7 +39,7 @@ static const char usage[] =
 	"4 an input/output error, 5 stale, 70 a bug in mpgen.\n";
 
 enum { OPT_MESH = 256, OPT_DEVICES, OPT_DEVICE, OPT_BATCH, OPT_MICROBATCHES, OPT_SCHEDULE, OPT_ZERO, OPT_RECOMPUTE, OPT_OFFLOAD, OPT_DTYPE,
-       OPT_SEQUENCE_PARALLEL, OPT_DETERMINISTIC, OPT_MODE, OPT_EXPLAIN, OPT_CHECK, OPT_IGNORE_VERSION, OPT_TEMPLATES, OPT_DUMP, OPT_VERSION };
+       OPT_SEQUENCE_PARALLEL, OPT_DETERMINISTIC, OPT_TRACE_STEPS, OPT_MODE, OPT_EXPLAIN, OPT_CHECK, OPT_IGNORE_VERSION, OPT_TEMPLATES, OPT_DUMP, OPT_VERSION };
 
 static const struct option long_options[] = {
 	{"output", required_argument, NULL, 'o'}, {"define", required_argument, NULL, 'D'}, {"mesh", required_argument, NULL, OPT_MESH},
@@ -46,7 +47,7 @@ static const struct option long_options[] = {
 	{"microbatches", required_argument, NULL, OPT_MICROBATCHES}, {"schedule", required_argument, NULL, OPT_SCHEDULE},
 	{"zero", required_argument, NULL, OPT_ZERO}, {"recompute", required_argument, NULL, OPT_RECOMPUTE}, {"offload", required_argument, NULL, OPT_OFFLOAD},
 	{"dtype", required_argument, NULL, OPT_DTYPE}, {"sequence-parallel", no_argument, NULL, OPT_SEQUENCE_PARALLEL},
-	{"deterministic", no_argument, NULL, OPT_DETERMINISTIC}, {"mode", required_argument, NULL, OPT_MODE}, {"explain", optional_argument, NULL, OPT_EXPLAIN},
+	{"deterministic", no_argument, NULL, OPT_DETERMINISTIC}, {"trace-steps", no_argument, NULL, OPT_TRACE_STEPS}, {"mode", required_argument, NULL, OPT_MODE}, {"explain", optional_argument, NULL, OPT_EXPLAIN},
 	{"check", no_argument, NULL, OPT_CHECK}, {"ignore-version", no_argument, NULL, OPT_IGNORE_VERSION}, {"templates", required_argument, NULL, OPT_TEMPLATES},
 	{"dump", required_argument, NULL, OPT_DUMP}, {"quiet", no_argument, NULL, 'q'}, {"help", no_argument, NULL, 'h'},
 	{"version", no_argument, NULL, OPT_VERSION}, {NULL, 0, NULL, 0}};
@@ -136,6 +137,7 @@ static void apply(Arena *arena, Options *options, int option, const char *value)
 	case OPT_TEMPLATES: options->templates = value; break;
 	case OPT_DUMP: options->dump = value; break;
 	case OPT_DETERMINISTIC: options->deterministic = true; break;
+	case OPT_TRACE_STEPS: options->trace_steps = true; break;
 	case 'h': fputs(usage, stdout); exit(EXIT_DONE);
 	case OPT_VERSION: puts("mpgen " MPGEN_VERSION); exit(EXIT_DONE);
 	default: choose_later(option, value);
@@ -203,7 +205,7 @@ Plan *start_plan(Arena *arena, const Spec *spec, const Options *options)
 	return plan;
 }
 
-const char *describe_options(Arena *arena, const Spec *spec, const Plan *plan)
+const char *describe_options(Arena *arena, const Spec *spec, const Plan *plan, bool trace_steps)
 {
 	Text text = {.arena = arena};
 	text_add(&text, "mesh dp=%d,tp=%d,pp=%d batch %ld microbatches %d schedule %s dtype %s mode %s", plan->mesh[AXIS_DP], plan->mesh[AXIS_TP],
@@ -215,6 +217,8 @@ const char *describe_options(Arena *arena, const Spec *spec, const Plan *plan)
 		text_add(&text, " recompute %s", plan->recompute == RECOMPUTE_FULL ? "full" : "selective");
 	if (plan->deterministic && plan->graph->real == TYPE_BF16) // elsewhere it changes nothing
 		text_add(&text, " deterministic");
+	if (trace_steps)
+		text_add(&text, " trace-steps");
 	for (int i = 0; i < spec->options.count; i++)
 		text_add(&text, " -D %s", spec->options.at[i]);
 	return text.at;

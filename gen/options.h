@@ -11,7 +11,7 @@ typedef struct {
 	const char *templates;
 	const char *dump;               // a pass, or NULL
 	bool explain, explain_json, check, ignore_version;
-	bool tf32, deterministic;
+	bool tf32, deterministic, trace_steps;
 	int recompute;                  // of Plan.recompute
 	const Device *device;
 	ScheduleKind schedule;
@@ -25,7 +25,7 @@ Options read_options(Arena *arena, int argc, char **argv, const char *const *pas
 Plan *start_plan(Arena *arena, const Spec *spec, const Options *options);
 
 // What the command line and the spec chose, in a line, for the manifest: independent of how it was written.
-const char *describe_options(Arena *arena, const Spec *spec, const Plan *plan);
+const char *describe_options(Arena *arena, const Spec *spec, const Plan *plan, bool trace_steps);
 
 // Passes of other rooms in the form of the list in main.c.
 void pass_layout(Plan *plan);

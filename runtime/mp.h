@@ -344,6 +344,11 @@ void mp_attention(struct mp_rank *r, const struct mp_attention *attention, const
 void mp_attention_grad(struct mp_rank *r, const struct mp_attention *attention, const void *d_o, const void *qkv, const void *o,
                        const void *lse, void *dqkv, struct mp_dropped dropped, cudaStream_t stream);
 
+// Around the call of each step in programs emitted with --trace-steps: a span of the trace, when there is one. name: of the step;
+// it is kept. predicted: microseconds. Calls come in pairs that hold no other pair. (cuda/marks.c, host/marks.c)
+void mp_step_begin(struct mp_rank *r, const char *name, double predicted, cudaStream_t stream);
+void mp_step_end(struct mp_rank *r, cudaStream_t stream);
+
 MP_NORETURN void mp_fail(enum mp_exit status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 MP_NORETURN void mp_cuda_failed(cudaError_t error, const char *call, const char *file, int line);
 MP_NORETURN void mp_nccl_failed(ncclResult_t error, const char *call, const char *file, int line);

@@ -207,7 +207,8 @@ void mp_watch_end(struct mp_watch *w);
 void mp_watch_action(struct mp_watch *w, const char *action);
 
 // cuda/marks.c, host/marks.c: a mark behind each action of a schedule on each stream of the rank, so that one can tell
-// which action has not ended and, when timed, which ran when. Marks cost a microsecond each: see mp_run.
+// which action has not ended and, when timed, which ran when: actions, and the steps that mp_step_begin and mp_step_end enclose.
+// Marks cost a microsecond each: see mp_run.
 struct mp_marks *mp_marks_new(struct mp_rank *r, bool timed);
 void mp_marks_free(struct mp_marks *m);
 void mp_marks_start(struct mp_marks *m, const struct mp_schedule *schedule);    // before the first action
@@ -231,7 +232,8 @@ int mp_streams(const struct mp_rank *r, cudaStream_t *stream, const char **name)
 // trace.c: --trace. Every rank collects its part; closing is collective and writes one Chrome trace file on rank 0.
 struct mp_trace *mp_trace_open(void);
 // Something ran on a stream (0 compute, others as mp_streams lists them); seconds of mp_seconds. name is copied.
-void mp_trace_add(struct mp_trace *t, const char *stream, const char *name, double begin, double end);
+// predicted: seconds, or less than 0 where nothing was.
+void mp_trace_add(struct mp_trace *t, const char *stream, const char *name, double begin, double end, double predicted);
 void mp_trace_close(struct mp_trace *t, struct mp_rank *r, const char *file);
 
 // ---------------------------------------------------------------------------------------------------------

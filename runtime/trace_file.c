@@ -12,7 +12,7 @@ enum { TRACE_LIMIT = 200000 };  // spans a rank; a viewer chokes on more
 
 struct span {
 	char name[72], stream[24];
-	double begin, end;
+	double begin, end, predicted;
 };
 
 struct mp_trace {
@@ -25,7 +25,7 @@ struct mp_trace *mp_trace_open(void)
 	return mp_allocate(sizeof(struct mp_trace));
 }
 
-void mp_trace_add(struct mp_trace *t, const char *stream, const char *name, double begin, double end)
+void mp_trace_add(struct mp_trace *t, const char *stream, const char *name, double begin, double end, double predicted)
 {
 	if (t->count == TRACE_LIMIT)
 		return;
@@ -40,6 +40,7 @@ void mp_trace_add(struct mp_trace *t, const char *stream, const char *name, doub
 	snprintf(s->stream, sizeof s->stream, "%s", stream);
 	s->begin = begin;
 	s->end = end;
+	s->predicted = predicted;
 }
 
 // Writes the spans of one rank. The names come from the program: plain words without quotes or backslashes.
@@ -59,8 +60,11 @@ static void write_rank(FILE *file, int rank, const struct span *spans, long coun
 			fprintf(file, ",\n{\"ph\":\"M\",\"name\":\"thread_name\",\"pid\":%d,\"tid\":%d,\"args\":{\"name\":\"%s\"}}", rank, tid,
 			        spans[i].stream);
 		}
-		fprintf(file, ",\n{\"ph\":\"X\",\"name\":\"%s\",\"pid\":%d,\"tid\":%d,\"ts\":%.3f,\"dur\":%.3f}", spans[i].name, rank, tid,
+		fprintf(file, ",\n{\"ph\":\"X\",\"name\":\"%s\",\"pid\":%d,\"tid\":%d,\"ts\":%.3f,\"dur\":%.3f", spans[i].name, rank, tid,
 		        1e6 * (spans[i].begin - origin), 1e6 * (spans[i].end - spans[i].begin));
+		if (spans[i].predicted >= 0)
+			fprintf(file, ",\"args\":{\"predicted_us\":%.1f}", 1e6 * spans[i].predicted);
+		fputs("}", file);
 	}
 }
 

@@ -22,6 +22,7 @@ typedef struct {
 	const Spec *spec;
 	const char *templates;  // --templates DIR, or NULL: the embedded ones
 	const char *options;    // the command line's effect, a line: "mesh dp=2,tp=1,pp=1 …"
+	bool trace_steps;       // the program tells when each step begins and ends
 } Emit;
 
 // Every file of the program, in memory. Nothing is written. (output.c)

@@ -2,6 +2,7 @@
 // the call, and the events recorded behind it.
 #include <string.h>
 
+#include "../plan/depend.h"
 #include "source.h"
 
 // The names of an emitted function's two micro-batches: f and b in functions that send or receive, mb elsewhere.
@@ -287,6 +288,16 @@ static void emit_call(Text *out, Kernels *kernels, const Role *role, const Funct
 	}
 }
 
+// In a trace messages have the name of their function, where it does nothing else, and copies say what they copy.
+static const char *traced_name(const Emit *emit, const Function *function, const Step *step)
+{
+	if (step->kind == STEP_TRANSFER && function->kind == FUNCTION_TRANSFER)
+		return c_string(emit->arena, function->name);
+	if (step->kind == STEP_COPY)
+		return c_string(emit->arena, copied_tensor(step->nodes.at[0])->name);
+	return c_string(emit->arena, step->name);
+}
+
 static void emit_step(Text *out, Kernels *kernels, const Role *role, const Function *function, const Step *step, const Arguments *arguments)
 {
 	const Emit *emit = kernels->emit;
@@ -297,7 +308,12 @@ static void emit_step(Text *out, Kernels *kernels, const Role *role, const Funct
 	for (int i = 0; i < step->waits.count; i++)
 		text_add(out, "%sCUDA(cudaStreamWaitEvent(r->%s, %s, 0));\n", indent, stream_name(step->stream),
 		         event_expression(emit, &role->events.at[step->waits.at[i].event], arguments->slot[step->waits.at[i].argument]));
+	if (emit->trace_steps)
+		text_add(out, "%smp_step_begin(r, %s, %.1f, r->%s);\n", indent, traced_name(emit, function, step), 1e6 * step_seconds(emit->plan, step),
+		         stream_name(step->stream));
 	emit_call(out, kernels, role, function, step, arguments, indent);
+	if (emit->trace_steps)
+		text_add(out, "%smp_step_end(r, r->%s);\n", indent, stream_name(step->stream));
 	for (int i = 0; i < step->records.count; i++) {
 		const Event *event = &role->events.at[step->records.at[i].event];
 		text_add(out, "%sCUDA(cudaEventRecord(%s, r->%s));\n", indent, event_expression(emit, event, arguments->slot[step->records.at[i].argument]),

@@ -67,9 +67,20 @@ int *find_ends(const Plan *plan, const Function *function)
 	return ends;
 }
 
+// Of messages that are on their way together: the time of the fuller direction.
+static double transfer_seconds(const Plan *plan, const Step *step)
+{
+	double bytes[2] = {0};
+	for (int i = 0; i < step->messages.count; i++)
+		bytes[step->messages.at[i].send] += (double)local_bytes(plan, step->messages.at[i].transfer->tensor);
+	return seconds(plan, LOWER_COLLECTIVE, 0, bytes[bytes[1] > bytes[0]]);
+}
+
 double step_seconds(const Plan *plan, const Step *step)
 {
 	double total = 0, bytes = 0;
+	if (step->kind == STEP_TRANSFER)
+		return transfer_seconds(plan, step);
 	for (int i = 0; i < step->nodes.count; i++) {
 		total += node_seconds(plan, step->nodes.at[i]);
 		bytes += step->kind == STEP_COLLECTIVE ? collective_bytes(plan, step->nodes.at[i]) : 0;

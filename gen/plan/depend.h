@@ -22,7 +22,7 @@ bool is_communication(const Step *step);
 // takes its bytes before that would have to wait too.
 int *find_ends(const Plan *plan, const Function *function);
 
-// Predicted seconds of a step; the latency of a bucket counts once.
+// Predicted seconds of a step; the latency of a bucket counts once, and messages of both directions travel together.
 double step_seconds(const Plan *plan, const Step *step);
 
 // Predicted seconds of one run of a function, communication and the side stream beside the chain where nothing waits for them; without what only the

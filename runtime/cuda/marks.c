@@ -6,6 +6,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+// A step that mp_step_begin and mp_step_end enclose.
+struct step {
+	const char *name;
+	double predicted;       // seconds
+	int stream;             // of the rank's
+	cudaEvent_t begin, end;
+};
+
 struct mp_marks {
 	bool timed;
 	int device, streams, capacity;
@@ -15,6 +23,8 @@ struct mp_marks {
 	_Atomic(const struct mp_schedule *) schedule;   // NULL: this run is not marked
 	atomic_int enqueued;                            // actions
 	double started;
+	struct step *steps;                             // since mp_marks_start, in the order of their calls
+	int step_count, step_capacity, step_events;     // step_events: the first so many have their events
 };
 
 static int longest(const struct mp_program *p)
@@ -41,6 +51,11 @@ void mp_marks_free(struct mp_marks *m)
 {
 	for (int i = 0; i < (m->capacity + 1) * m->streams; i++)
 		CUDA(cudaEventDestroy(m->event[i]));
+	for (int i = 0; i < m->step_events; i++) {
+		CUDA(cudaEventDestroy(m->steps[i].begin));
+		CUDA(cudaEventDestroy(m->steps[i].end));
+	}
+	free(m->steps);
 	free(m->event);
 	free(m);
 }
@@ -54,6 +69,7 @@ static void record_row(struct mp_marks *m, int row)
 void mp_marks_start(struct mp_marks *m, const struct mp_schedule *schedule)
 {
 	m->started = mp_seconds();
+	m->step_count = 0;
 	record_row(m, 0);
 	atomic_store(&m->enqueued, 0);
 	atomic_store(&m->schedule, schedule);
@@ -63,6 +79,45 @@ void mp_mark(struct mp_marks *m, int action)
 {
 	record_row(m, action + 1);
 	atomic_store(&m->enqueued, action + 1);
+}
+
+// The next step, with its events, which are kept for the next time.
+static struct step *take_step(struct mp_marks *m)
+{
+	if (m->step_count == m->step_capacity) {
+		m->step_capacity = m->step_capacity ? 2 * m->step_capacity : 1024;
+		m->steps = realloc(m->steps, (size_t)m->step_capacity * sizeof *m->steps);
+		if (!m->steps)
+			mp_fail(MP_IO_FAILED, "out of host memory for --trace");
+	}
+	struct step *step = &m->steps[m->step_count++];
+	if (m->step_count > m->step_events) {
+		CUDA(cudaEventCreateWithFlags(&step->begin, cudaEventDefault));
+		CUDA(cudaEventCreateWithFlags(&step->end, cudaEventDefault));
+		m->step_events++;
+	}
+	return step;
+}
+
+void mp_step_begin(struct mp_rank *r, const char *name, double predicted, cudaStream_t stream)
+{
+	struct mp_marks *m = r->marks;
+
+	if (!r->trace)
+		return;
+	struct step *step = take_step(m);
+	step->name = name;
+	step->predicted = 1e-6 * predicted;
+	step->stream = 0;
+	while (m->stream[step->stream] != stream)
+		step->stream++;
+	CUDA(cudaEventRecord(step->begin, stream));
+}
+
+void mp_step_end(struct mp_rank *r, cudaStream_t stream)
+{
+	if (r->trace)
+		CUDA(cudaEventRecord(r->marks->steps[r->marks->step_count - 1].end, stream));
 }
 
 void mp_marks_stop(struct mp_marks *m)
@@ -93,6 +148,13 @@ const char *mp_marks_pending(struct mp_marks *m, char *text, size_t size)
 	return text;
 }
 
+static double seconds_at(const struct mp_marks *m, cudaEvent_t event)
+{
+	float ms;
+	CUDA(cudaEventElapsedTime(&ms, m->event[0], event));
+	return m->started + 1e-3 * (double)ms;
+}
+
 void mp_marks_trace(struct mp_marks *m, struct mp_trace *t)
 {
 	const struct mp_schedule *schedule = atomic_load(&m->schedule);
@@ -100,12 +162,13 @@ void mp_marks_trace(struct mp_marks *m, struct mp_trace *t)
 	for (int s = 0; s < m->streams; s++) {
 		CUDA(cudaStreamSynchronize(m->stream[s]));
 		for (int i = 0; schedule && i < schedule->count; i++) {
-			float begin, end;
-			CUDA(cudaEventElapsedTime(&begin, m->event[0], m->event[i * m->streams + s]));
-			CUDA(cudaEventElapsedTime(&end, m->event[0], m->event[(i + 1) * m->streams + s]));
-			if (end - begin > 0.0015f) // the action did something on this stream
-				mp_trace_add(t, m->name[s], schedule->actions[i].name, m->started + 1e-3 * (double)begin,
-				             m->started + 1e-3 * (double)end);
+			double begin = seconds_at(m, m->event[i * m->streams + s]), end = seconds_at(m, m->event[(i + 1) * m->streams + s]);
+			if (end - begin > 1.5e-6) // the action did something on this stream
+				mp_trace_add(t, m->name[s], schedule->actions[i].name, begin, end, -1);
 		}
+	}
+	for (int i = 0; schedule && i < m->step_count; i++) {
+		const struct step *step = &m->steps[i];
+		mp_trace_add(t, m->name[step->stream], step->name, seconds_at(m, step->begin), seconds_at(m, step->end), step->predicted);
 	}
 }
