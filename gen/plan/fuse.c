@@ -308,8 +308,8 @@ void fuse_steps(Plan *plan)
 				find_accesses(&f, &plan->roles[s], &function->steps.at[k]);
 		}
 		hide_communication(plan, function_of(&plan->roles[s], FUNCTION_BACKWARD));
+		make_buckets(plan, &plan->roles[s]);
 		leave_multiprocessors(plan, function_of(&plan->roles[s], FUNCTION_FORWARD));
 		leave_multiprocessors(plan, function_of(&plan->roles[s], FUNCTION_BACKWARD));
-		make_buckets(plan, &plan->roles[s]);
 	}
 }

@@ -22,7 +22,7 @@ void find_in_place(Plan *plan, const int *uses);
 // collectives are under way. (order.c)
 void hide_communication(const Plan *plan, Function *function);
 
-// Needs: a function in its order. Gives: which products run beside collectives over tp, and leave multiprocessors to them. (beside.c)
+// Needs: a function in its order. Gives: which products run beside collectives, and leave multiprocessors to them. (beside.c)
 void leave_multiprocessors(const Plan *plan, Function *function);
 
 // Moves the all-reduces of gradients from the epilogue into the backward pass of the last micro-batch, some
