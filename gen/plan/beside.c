@@ -3,12 +3,15 @@
 // A product takes every multiprocessor until it ends, so that a collective which could begin meanwhile waits for it; and one that
 // begins beside a collective lacks a few, and takes a round of all others more for what these would have done. One that keeps to
 // fewer takes a little longer, and both run. That pays where collectives go on beside a product for longer than it loses; those that
-// only the last micro-batch has do so once, and the product loses in each.
+// only the last micro-batch has do so once, and the product loses in each. Messages between stages are asked for early, and wait on
+// their multiprocessors until they are sent: products of a pipeline always leave them theirs.
 #include "depend.h"
 #include "fuse.h"
 
-// What a product loses, of its time: MP_NCCL_BLOCKS of the multiprocessors of the GPUs that are known.
-static const double lost = 16.0 / 132;
+// MP_NCCL_BLOCKS and MP_MESSAGE_BLOCKS of runtime/mp.h; what a product loses of its time that leaves a collective its multiprocessors, on
+// the GPUs that are known.
+enum { COLLECTIVE = 16, MESSAGES = 4 };
+static const double lost = COLLECTIVE / 132.0;
 
 // By step: seconds for which collectives that were issued before it go on when it begins.
 static double *seconds_beside(const Plan *plan, const Function *function, bool last)
@@ -30,6 +33,6 @@ void leave_multiprocessors(const Plan *plan, Function *function)
 		Step *step = &function->steps.at[i];
 		double mean = always[i] + (last[i] - always[i]) / plan->mesh[AXIS_MICRO];
 		if (step->kind == STEP_GEMM)
-			step->beside = mean > lost * step_seconds(plan, step);
+			step->leaves = mean > lost * step_seconds(plan, step) ? COLLECTIVE : plan->stages > 1 ? MESSAGES : 0;
 	}
 }
