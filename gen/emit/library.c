@@ -43,12 +43,22 @@ static int alignment_of(const Role *role, const Function *function, int code)
 	return alignment;
 }
 
+// Of the rows of one device among those of all.
+static void lower_alignment(Gemm *gemm, const Step *step)
+{
+	size_t read = (size_t)gemm->m * (size_t)gemm->k * type_size(gemm->type), made = (size_t)gemm->m * (size_t)gemm->n * type_size(gemm->out);
+	bool reads_rows = step->nodes.at[0]->attributes.parts || step->parts;
+	while ((reads_rows && read % (size_t)gemm->alignment) || (step->parts && made % (size_t)gemm->alignment))
+		gemm->alignment /= 2;
+}
+
 static Gemm describe_gemm(const Emit *emit, const Role *role, const Step *step)
 {
 	const Node *node = step->nodes.at[0];
 	Gemm gemm = {.name = step->name, .constant = constant_name(emit, role, step->name), .transpose = node->attributes.transpose,
 	             .type = node->in[0]->type, .out = node->out[0]->type, .leaves = step->leaves};
 	product_extents(emit->plan, node, &gemm.m, &gemm.n, &gemm.k);
+	gemm.m /= step->parts ? step->parts : 1;
 	for (int i = 1; i < step->nodes.count; i++) {
 		const Node *tail = step->nodes.at[i];
 		if (tail->op == OP_ADD) {
@@ -108,8 +118,7 @@ void number_library_calls(const Emit *emit, Role *role)
 			if (step->kind == STEP_GEMM) {
 				Gemm gemm = describe_gemm(emit, role, step);
 				gemm.alignment = alignment_of(role, &role->functions.at[f], i);
-				while ((size_t)gemm.m * (size_t)gemm.k * type_size(gemm.type) % (size_t)gemm.alignment && step->nodes.at[0]->attributes.parts)
-					gemm.alignment /= 2; // of the rows of each device
+				lower_alignment(&gemm, step);
 				assert(!gemm.kept || gemm.alignment == 16); // as fuse_steps promised
 				step->call = role->gemms.count;
 				list_add(emit->arena, &role->gemms, gemm);

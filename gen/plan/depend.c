@@ -85,7 +85,7 @@ double step_seconds(const Plan *plan, const Step *step)
 		total += node_seconds(plan, step->nodes.at[i]);
 		bytes += step->kind == STEP_COLLECTIVE ? collective_bytes(plan, step->nodes.at[i]) : 0;
 	}
-	return step->kind == STEP_COLLECTIVE ? seconds(plan, LOWER_COLLECTIVE, 0, bytes) : total;
+	return step->kind == STEP_COLLECTIVE ? seconds(plan, LOWER_COLLECTIVE, 0, bytes) : step->parts ? total / step->parts : total;
 }
 
 // Of one device, what runs one step after another: the chain, communication, the side stream.
