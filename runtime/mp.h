@@ -132,10 +132,10 @@ struct mp_gemm {
 	enum mp_type type, out;         // of A and B; of C and bias: the same, or f32 where the operands are bf16
 	bool tf32;
 	int alignment;                  // bytes that every operand's address is a multiple of: 16, or less where a slot is odd
-	bool beside;                    // NCCL's kernels run beside it: it leaves MP_NCCL_BLOCKS multiprocessors free
+	int leaves;                     // how many multiprocessors it leaves to NCCL's kernels, which run beside it
 };
 
-enum { MP_NCCL_BLOCKS = 16 };           // that a communicator of an axis has at the most
+enum { MP_NCCL_BLOCKS = 16, MP_MESSAGE_BLOCKS = 4 };    // that a communicator has at the most: of dp or tp, of pp
 
 // A 2-d convolution of channels-last images (a correlation, as everywhere in deep learning), or one of its gradients:
 //   y[n,p,q,k] = sum over (i, j, c) of x[n, p stride + i dilation - padding, .., c] w[k,i,j,c] (+ bias[k])

@@ -43,12 +43,22 @@ static int alignment_of(const Role *role, const Function *function, int code)
 	return alignment;
 }
 
+// Of the rows of one device among those of all.
+static void lower_alignment(Gemm *gemm, const Step *step)
+{
+	size_t read = (size_t)gemm->m * (size_t)gemm->k * type_size(gemm->type), made = (size_t)gemm->m * (size_t)gemm->n * type_size(gemm->out);
+	bool reads_rows = step->nodes.at[0]->attributes.parts || step->parts;
+	while ((reads_rows && read % (size_t)gemm->alignment) || (step->parts && made % (size_t)gemm->alignment))
+		gemm->alignment /= 2;
+}
+
 static Gemm describe_gemm(const Emit *emit, const Role *role, const Step *step)
 {
 	const Node *node = step->nodes.at[0];
 	Gemm gemm = {.name = step->name, .constant = constant_name(emit, role, step->name), .transpose = node->attributes.transpose,
-	             .type = node->in[0]->type, .out = node->out[0]->type, .beside = step->beside};
+	             .type = node->in[0]->type, .out = node->out[0]->type, .leaves = step->leaves};
 	product_extents(emit->plan, node, &gemm.m, &gemm.n, &gemm.k);
+	gemm.m /= step->parts ? step->parts : 1;
 	for (int i = 1; i < step->nodes.count; i++) {
 		const Node *tail = step->nodes.at[i];
 		if (tail->op == OP_ADD) {
@@ -108,8 +118,7 @@ void number_library_calls(const Emit *emit, Role *role)
 			if (step->kind == STEP_GEMM) {
 				Gemm gemm = describe_gemm(emit, role, step);
 				gemm.alignment = alignment_of(role, &role->functions.at[f], i);
-				while ((size_t)gemm.m * (size_t)gemm.k * type_size(gemm.type) % (size_t)gemm.alignment && step->nodes.at[0]->attributes.parts)
-					gemm.alignment /= 2; // of the rows of each device
+				lower_alignment(&gemm, step);
 				assert(!gemm.kept || gemm.alignment == 16); // as fuse_steps promised
 				step->call = role->gemms.count;
 				list_add(emit->arena, &role->gemms, gemm);
@@ -157,11 +166,11 @@ static void emit_gemms(Text *out, const Emit *emit, const Role *role)
 	for (int i = 0; i < role->gemms.count; i++)
 		text_add(out, "%s%s", i % 4 ? ", " : i ? ",\n\t" : "\n\t", role->gemms.at[i].constant);
 	text_add(out, "\n};\nstatic const struct mp_gemm gemms[] = {\n");
-	text_add(out, "\t// name, m, n, k, transpose, epilogue, types of operands and result, tf32, alignment, beside communication\n");
+	text_add(out, "\t// name, m, n, k, transpose, epilogue, types of operands and result, tf32, alignment, leaves\n");
 	for (int i = 0; i < role->gemms.count; i++) {
 		const Gemm *g = &role->gemms.at[i];
-		text_add(out, "\t{%s, %d, %d, %d, %s, %s, %s, %s, %s, %d, %s},\n", c_string(emit->arena, g->name), g->m, g->n, g->k, transposes[g->transpose],
-		         epilogue(g), mp_type(g->type), mp_type(g->out), emit->plan->tf32 ? "true" : "false", g->alignment, g->beside ? "true" : "false");
+		text_add(out, "\t{%s, %d, %d, %d, %s, %s, %s, %s, %s, %d, %d},\n", c_string(emit->arena, g->name), g->m, g->n, g->k, transposes[g->transpose],
+		         epilogue(g), mp_type(g->type), mp_type(g->out), emit->plan->tf32 ? "true" : "false", g->alignment, g->leaves);
 	}
 	text_add(out, "};\n\n");
 }

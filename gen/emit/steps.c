@@ -57,12 +57,21 @@ static void comment_conv(Text *out, const Emit *emit, const Role *role, const St
 	text_add(out, " -> %s", local_shape(emit, node->out[0]));
 }
 
+// The left operand of a product or convolution; of a device's own rows what it has before tp gathers them.
+static const Tensor *left_tensor(const Step *step)
+{
+	const Tensor *left = step->nodes.at[0]->in[0];
+	return step->parts && !step->part ? left->producer->in[0] : left;
+}
+
 // "fc1.relu: image f32[16,784] . fc1.weight f32[1000,784]^T + fc1.bias, relu -> f32[16,1000]"
 static void comment_gemm(Text *out, const Emit *emit, const Role *role, const Step *step)
 {
 	const Node *node = step->nodes.at[0];
 	Transpose transpose = node->attributes.transpose;
-	text_add(out, "%s%s%s %s %s%s", step->accumulate ? "+= " : "", name_and_shape(emit, role, node->in[0]), transpose == MATMUL_TN ? "^T" : "", ".",
+	long parts = step->parts ? step->parts : node->attributes.parts;
+	int part = step->parts ? step->part : node->attributes.part;
+	text_add(out, "%s%s%s %s %s%s", step->accumulate ? "+= " : "", name_and_shape(emit, role, left_tensor(step)), transpose == MATMUL_TN ? "^T" : "", ".",
 	         name_and_shape(emit, role, node->in[1]), transpose == MATMUL_NT ? "^T" : "");
 	for (int i = 1; i < step->nodes.count; i++) {
 		const Node *tail = step->nodes.at[i];
@@ -76,8 +85,8 @@ static void comment_gemm(Text *out, const Emit *emit, const Role *role, const St
 			text_add(out, ", %s", op_name(tail->op));
 	}
 	text_add(out, " -> %s", local_shape(emit, step->nodes.at[step->nodes.count - 1]->out[0]));
-	if (node->attributes.parts)
-		text_add(out, node->attributes.part ? ", the rows of tp + %d" : ", the own rows", node->attributes.part);
+	if (parts)
+		text_add(out, part ? ", the rows of tp + %d" : ", the own rows", part);
 }
 
 // "attn.attention: attention, attn.qkv f32[64,4,2,3,16] -> f32[64,4,2,1,16]"
@@ -157,12 +166,31 @@ static const char *bias_of(const Emit *emit, const Role *role, const Step *step,
 	return "NULL";
 }
 
-static const char *rows_of_device(const Emit *emit, const Node *product, const char *operand)
+// Where the rows of the device `part` ranks behind this one, of `parts`, begin in t, which lies at `place`.
+static const char *rows_of_device(const Emit *emit, const Tensor *t, long parts, int part, const char *place)
 {
-	long parts = product->attributes.parts, elements = local_elements(emit->plan, product->in[0]) / parts;
-	if (!product->attributes.part)
-		return arena_printf(emit->arena, "%s + r->tp * %ldL", operand, elements);
-	return arena_printf(emit->arena, "%s + (r->tp + %d) %% %ld * %ldL", operand, product->attributes.part, parts, elements);
+	long elements = local_elements(emit->plan, t) / parts;
+	if (!part)
+		return arena_printf(emit->arena, "%s + r->tp * %ldL", place, elements);
+	return arena_printf(emit->arena, "%s + (r->tp + %d) %% %ld * %ldL", place, part, parts, elements);
+}
+
+// The left operand of a product: all of it or one device's rows, which are all of what the device has not gathered yet.
+static const char *left_operand(const Emit *emit, const Role *role, const Step *step, const char *slot)
+{
+	const Node *node = step->nodes.at[0];
+	long parts = node->op == OP_MATMUL ? node->attributes.parts : 0;
+	const char *place = place_of(emit, role, left_tensor(step), slot);
+	if (step->parts)
+		return step->part ? rows_of_device(emit, node->in[0], step->parts, step->part, place) : place;
+	return parts ? rows_of_device(emit, node->in[0], parts, node->attributes.part, place) : place;
+}
+
+// What a product writes: all of t or one device's rows of it.
+static const char *written(const Emit *emit, const Role *role, const Step *step, const Tensor *t, const char *slot)
+{
+	const char *place = place_of(emit, role, t, slot);
+	return step->parts ? rows_of_device(emit, t, step->parts, step->part, place) : place;
 }
 
 // A matrix product or convolution with its operands and, where it has one, the bias.
@@ -170,13 +198,12 @@ static void emit_library_call(Text *out, Kernels *kernels, const Role *role, con
 {
 	const Emit *emit = kernels->emit;
 	const Node *node = step->nodes.at[0];
-	const char *a = place_of(emit, role, node->in[0], slot), *b = place_of(emit, role, node->in[1], slot), *bias = bias_of(emit, role, step, slot);
-	if (node->op == OP_MATMUL && node->attributes.parts) // rows of one device
-		a = rows_of_device(emit, node, a);
-	const char *result = place_of(emit, role, step->nodes.at[step->nodes.count - 1]->out[0], slot), *stream = stream_name(step->stream);
+	const Node *last = step->nodes.at[step->nodes.count - 1];
+	const char *a = left_operand(emit, role, step, slot), *b = place_of(emit, role, node->in[1], slot), *bias = bias_of(emit, role, step, slot);
+	const char *result = written(emit, role, step, last->out[0], slot), *stream = stream_name(step->stream);
 	const char *accumulate = step->accumulate ? arena_printf(emit->arena, "%s > 0", slot) : "false";
 	const Gemm *gemm = step->kind == STEP_GEMM ? &role->gemms.at[step->call] : NULL;
-	const char *kept = gemm && gemm->kept ? place_of(emit, role, step->nodes.at[step->nodes.count - 1]->in[gemm->activation->ins - 1], slot) : NULL;
+	const char *kept = gemm && gemm->kept ? written(emit, role, step, last->in[gemm->activation->ins - 1], slot) : NULL;
 	if (kept && gemm->activation->ins > 1)
 		text_add(out, "%smp_gemm_grad(r, &gemms[%s], %s, %s, %s, %s, r->%s);\n", indent, gemm->constant, a, b, kept, result, stream);
 	else if (kept)

@@ -1,48 +1,38 @@
 // beside.c: which matrix products leave multiprocessors to communication.
 //
-// A product takes every multiprocessor until it ends, so that a collective which could begin meanwhile waits for it, and nothing
-// of it is hidden. One that keeps to fewer takes a little longer, and both run. That pays where the collectives over tp that are
-// under way beside a product would wait longer than it loses; those over dp have the whole backward pass to end in.
+// A product takes every multiprocessor until it ends, so that a collective which could begin meanwhile waits for it; and one that
+// begins beside a collective lacks a few, and takes a round of all others more for what these would have done. One that keeps to
+// fewer takes a little longer, and both run. That pays where collectives go on beside a product for longer than it loses; those that
+// only the last micro-batch has do so once, and the product loses in each. Messages between stages are asked for early, and wait on
+// their multiprocessors until they are sent: products of a pipeline always leave them theirs.
 #include "depend.h"
 #include "fuse.h"
 
-// What a product loses, of its time: MP_NCCL_BLOCKS of the multiprocessors of the GPUs that are known.
-static const double lost = 16.0 / 132;
+// MP_NCCL_BLOCKS and MP_MESSAGE_BLOCKS of runtime/mp.h; what a product loses of its time that leaves a collective its multiprocessors, on
+// the GPUs that are known.
+enum { COLLECTIVE = 16, MESSAGES = 4 };
+static const double lost = COLLECTIVE / 132.0;
 
-static bool is_over_tp(const Step *step)
+// By step: seconds for which collectives that were issued before it go on when it begins.
+static double *seconds_beside(const Plan *plan, const Function *function, bool last)
 {
-	return step->kind == STEP_COLLECTIVE && step->stream == STREAM_TP;
-}
-
-// The first collective over tp that is under way when a step begins, seen from computation; the step itself: there is none.
-static int first_under_way(const Function *function, const int *ends, int step)
-{
-	int first = 0;
-	while (first < step && !(is_over_tp(&function->steps.at[first]) && ends[first] > step))
-		first++;
-	return first;
-}
-
-// Seconds for which collectives over tp go on when a step begins, one behind the other, from when the first of them was issued.
-static double seconds_left(const Plan *plan, const Function *function, const int *ends, int step)
-{
-	double now = 0, busy = 0;
-	for (int i = first_under_way(function, ends, step); i < step; i++) {
-		const Step *other = &function->steps.at[i];
-		if (is_over_tp(other))
-			busy = (busy > now ? busy : now) + step_seconds(plan, other);
-		else if (!is_communication(other) && other->when == WHEN_ALWAYS)
-			now += step_seconds(plan, other);
+	Times times = predict_times(plan, function, last);
+	double *beside = arena_alloc(plan->arena, (size_t)(function->steps.count + 1) * sizeof *beside), end = 0;
+	for (int i = 0; i < function->steps.count; i++) {
+		if (function->steps.at[i].kind == STEP_COLLECTIVE)
+			end = times.finish[i] > end ? times.finish[i] : end;
+		beside[i] = end > times.start[i] ? end - times.start[i] : 0;
 	}
-	return busy - now;
+	return beside;
 }
 
 void leave_multiprocessors(const Plan *plan, Function *function)
 {
-	const int *ends = find_ends(plan, function);
+	const double *always = seconds_beside(plan, function, false), *last = seconds_beside(plan, function, true);
 	for (int i = 0; i < function->steps.count; i++) {
 		Step *step = &function->steps.at[i];
+		double mean = always[i] + (last[i] - always[i]) / plan->mesh[AXIS_MICRO];
 		if (step->kind == STEP_GEMM)
-			step->beside = seconds_left(plan, function, ends, i) > lost * step_seconds(plan, step);
+			step->leaves = mean > lost * step_seconds(plan, step) ? COLLECTIVE : plan->stages > 1 ? MESSAGES : 0;
 	}
 }

@@ -85,7 +85,7 @@ double step_seconds(const Plan *plan, const Step *step)
 		total += node_seconds(plan, step->nodes.at[i]);
 		bytes += step->kind == STEP_COLLECTIVE ? collective_bytes(plan, step->nodes.at[i]) : 0;
 	}
-	return step->kind == STEP_COLLECTIVE ? seconds(plan, LOWER_COLLECTIVE, 0, bytes) : total;
+	return step->kind == STEP_COLLECTIVE ? seconds(plan, LOWER_COLLECTIVE, 0, bytes) : step->parts ? total / step->parts : total;
 }
 
 // Of one device, what runs one step after another: the chain, communication, the side stream.
@@ -94,19 +94,30 @@ static int queue_of(const Step *step)
 	return is_communication(step) ? 1 : step->stream == STREAM_SIDE ? 2 : 0;
 }
 
-double function_seconds(const Plan *plan, const Function *function)
+Times predict_times(const Plan *plan, const Function *function, bool last)
 {
+	int n = function->steps.count;
 	const Dependencies *on = find_dependencies(plan, function);
-	double *finish = arena_alloc(plan->arena, (size_t)(function->steps.count + 1) * sizeof *finish);
-	double free_at[3] = {0}, end = 0; // by queue
-	for (int i = 0; i < function->steps.count; i++) {
+	Times times = {arena_alloc(plan->arena, (size_t)(n + 1) * sizeof(double)), arena_alloc(plan->arena, (size_t)(n + 1) * sizeof(double))};
+	double free_at[3] = {0}; // by queue
+	for (int i = 0; i < n; i++) {
 		const Step *step = &function->steps.at[i];
 		double *queue = &free_at[queue_of(step)], start = *queue;
+		if (step->when == WHEN_EVALUATING || (step->when == WHEN_LAST && !last))
+			continue;
 		for (int k = 0; k < on[i].count; k++)
-			start = finish[on[i].at[k].step] > start ? finish[on[i].at[k].step] : start;
-		finish[i] = step->when == WHEN_ALWAYS ? start + step_seconds(plan, step) : 0;
-		*queue = finish[i] > *queue ? finish[i] : *queue;
-		end = finish[i] > end ? finish[i] : end;
+			start = times.finish[on[i].at[k].step] > start ? times.finish[on[i].at[k].step] : start;
+		times.start[i] = start;
+		times.finish[i] = *queue = start + step_seconds(plan, step);
 	}
+	return times;
+}
+
+double function_seconds(const Plan *plan, const Function *function)
+{
+	Times times = predict_times(plan, function, false);
+	double end = 0;
+	for (int i = 0; i < function->steps.count; i++)
+		end = times.finish[i] > end ? times.finish[i] : end;
 	return end;
 }

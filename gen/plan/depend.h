@@ -25,8 +25,15 @@ int *find_ends(const Plan *plan, const Function *function);
 // Predicted seconds of a step; the latency of a bucket counts once, and messages of both directions travel together.
 double step_seconds(const Plan *plan, const Step *step);
 
-// Predicted seconds of one run of a function, communication and the side stream beside the chain where nothing waits for them; without what only the
-// last micro-batch or an evaluation does.
+// By step: when it runs, in seconds from its function's start, communication and the side stream beside the chain where nothing waits for them;
+// 0 for what does not run. last: for the last micro-batch, which does more.
+typedef struct {
+	double *start, *finish;
+} Times;
+
+Times predict_times(const Plan *plan, const Function *function, bool last);
+
+// Predicted seconds of one run of a function; without what only the last micro-batch or an evaluation does.
 double function_seconds(const Plan *plan, const Function *function);
 
 #endif

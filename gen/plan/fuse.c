@@ -307,9 +307,10 @@ void fuse_steps(Plan *plan)
 			for (int k = 0; k < function->steps.count; k++)
 				find_accesses(&f, &plan->roles[s], &function->steps.at[k]);
 		}
+		begin_with_own_rows(plan, function_of(&plan->roles[s], FUNCTION_FORWARD));
 		hide_communication(plan, function_of(&plan->roles[s], FUNCTION_BACKWARD));
+		make_buckets(plan, &plan->roles[s]);
 		leave_multiprocessors(plan, function_of(&plan->roles[s], FUNCTION_FORWARD));
 		leave_multiprocessors(plan, function_of(&plan->roles[s], FUNCTION_BACKWARD));
-		make_buckets(plan, &plan->roles[s]);
 	}
 }

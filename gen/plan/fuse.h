@@ -18,11 +18,14 @@ void sequence_epilogue(Plan *plan);
 // Marks the nodes whose result takes the memory of their first operand. uses: by tensor id, nodes that read it. (in_place.c)
 void find_in_place(Plan *plan, const int *uses);
 
+// Needs: a forward function with accesses. Gives: products of what tp gathers a device's rows at a time, its own first. (own_rows.c)
+void begin_with_own_rows(const Plan *plan, Function *function);
+
 // Needs: a backward function with accesses. Gives: the same steps in an order in which gradients of weights are computed while
 // collectives are under way. (order.c)
 void hide_communication(const Plan *plan, Function *function);
 
-// Needs: a function in its order. Gives: which products run beside collectives over tp, and leave multiprocessors to them. (beside.c)
+// Needs: a function in its order. Gives: which products run beside collectives, and leave multiprocessors to them. (beside.c)
 void leave_multiprocessors(const Plan *plan, Function *function);
 
 // Moves the all-reduces of gradients from the epilogue into the backward pass of the last micro-batch, some

@@ -36,11 +36,11 @@ static int32_t multiprocessors_for(const struct mp_gemm *g)
 {
 	int device, all;
 
-	if (!g->beside)
+	if (!g->leaves)
 		return 0;
 	CUDA(cudaGetDevice(&device));
 	CUDA(cudaDeviceGetAttribute(&all, cudaDevAttrMultiProcessorCount, device));
-	return all > 2 * MP_NCCL_BLOCKS ? all - MP_NCCL_BLOCKS : 0;
+	return all > 2 * g->leaves ? all - g->leaves : 0;
 }
 
 static cublasLtMatmulDesc_t describe(const struct mp_gemm *g, const void *some_pointer)

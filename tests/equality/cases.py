@@ -171,11 +171,12 @@ APART = [(specs.SEQUENCES, (1, 2, 1), "1F1B", 2, "f64"), (specs.SEQUENCES, (2, 4
 
 
 def apart(spec, mesh, schedule, microbatches, dtype):
-    """Products that are scattered over tp in parts of rows, against one device, and how many bytes they move."""
+    """Products that are scattered over tp, and those of what it gathers, in parts of rows, against one device, and how many bytes they move."""
     program = specs.program(spec, mesh, microbatches, dtype, "--schedule", schedule, *SLOW_LINKS)
     text = "".join((program.folder / f"program_{stage}.cu").read_text() for stage in range(mesh[2]))
     for k in range(1, mesh[1]):
-        check(f"(r->tp + {k}) % {mesh[1]}" in text, f"no product computes the rows of the device {k} behind")
+        check(re.search(rf"mp_gemm\(.*\(r->tp \+ {k}\) % {mesh[1]} \* \d+L, \w+\(r", text), f"no product is scattered that computes the rows of the device {k} behind")
+        check(re.search(rf"mp_gemm.*\(r->tp \+ {k}\) % {mesh[1]} \* \d+L, (false, )?r->compute", text), f"no product of what is gathered computes those rows")
     training = program.train("plan", STEPS, *training_words(spec))
     check_memory(program, training)
     compare_trainings(training, reference(spec, specs.batch_of(mesh[0], microbatches), spec.same_microbatches(mesh, microbatches), dtype), dtype,

@@ -131,12 +131,12 @@ def test_tune(tmp):
     words = ["train1", "--data", "synthetic", "--steps", 1, "--tune", file]
     status, out, err = run(*words)
     expect(status == 0 and out.count("nothing to tune") == 1 and not file.exists(), status, out, err)
-    file.write_text(head + row + "\n\n" + row.replace("NT", "NN") + "\n" + row.replace(" 16  0.01", " 16 beside  0.01"))
+    file.write_text(head + row + "\n\n" + row.replace("NT", "NN") + "\n" + row.replace(" 16  0.01", " 16 leaves 4  0.01"))
     expect(run(*words)[0] == 0, "a right file was refused")
     for text, line, what in (("", 1, "ends before"), ("mpgen tune 2", 1, "begins with"), (head.replace("library", "lib"), 2, "the library, not \"lib cu"),
                              (head.replace("device", "gpu"), 3, "the device"), (head + row.replace("NT", "TT"), 5, 'not "TT"'),
                              (head + row.replace("64 32", "64 x"), 5, "n is a whole number"), (head + row.replace(" f32", " f16"), 5, "type of the result"),
-                             (head + row.replace(" 16  0.01", " 16 besides  0.01"), 5, "the time is a number"),
+                             (head + row.replace(" 16  0.01", " 16 beside  0.01"), 5, "the time is a number"),
                              (head + row.replace("GELU", "SELU"), 5, "the epilogue"), (head + row.replace(" 2 8", " 9 8"), 5, "candidates"),
                              (head + row[:-1], 5, "128 digits"), (head + row + " 1", 5, "ends with its algorithm"),
                              (head + row[:40], 5, 'not ""'), (head + row + "\n" + row, 6, "one line")):
