@@ -2,7 +2,9 @@
 // several meshes: the files must have the same bytes, and every rank must find what it had, zeros in the padding.
 #include "test.h"
 
+#include <assert.h>
 #include <math.h>
+#include <pthread.h>
 #include <sys/stat.h>
 
 enum { STATES = 23, STAGES = 2 };
@@ -146,6 +148,29 @@ static long count_elements(int dims, const long *shape)
 	return count;
 }
 
+// The initial values of a piece as they lie in files, drawn once for all ranks and runs: they depend on nothing else.
+static void *drawn(const struct mp_state *s, const struct mp_piece *piece, uint64_t seed)
+{
+	static struct { const char *name; uint64_t seed; long elements; void *values; } kept[512];
+	static int count;
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	long elements = count_elements(piece->dims, piece->shape);
+	int i = 0;
+	pthread_mutex_lock(&lock);
+	while (i < count && (strcmp(kept[i].name, piece->name) || kept[i].seed != seed || kept[i].elements != elements))
+		i++;
+	if (i == count) {
+		assert(count++ < 512);
+		kept[i].name = piece->name;
+		kept[i].seed = seed;
+		kept[i].elements = elements;
+		kept[i].values = malloc((size_t)elements * 8);
+		mp_random_fill(&s->init, mp_random_key(seed, piece->name), s->type, 0, elements, kept[i].values);
+	}
+	pthread_mutex_unlock(&lock);
+	return kept[i].values;
+}
+
 // Whether a state holds the initial values of this seed.
 static bool has_values(const struct mp_rank *r, const struct mp_state *s, uint64_t seed, double tolerance)
 {
@@ -153,15 +178,9 @@ static bool has_values(const struct mp_rank *r, const struct mp_state *s, uint64
 	int pieces;
 	const struct mp_piece *piece = mp_pieces_of(s, &own, &pieces);
 	void *files[4];
-	for (int i = 0; i < pieces; i++) {
-		long count = count_elements(piece[i].dims, piece[i].shape);
-		files[i] = malloc((size_t)count * 8);
-		mp_random_fill(&s->init, mp_random_key(seed, piece[i].name), s->type, 0, count, files[i]);
-	}
-	bool good = part_is_right(r, s, files, tolerance);
 	for (int i = 0; i < pieces; i++)
-		free(files[i]);
-	return good;
+		files[i] = drawn(s, &piece[i], seed);
+	return part_is_right(r, s, files, tolerance);
 }
 
 static bool all_pieces_are_right(const struct mp_rank *r, uint64_t seed)

@@ -185,7 +185,7 @@ def program(name, mesh, dtype, *words, clip=1.0):
         options.update(kv_heads=groups, ff=FF, tied=str(tied).lower())
     defined = [word for option, value in options.items() for word in ("-D", f"{option}={value}")]
     return Program(ROOT / f"specs/{family}.lua", *defined, "--mesh", *mesh.split(), "--batch", BATCH, "--dtype", dtype,
-                   *words)
+                   *words, optimize=True)
 
 
 def logits_of(name, mesh, dtype, reference):

@@ -88,7 +88,7 @@ def real(mesh, microbatches):
     """The loss on the tenth of a real text that training does not see."""
     if not LICENCE.exists():
         raise Skip(f"{LICENCE} is missing")
-    program = Program(ROOT / "specs/gpt2.lua", *GPT, "--mesh", mesh, "--batch", 12, "--microbatches", microbatches)
+    program = Program(ROOT / "specs/gpt2.lua", *GPT, "--mesh", mesh, "--batch", 12, "--microbatches", microbatches, optimize=True)
     return program.train_once(f"real-{REAL_STEPS}", REAL_STEPS, "--data", LICENCE, "--split", 0.9, "--eval-every", REAL_STEPS // 3)
 
 
