@@ -3,15 +3,14 @@
 // A product takes every multiprocessor until it ends, so that a collective which could begin meanwhile waits for it; and one that
 // begins beside a collective lacks a few, and takes a round of all others more for what these would have done. One that keeps to
 // fewer takes a little longer, and both run. That pays where collectives go on beside a product for longer than it loses; those that
-// only the last micro-batch has do so once, and the product loses in each. Messages between stages are asked for early, and wait on
-// their multiprocessors until they are sent: products of a pipeline always leave them theirs.
+// only the last micro-batch has do so once, and the product loses in each. Messages between stages count for nothing here: the
+// products of a pipeline are those of one device, to the bit.
 #include "depend.h"
 #include "fuse.h"
 
-// MP_NCCL_BLOCKS and MP_MESSAGE_BLOCKS of runtime/mp.h; what a product loses of its time that leaves a collective its multiprocessors, on
-// the GPUs that are known.
-enum { COLLECTIVE = 16, MESSAGES = 4 };
-static const double lost = COLLECTIVE / 132.0;
+// MP_NCCL_BLOCKS of runtime/mp.h, and what a product loses of its time that leaves so many, on the GPUs that are known.
+enum { LEFT = 16 };
+static const double lost = LEFT / 132.0;
 
 // By step: seconds for which collectives that were issued before it go on when it begins.
 static double *seconds_beside(const Plan *plan, const Function *function, bool last)
@@ -33,6 +32,6 @@ void leave_multiprocessors(const Plan *plan, Function *function)
 		Step *step = &function->steps.at[i];
 		double mean = always[i] + (last[i] - always[i]) / plan->mesh[AXIS_MICRO];
 		if (step->kind == STEP_GEMM)
-			step->leaves = mean > lost * step_seconds(plan, step) ? COLLECTIVE : plan->stages > 1 ? MESSAGES : 0;
+			step->leaves = mean > lost * step_seconds(plan, step) ? LEFT : 0;
 	}
 }
