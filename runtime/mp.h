@@ -135,7 +135,7 @@ struct mp_gemm {
 	int leaves;                     // how many multiprocessors it leaves to NCCL's kernels, which run beside it
 };
 
-enum { MP_NCCL_BLOCKS = 16, MP_MESSAGE_BLOCKS = 4 };    // that a communicator has at the most: of dp or tp, of pp
+enum { MP_NCCL_BLOCKS = 16 };           // that a communicator of an axis has at the most
 
 // A 2-d convolution of channels-last images (a correlation, as everywhere in deep learning), or one of its gradients:
 //   y[n,p,q,k] = sum over (i, j, c) of x[n, p stride + i dilation - padding, .., c] w[k,i,j,c] (+ bias[k])

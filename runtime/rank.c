@@ -145,7 +145,7 @@ static void make_communicators(struct mp_rank *r)
 		if (size[axis] == 1)
 			continue;
 		ncclConfig_t own = NCCL_CONFIG_INITIALIZER;
-		own.maxCTAs = axis == MP_PP ? MP_MESSAGE_BLOCKS : MP_NCCL_BLOCKS; // leave multiprocessors to compute
+		own.maxCTAs = MP_NCCL_BLOCKS; // leave multiprocessors to compute
 		own.commName = axis_name(axis);
 		NCCL(ncclCommSplit(world, r->rank - coordinate[axis] * stride[axis], coordinate[axis], part[axis], &own));
 	}
