@@ -10,12 +10,12 @@ enum {
 	UP_WEIGHT_GRAD
 };
 static const struct mp_gemm gemms[] = {
-	// name, m, n, k, transpose, epilogue, types of operands and result, tf32, alignment, beside communication
-	{"up.add", 8, 12, 8, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 16, false},
-	{"cross_entropy.rows.logits", 2, 20, 12, MP_NT, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, false},
-	{"cross_entropy.rows.x_grad", 2, 12, 20, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, false},
-	{"cross_entropy.rows.weight_grad", 20, 12, 2, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, false},
-	{"up.weight.grad", 12, 8, 8, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, false},
+	// name, m, n, k, transpose, epilogue, types of operands and result, tf32, alignment, leaves
+	{"up.add", 8, 12, 8, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 16, 0},
+	{"cross_entropy.rows.logits", 2, 20, 12, MP_NT, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
+	{"cross_entropy.rows.x_grad", 2, 12, 20, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
+	{"cross_entropy.rows.weight_grad", 20, 12, 2, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
+	{"up.weight.grad", 12, 8, 8, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
 };
 
 // Events. Where a buffer has several slots, its event has an instance for each.

@@ -10,12 +10,12 @@ enum {
 	UP_WEIGHT_GRAD
 };
 static const struct mp_gemm gemms[] = {
-	// name, m, n, k, transpose, epilogue, types of operands and result, tf32, alignment, beside communication
-	{"up.add", 4, 3, 5, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 16, false},
-	{"down.matmul", 4, 3, 3, MP_NT, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, false},
-	{"down.weight.grad", 3, 3, 4, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, false},
-	{"up.gelu.grad", 4, 3, 3, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, false},
-	{"up.weight.grad", 3, 5, 4, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, false},
+	// name, m, n, k, transpose, epilogue, types of operands and result, tf32, alignment, leaves
+	{"up.add", 4, 3, 5, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 16, 0},
+	{"down.matmul", 4, 3, 3, MP_NT, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
+	{"down.weight.grad", 3, 3, 4, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
+	{"up.gelu.grad", 4, 3, 3, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
+	{"up.weight.grad", 3, 5, 4, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
 };
 
 // Events. Where a buffer has several slots, its event has an instance for each.

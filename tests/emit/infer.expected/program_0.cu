@@ -9,8 +9,8 @@ enum {
 	ONLY_ADD
 };
 static const struct mp_gemm gemms[] = {
-	// name, m, n, k, transpose, epilogue, types of operands and result, tf32, alignment, beside communication
-	{"only.add", 4, 2, 4, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 16, false},
+	// name, m, n, k, transpose, epilogue, types of operands and result, tf32, alignment, leaves
+	{"only.add", 4, 2, 4, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 16, 0},
 };
 
 // Events. Where a buffer has several slots, its event has an instance for each.

@@ -10,15 +10,15 @@ enum {
 	H_ADD_GRAD_FROM_H_UP_MATMUL, H_DOWN_WEIGHT_GRAD, H_UP_WEIGHT_GRAD, FIRST_WEIGHT_GRAD
 };
 static const struct mp_gemm gemms[] = {
-	// name, m, n, k, transpose, epilogue, types of operands and result, tf32, alignment, beside communication
-	{"first.add", 2, 8, 5, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 8, false},
-	{"h.up.add", 2, 6, 8, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 16, false},
-	{"h.down.matmul", 2, 8, 6, MP_NT, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, false},
-	{"h.up.dropout.grad", 2, 6, 8, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, false},
-	{"h.add.grad_from_h.up.matmul", 2, 8, 6, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, false},
-	{"h.down.weight.grad", 8, 6, 2, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, true},
-	{"h.up.weight.grad", 6, 8, 2, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, true},
-	{"first.weight.grad", 8, 5, 2, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 8, false},
+	// name, m, n, k, transpose, epilogue, types of operands and result, tf32, alignment, leaves
+	{"first.add", 2, 8, 5, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 8, 0},
+	{"h.up.add", 2, 6, 8, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 16, 0},
+	{"h.down.matmul", 2, 8, 6, MP_NT, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
+	{"h.up.dropout.grad", 2, 6, 8, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 16},
+	{"h.add.grad_from_h.up.matmul", 2, 8, 6, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
+	{"h.down.weight.grad", 8, 6, 2, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 16},
+	{"h.up.weight.grad", 6, 8, 2, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 16},
+	{"first.weight.grad", 8, 5, 2, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 8, 16},
 };
 
 // Events. Where a buffer has several slots, its event has an instance for each.

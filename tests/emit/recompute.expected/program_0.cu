@@ -11,19 +11,19 @@ enum {
 	H_1_DOWN_WEIGHT_GRAD, H_1_UP_DROPOUT_GRAD, H_1_UP_WEIGHT_GRAD, H_1_NORM_LAYER_NORM_GRAD
 };
 static const struct mp_gemm gemms[] = {
-	// name, m, n, k, transpose, epilogue, types of operands and result, tf32, alignment, beside communication
-	{"h.1.up.add", 4, 32, 8, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 16, false},
-	{"h.1.down.add", 4, 8, 32, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 16, false},
-	{"h.2.up.add", 4, 32, 8, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 16, false},
-	{"h.2.down.add", 4, 8, 32, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 16, false},
-	{"h.2.down.weight.grad", 8, 32, 4, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, false},
-	{"h.2.up.dropout.grad", 4, 32, 8, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, false},
-	{"h.2.up.weight.grad", 32, 8, 4, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, false},
-	{"h.2.norm.layer_norm.grad", 4, 8, 32, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, false},
-	{"h.1.down.weight.grad", 8, 32, 4, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, false},
-	{"h.1.up.dropout.grad", 4, 32, 8, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, false},
-	{"h.1.up.weight.grad", 32, 8, 4, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, false},
-	{"h.1.norm.layer_norm.grad", 4, 8, 32, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, false},
+	// name, m, n, k, transpose, epilogue, types of operands and result, tf32, alignment, leaves
+	{"h.1.up.add", 4, 32, 8, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 16, 0},
+	{"h.1.down.add", 4, 8, 32, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 16, 0},
+	{"h.2.up.add", 4, 32, 8, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 16, 0},
+	{"h.2.down.add", 4, 8, 32, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 16, 0},
+	{"h.2.down.weight.grad", 8, 32, 4, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
+	{"h.2.up.dropout.grad", 4, 32, 8, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
+	{"h.2.up.weight.grad", 32, 8, 4, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
+	{"h.2.norm.layer_norm.grad", 4, 8, 32, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
+	{"h.1.down.weight.grad", 8, 32, 4, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
+	{"h.1.up.dropout.grad", 4, 32, 8, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
+	{"h.1.up.weight.grad", 32, 8, 4, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
+	{"h.1.norm.layer_norm.grad", 4, 8, 32, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
 };
 
 // Events. Where a buffer has several slots, its event has an instance for each.

@@ -9,9 +9,9 @@ enum {
 	FIRST_RELU, FIRST_WEIGHT_GRAD
 };
 static const struct mp_gemm gemms[] = {
-	// name, m, n, k, transpose, epilogue, types of operands and result, tf32, alignment, beside communication
-	{"first.relu", 4, 4, 3, MP_NT, MP_BIAS_RELU, MP_F32, MP_F32, false, 16, false},
-	{"first.weight.grad", 4, 3, 4, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, false},
+	// name, m, n, k, transpose, epilogue, types of operands and result, tf32, alignment, leaves
+	{"first.relu", 4, 4, 3, MP_NT, MP_BIAS_RELU, MP_F32, MP_F32, false, 16, 0},
+	{"first.weight.grad", 4, 3, 4, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
 };
 
 // Events. Where a buffer has several slots, its event has an instance for each.

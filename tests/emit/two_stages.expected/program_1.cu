@@ -9,10 +9,10 @@ enum {
 	SECOND_ADD, SECOND_WEIGHT_GRAD, FIRST_RELU_GRAD
 };
 static const struct mp_gemm gemms[] = {
-	// name, m, n, k, transpose, epilogue, types of operands and result, tf32, alignment, beside communication
-	{"second.add", 4, 2, 4, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 16, false},
-	{"second.weight.grad", 2, 4, 4, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, false},
-	{"first.relu.grad", 4, 4, 2, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, false},
+	// name, m, n, k, transpose, epilogue, types of operands and result, tf32, alignment, leaves
+	{"second.add", 4, 2, 4, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 16, 0},
+	{"second.weight.grad", 2, 4, 4, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
+	{"first.relu.grad", 4, 4, 2, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
 };
 
 // Events. Where a buffer has several slots, its event has an instance for each.
