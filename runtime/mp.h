@@ -10,6 +10,7 @@
 #ifndef MP_H
 #define MP_H
 
+#include "mp_addends.h"
 #include "mp_bf16.h"
 #include "mp_copies.h"
 

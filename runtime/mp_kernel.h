@@ -15,10 +15,11 @@
 //   columns    mp_column_sums: a block for some adjacent columns of some rows (mp_rows.h)
 //   images     channels last: mp_images.h
 //   tables     of tensors: mp_table.h
-//   copies     of several tensors at once: mp_copies.h
+//   copies     of several tensors at once: mp_copies.h; sums likewise: mp_addends.h
 #ifndef MP_KERNEL_H
 #define MP_KERNEL_H
 
+#include "mp_addends.h"
 #include "mp_copies.h"
 #include "mp_math.h"
 #include "mp_philox.h"

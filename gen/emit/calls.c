@@ -38,12 +38,22 @@ static void add_sum(Text *call, const Emit *emit, const Node *node, const char *
 		text_add(call, "false");
 }
 
-static void add_column_sums(Text *call, const Emit *emit, const Node *node, const char *slot)
+// "column_sums({{{fc1_bias_grad(r), fc1_bias_grad_partials(r), fc1_relu_grad(r)}}}, 16, 1000, 1, mb > 0"
+static const char *sums_call(const Emit *emit, const Role *role, const Step *step, const char *launcher, const char *slot)
 {
-	const Tensor *x = node->in[0];
-	const Attributes *a = &node->attributes;
-	text_add(call, ", %ld, %ld, %ld, ", local_product(emit->plan, x, 0, a->to), local_product(emit->plan, x, a->to, x->dims), a->chunks);
-	text_add(call, node->accumulate ? "%s > 0" : "false", slot);
+	const Node *first = step->nodes.at[0];
+	const Tensor *x = first->in[0];
+	const Attributes *a = &first->attributes;
+	Text call = {.arena = emit->arena};
+	text_add(&call, "%s({{", launcher);
+	for (int i = 0; i < step->nodes.count; i++) {
+		const Node *node = step->nodes.at[i];
+		text_add(&call, "%s{%s, %s, %s}", i ? ", " : "", place_of(emit, role, node->out[0], slot), place_of(emit, role, node->out[1], slot),
+		         place_of(emit, role, node->in[0], slot));
+	}
+	text_add(&call, "}}, %ld, %ld, %ld, ", local_product(emit->plan, x, 0, a->to), local_product(emit->plan, x, a->to, x->dims), a->chunks);
+	text_add(&call, first->accumulate ? "%s > 0" : "false", slot);
+	return call.at;
 }
 
 static void add_extents(Text *call, const Emit *emit, const Role *role, const Node *node, const char *slot)
@@ -52,7 +62,6 @@ static void add_extents(Text *call, const Emit *emit, const Role *role, const No
 	int size = emit->plan->mesh[a->axis];
 	switch (node->op) {
 	case OP_SUM: add_sum(call, emit, node, slot); break;
-	case OP_COLUMN_SUMS: add_column_sums(call, emit, node, slot); break;
 	case OP_SOFTMAX: case OP_SOFTMAX_GRAD:
 		add_rows(call, emit, node->in[0]);
 		break;
@@ -118,6 +127,8 @@ const char *kernel_call(Kernels *kernels, const Role *role, const Function *func
 	const char *launcher = front || behind ? joined_launcher(kernels, role, step, slot, &joined) : launcher_of(kernels, node->op, element_type(emit, node));
 	if (is_update(node))
 		return update_call(emit, role, step, launcher);
+	if (node->op == OP_COLUMN_SUMS)
+		return sums_call(emit, role, step, launcher, slot);
 	if (node->op == OP_SQUARED_NORMS || node->op == OP_GRADIENT_NORM)
 		return norm_call(emit, role, node, launcher);
 	text_add(&call, "%s(", launcher);

@@ -271,13 +271,27 @@ static bool joins_copy(const Plan *plan, const Step *last, const Step *step)
 	return before->outs == node->outs && is_small_copy(plan, before) && is_small_copy(plan, node);
 }
 
-// Small copies in one direction that follow one another are one step.
-static void join_copies(const Plan *plan, Function *function)
+// Sums down the columns of tensors of the same extents, as gradients of a norm's weight and bias.
+static bool joins_sums(const Plan *plan, const Step *last, const Step *step)
+{
+	enum { MOST = 4 }; // MP_ADDENDS of runtime/mp_addends.h
+	const Node *before = last->nodes.count ? last->nodes.at[0] : NULL, *node = step->nodes.count ? step->nodes.at[0] : NULL;
+	if (!before || !node || before->op != OP_COLUMN_SUMS || node->op != OP_COLUMN_SUMS || last->when != step->when || last->nodes.count == MOST)
+		return false;
+	const Tensor *a = before->in[0], *b = node->in[0];
+	bool alike = a->type == b->type && a->dims == b->dims && before->attributes.to == node->attributes.to && before->attributes.chunks == node->attributes.chunks;
+	for (int d = 0; alike && d < a->dims; d++)
+		alike = local_extent(plan, a, d) == local_extent(plan, b, d);
+	return alike && last->accumulate == step->accumulate && last->stream == step->stream && last->block == step->block;
+}
+
+// Small copies in one direction that follow one another are one step, and so are sums of columns.
+static void join_alike(const Plan *plan, Function *function)
 {
 	int kept = 0;
 	for (int i = 0; i < function->steps.count; i++) {
 		Step *last = kept ? &function->steps.at[kept - 1] : NULL;
-		if (last && joins_copy(plan, last, &function->steps.at[i]))
+		if (last && (joins_copy(plan, last, &function->steps.at[i]) || joins_sums(plan, last, &function->steps.at[i])))
 			list_add(plan->arena, &last->nodes, function->steps.at[i].nodes.at[0]);
 		else
 			function->steps.at[kept++] = function->steps.at[i];
@@ -303,7 +317,7 @@ void fuse_steps(Plan *plan)
 	for (int s = 0; s < plan->stages; s++) {
 		for (int i = 0; i < plan->roles[s].functions.count; i++) {
 			Function *function = &plan->roles[s].functions.at[i];
-			join_copies(plan, function);
+			join_alike(plan, function);
 			for (int k = 0; k < function->steps.count; k++)
 				find_accesses(&f, &plan->roles[s], &function->steps.at[k]);
 		}

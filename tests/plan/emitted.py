@@ -200,6 +200,12 @@ class Reader:
             check(0 < len(copies) <= 8 and f"{{{{{', '.join('{' + ', '.join(c) + '}' for c in copies)}}}}}" == arguments[0], f"what is {arguments[0]}?")
             for target, source, size in copies:
                 operation.accesses += self.place(target, True, False, int(size)) + self.place(source, False, True, int(size))
+        elif name.startswith("column_sums"):
+            operation.stream = arguments[-1]
+            sums = [split(one) for one in re.findall(r"\{([^{}]*)\}", arguments[0])]
+            check(0 < len(sums) <= 4 and f"{{{{{', '.join('{' + ', '.join(s) + '}' for s in sums)}}}}}" == arguments[0], f"what is {arguments[0]}?")
+            for total, partials, x in sums:
+                operation.accesses += self.place(total, True, False) + self.place(partials, True, False) + self.place(x, False, True)
         elif name.startswith("nccl"):
             self.communication(name, arguments, operation)
         else:

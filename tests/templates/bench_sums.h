@@ -14,8 +14,15 @@ static void bench_column_sums(const char *type, long thousands)
 		Buffer<full> y(columns), partials((chunks + 1) * columns);
 		const double moved = sizeof(real) * (double)(rows * columns);
 		report(named(type, "column sums", rows, columns), moved,
-		       [&] { tmpl_column_sums(y.at(), partials.at(), x.at(), rows, columns, chunks < 1 ? 1 : chunks, false, 0); });
+		       [&] { tmpl_column_sums({{{y.at(), partials.at(), x.at()}}}, rows, columns, chunks < 1 ? 1 : chunks, false, 0); });
 	}
+	const long chunks = 1056, columns_of_norm = 1600; // as the gradients of a norm's weight and bias
+	Buffer<full> both(2 * chunks * columns_of_norm), of_chunks(2 * 33 * columns_of_norm), of_all(2 * columns_of_norm);
+	struct mp_addends sums = {};
+	for (int k = 0; k < 2; k++)
+		sums.of[k] = {of_all.at() + k * columns_of_norm, of_chunks.at() + k * 33 * columns_of_norm, both.at() + k * chunks * columns_of_norm};
+	report(named(type, "two column sums", chunks, columns_of_norm), sizeof(real) * (double)both.count,
+	       [&] { tmpl_column_sums(sums, chunks, columns_of_norm, 33, false, 0); });
 	const long positions = thousands, batch = 32, columns = 768;
 	Buffer<real> x(positions * batch * columns);
 	Buffer<full> y(positions * columns);

@@ -37,18 +37,22 @@ static void test_column_sums()
 	};
 	for (auto &shape : shapes)
 		for (bool accumulate : {false, true}) {
-			long rows = shape[0], columns = shape[1], chunks = shape[2];
-			Buffer<real> y(columns), partials(chunks * columns), x(rows * columns);
+			long rows = shape[0], columns = shape[1], chunks = shape[2], count = 1 + rows % MP_ADDENDS;
+			Buffer<real> y(count * columns), partials(count * chunks * columns), x(count * rows * columns);
 			fill_random(x, 1);
 			fill_random(y, 1);
-			std::vector<double> want(columns);
-			for (long c = 0; c < columns; c++) {
-				long double sum = accumulate ? (long double)y[c] : 0;
-				for (long row = 0; row < rows; row++)
-					sum += x[row * columns + c];
-				want[c] = (double)sum;
+			std::vector<double> want(count * columns);
+			struct mp_addends sums = {};
+			for (long k = 0; k < count; k++) {
+				sums.of[k] = {y.at() + k * columns, partials.at() + k * chunks * columns, x.at() + k * rows * columns};
+				for (long c = 0; c < columns; c++) {
+					long double sum = accumulate ? (long double)y[k * columns + c] : 0;
+					for (long row = 0; row < rows; row++)
+						sum += x[(k * rows + row) * columns + c];
+					want[k * columns + c] = (double)sum;
+				}
 			}
-			tmpl_column_sums(y.at(), partials.at(), x.at(), rows, columns, chunks, accumulate, 0);
+			tmpl_column_sums(sums, rows, columns, chunks, accumulate, 0);
 			expect(y, want, 10, 2 + sqrt((double)rows), shape_text(rows, columns, chunks));
 		}
 }

@@ -145,8 +145,8 @@ static void test_sum()
 			if (s[0] > 1 || s[1] < 4)
 				continue;
 			Buffer<float> partials(3 * s[2]);
-			f32::tmpl_column_sums(y.at(), partials.at(), x.wide.at(), s[1], s[2], 3, accumulate, 0);
-			bf16::tmpl_column_sums(z.at(), partials.at(), x.narrow.at(), s[1], s[2], 3, accumulate, 0);
+			f32::tmpl_column_sums({{{y.at(), partials.at(), x.wide.at()}}}, s[1], s[2], 3, accumulate, 0);
+			bf16::tmpl_column_sums({{{z.at(), partials.at(), x.narrow.at()}}}, s[1], s[2], 3, accumulate, 0);
 			expect_near(z, y, shape_text(s[1], s[2]));
 		}
 }
