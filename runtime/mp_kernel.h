@@ -215,6 +215,9 @@ template <class real, class Term> MP_DEVICE long mp_argmax_over(long n, Term ter
 #ifndef __device__
 #define __device__
 #endif
+#ifndef __grid_constant__
+#define __grid_constant__
+#endif
 
 #define MP_THREADS 1
 #define MP_UNROLL

@@ -20,8 +20,8 @@ template <int strip> MP_DEVICE void tmpl_column_sums_tiles(const struct mp_adden
 	}
 }
 
-static MP_SUM_BLOCKS __global__ void tmpl_column_sums_chunks_kernel(struct mp_addends sums, int count, long rows, long columns, long chunks,
-		int lanes, bool wide)
+static MP_SUM_BLOCKS __global__ void tmpl_column_sums_chunks_kernel(const __grid_constant__ struct mp_addends sums, int count,
+		long rows, long columns, long chunks, int lanes, bool wide)
 {
 	if (wide)
 		tmpl_column_sums_tiles<MP_STRIP(real)>(sums, count, rows, columns, chunks, lanes);
@@ -30,8 +30,8 @@ static MP_SUM_BLOCKS __global__ void tmpl_column_sums_chunks_kernel(struct mp_ad
 }
 
 // Narrow tiles, because there is little to read and the device is to read it at once.
-static MP_SUM_BLOCKS __global__ void tmpl_column_sums_kernel(struct mp_addends sums, int count, long columns, long chunks, bool accumulate,
-		int lanes)
+static MP_SUM_BLOCKS __global__ void tmpl_column_sums_kernel(const __grid_constant__ struct mp_addends sums, int count, long columns,
+		long chunks, bool accumulate, int lanes)
 {
 	const long tiles = (columns + lanes - 1) / lanes;
 	for (long block = blockIdx.x; block < count * tiles; block += gridDim.x) {

@@ -64,8 +64,15 @@ if command -v "${NVCC:-nvcc}" >/dev/null; then
 	for template in templates/*.cu; do
 		$cuda -ptx "$template" -o "$work/template.ptx"
 	done
-	$cuda -c "$work/kernels.cu" -o "$work/template.o" # what it launches, and machine code
+	$cuda -Xptxas -v -c "$work/kernels.cu" -o "$work/template.o" 2> "$work/said" || { cat "$work/said"; exit 1; } # what it launches, and machine code
 	echo "templates compile with nvcc: ok"
+	# Nothing lies in memory that belongs in registers: arrays, or operands that a kernel indexes. (The sine of a large angle needs 32 bytes.)
+	sed -n 's/.*Function properties for //p; s/^ *\([0-9]* bytes stack frame.*\)/\1/p' "$work/said" | paste - - > "$work/frames"
+	if [ ! -s "$work/frames" ] || grep -v -e '	0 bytes stack frame, 0 bytes spill stores' -e 'rope_kernel.*	32 bytes stack frame, 0 bytes spill' "$work/frames"; then
+		echo "FAIL a kernel keeps what is above in memory"
+		exit 1
+	fi
+	echo "kernels keep all in registers: ok"
 	if nvidia-smi >/dev/null 2>&1; then
 		for test in test_math test_kernels test_norms test_bf16 test_instances; do
 			$cuda tests/templates/$test.cu -o "$work/$test-cuda"
