@@ -20,6 +20,7 @@ static const struct {
 	{"decompose", decompose_products, dump_plan_graph},
 	{"recompute", recompute_activations, dump_plan_graph},
 	{"stages", cut_stages, dump_plan_graph},
+	{"tied", join_tied_gradients, dump_plan_graph},
 	{"norm", measure_gradients, dump_plan_graph},
 	{"roles", make_roles, dump_plan},
 	{"fuse", fuse_steps, dump_plan},

@@ -47,7 +47,7 @@ bool add_language_extents(Text *call, const Emit *emit, const Node *node, const 
 	case OP_EMBEDDING: add_lookup(call, emit, node, node->in[1]); break;
 	case OP_EMBEDDING_GRAD:
 		add_lookup(call, emit, node, node->out[0]);
-		text_add(call, node->accumulate ? ", %s > 0" : ", false", slot);
+		text_add(call, node->accumulate ? ", %s > 0" : adds_onto(node) ? ", true" : ", false", slot);
 		break;
 	case OP_CROSS_ENTROPY: case OP_CORRECT: case OP_CROSS_ENTROPY_GRAD: case OP_CROSS_ENTROPY_AND_GRAD: case OP_CLASS_SUMS: case OP_CLASS_BEST:
 		add_classes(call, emit, node);

@@ -143,7 +143,7 @@ static void comment_step(Text *out, const Emit *emit, const Role *role, const St
 		for (int i = 0; i < step->nodes.count; i++) {
 			const Node *node = step->nodes.at[i];
 			bool bucket = step->kind == STEP_COLLECTIVE && step->nodes.count > 1;
-			text_add(out, "%s%s %s", i ? ", " : "", bucket ? shown_name(emit, role, node->in[0]) : op_name(node->op),
+			text_add(out, "%s%s%s %s", i ? ", " : "", adds_onto(node) ? "+= " : "", bucket ? shown_name(emit, role, node->in[0]) : op_name(node->op),
 			         local_shape(emit, node->outs ? node->out[0] : node->in[0]));
 		}
 		if (step->kind == STEP_COLLECTIVE && step->nodes.count > 1)

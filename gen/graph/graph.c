@@ -25,6 +25,7 @@ bool writes_operand(const Node *node, int i)
 	switch (node->op) {
 	case OP_SGD: case OP_ADAMW: return i == 0 || node->in[i]->producer->op == OP_STATE;
 	case OP_RUNNING_STATISTICS: return i < 3;
+	case OP_EMBEDDING_GRAD: return i == 2;
 	default: return node->op == OP_CLEAR_PADDING;
 	}
 }
@@ -32,6 +33,11 @@ bool writes_operand(const Node *node, int i)
 bool is_update(const Node *node)
 {
 	return node->op == OP_SGD || node->op == OP_ADAMW;
+}
+
+bool adds_onto(const Node *node)
+{
+	return node->op == OP_EMBEDDING_GRAD && node->ins == 3;
 }
 
 bool may_overwrite(const Node *node)

@@ -68,8 +68,11 @@ int matmul_rows(const Node *node);
 // The parameter that t is, or is the working copy of; NULL: neither. (shapes.c)
 Parameter *parameter_of(const Tensor *t);
 
-// Whether an update writes operand i where it is stored.
+// Whether a node writes operand i where it is stored, as an update does.
 bool writes_operand(const Node *node, int i);
+
+// Whether its result is its last operand, onto which it has added something in place.
+bool adds_onto(const Node *node);
 
 // Whether the result of a node may take the memory of the first one.
 bool may_overwrite(const Node *node);

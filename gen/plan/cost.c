@@ -25,6 +25,8 @@ double node_bytes(const Plan *plan, const Node *node)
 	double bytes = 0;
 	if (node->op == OP_EMBEDDING) // it reads as many rows of the table as it writes
 		return (double)local_bytes(plan, node->in[0]) + 2 * (double)local_bytes(plan, node->out[0]);
+	if (adds_onto(node)) // it reads rows, and reads and writes as many of the table
+		return (double)local_bytes(plan, node->in[0]) + 3 * (double)local_bytes(plan, node->in[1]);
 	for (int i = 0; i < node->ins; i++)
 		bytes += (double)local_bytes(plan, node->in[i]);
 	for (int i = 0; i < node->outs; i++)

@@ -302,6 +302,9 @@ void decompose_products(Plan *plan);
 // Needs: placements. Gives: stage of each block; refuses a pp that the blocks cannot give. (stages.c)
 void cut_stages(Plan *plan);
 
+// Needs: stages. Gives: gradients of tables that look-ups are added onto in place. (tied.c)
+void join_tied_gradients(Plan *plan);
+
 // Needs: placements. Gives: how much each kind of recomputation keeps; with --recompute, copies of forward nodes in the backward pass, which reads their results. (recompute.c)
 void recompute_activations(Plan *plan);
 

@@ -163,6 +163,21 @@ def chunked_rows(long):
 
 
 # ---------------------------------------------------------------------------------------------------------
+# Tables that are looked up and read elsewhere too
+
+TIED = [("gpt2", (1, 1, 2), "1F1B", 1), ("gpt2", (2, 1, 1), "1F1B", 1), ("llama_tied", (1, 2, 1), "1F1B", 1), ("gpt2", (1, 1, 1), "1F1B", 2)]
+
+
+def tied(name, mesh, schedule, microbatches):
+    """With one micro-batch and both on one stage, look-ups are added onto the rest of the gradient: to the bit what two stages add up."""
+    spec = next(spec for spec in specs.LANGUAGE if spec.name == name)
+    program = specs.program(spec, mesh, microbatches, "f64", "--schedule", schedule)
+    onto = re.search(r"\tembedding_grad\(.*, true, r->", (program.folder / "program_0.cu").read_text())
+    check(bool(onto) == (mesh[2] == 1 and microbatches == 1), f"look-ups are added onto {onto and onto[0]}")
+    equal_plan(spec, mesh, schedule, microbatches, "f64")
+
+
+# ---------------------------------------------------------------------------------------------------------
 # Products in parts
 
 SLOW_LINKS = ["--device", ROOT / "tests/lib/slow_links.json"]      # even products of small models are taken apart then
@@ -311,6 +326,7 @@ def cases(long):
               for mesh, other in (((1, 1, 1), (1, 2, 2)), ((2, 1, 2), (1, 3, 1)))]
     found.append(Case("chunked-memory", chunked_memory))
     found += [Case(f"chunked-{name_of(row)}", chunked, *row) for row in chunked_rows(long)]
+    found += [Case(f"tied-{name}-{specs.mesh_text(plan[0])}-m{plan[2]}", tied, name, *plan) for name, *plan in TIED]
     found += [Case(f"apart-{name_of(row)}", apart, *row) for row in APART]
     found += [Case(f"recomputed-{kind}-{name_of((spec, *plan))}", recomputed, spec, kind, *plan) for spec, kind, *plan in recomputed_rows()]
     return found + [Case(f"halved-{spec}", halved_parameters, spec) for spec in specs.SPECS[:4]]
