@@ -19,8 +19,9 @@ static bool is_added_onto(const Plan *plan, const Node *lookup, const Tensor *re
 {
 	const Node *maker = rest->producer;
 	Lowering lowering = op_table[maker->op].lowering;
-	bool made_before = (lowering == LOWER_GEMM || lowering == LOWER_KERNEL) && maker->phase == lookup->phase && maker->id < lookup->id && !maker->accumulate;
-	return made_before && uses[rest->id] == 1 && stage_of(plan, maker) == stage_of(plan, lookup) && rest->type == lookup->out[0]->type
+	bool own = lowering == LOWER_GEMM || lowering == LOWER_KERNEL || lowering == LOWER_CHUNKS;
+	bool made_before = (maker->phase == PHASE_FORWARD || maker->phase == PHASE_BACKWARD) && maker->id < lookup->id && !maker->accumulate;
+	return own && made_before && uses[rest->id] == 1 && stage_of(plan, maker) == stage_of(plan, lookup) && rest->type == lookup->out[0]->type
 	    && !memcmp(rest->place, lookup->out[0]->place, sizeof rest->place);
 }
 
