@@ -63,6 +63,9 @@ static void explain_memory(const Plan *plan, Text *out)
 			text_add(out, " %13zu", role->bytes[c]);
 		text_add(out, " %13zu\n", role->arena);
 	}
+	for (int s = 0; s < plan->stages; s++)
+		if (plan->roles[s].shared)
+			text_add(out, "  %zu bytes of gradients of stage %d lie where activations were, and count once in the arena\n", plan->roles[s].shared, s);
 	if (plan->graph->training)
 		explain_kept(plan, out);
 	text_add(out, "  besides the arena: about %zu bytes for the CUDA context and libraries (measured)\n", plan->device->overhead);

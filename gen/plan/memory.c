@@ -9,6 +9,7 @@
 
 #include "depend.h"
 #include "fuse.h"
+#include "overlay.h"
 
 enum { ALIGNMENT = 256, WORKSPACE_BYTES = 32 << 20, LEAST_ARENA = 512 }; // even a stage without work greets its neighbours
 
@@ -22,11 +23,12 @@ typedef struct {
 	int function, argument;
 } Use;
 
-// Where a tensor is used in a role.
+// Where a tensor is used in a role. Functions that run once a step do so in the order of their kinds.
 typedef struct {
 	bool used, in_micro, once, in_forward, in_backward, in_transfer;
 	int functions;          // how many functions use it
 	int function, first, last, held; // the last such function, its steps, and up to which one nobody else takes the bytes
+	int born, dies;         // of all functions, the first step and as `held`, counted through all of them
 	LIST(Use) uses;
 } Usage;
 
@@ -47,7 +49,7 @@ static void add_use(const Plan *plan, Usage *usage, int function, int argument)
 static Usage *find_usage(const Plan *plan, const Role *role)
 {
 	Usage *usage = arena_alloc(plan->arena, (size_t)plan->graph->tensors.count * sizeof *usage);
-	for (int f = 0; f < role->functions.count; f++) {
+	for (int f = 0, before = 0; f < role->functions.count; before += role->functions.at[f++].steps.count) {
 		const Function *function = &role->functions.at[f];
 		const int *ends = find_ends(plan, function);
 		for (int i = 0; i < function->steps.count; i++)
@@ -60,6 +62,8 @@ static Usage *find_usage(const Plan *plan, const Role *role)
 					u->first = i;
 					u->held = i;
 				}
+				u->born = u->used ? u->born : before + i;
+				u->dies = before + ends[i] > u->dies ? before + ends[i] : u->dies;
 				u->used = true;
 				u->function = f;
 				u->last = i;
@@ -238,6 +242,8 @@ static void make_buffers(const Plan *plan, Role *role)
 					Tensor *t = step->accesses.at[k].tensor;
 					if (role->buffer_of[t->id] < 0)
 						make_buffer(plan, role, t, &usage[t->id], &counted);
+					role->buffers.at[role->buffer_of[t->id]].born = usage[t->id].born;
+					role->buffers.at[role->buffer_of[t->id]].dies = usage[t->id].dies;
 				}
 			}
 }
@@ -254,6 +260,11 @@ static void make_unused_buffers(const Plan *plan, Role *role)
 
 // ---- addresses
 
+size_t room_of(const Buffer *buffer)
+{
+	return aligned(buffer->bytes * (size_t)buffer->slots);
+}
+
 static void place_class(Role *role, Class class, size_t *at)
 {
 	size_t start = *at;
@@ -263,7 +274,7 @@ static void place_class(Role *role, Class class, size_t *at)
 			continue;
 		buffer->offset = *at;
 		buffer->stride = buffer->bytes;
-		*at += aligned(buffer->bytes * (size_t)buffer->slots);
+		*at += room_of(buffer);
 	}
 	role->bytes[class] += *at - start;
 }
@@ -310,16 +321,11 @@ static bool live_together(const Buffer *a, const Buffer *b)
 	return a->side || b->side || (a->function == b->function && a->first <= b->held && b->first <= a->held);
 }
 
-static size_t scratch_size(const Buffer *buffer)
-{
-	return aligned(buffer->bytes * (size_t)buffer->slots);
-}
-
 static int compare_scratch(const void *left, const void *right)
 {
 	const Buffer *a = *(Buffer *const *)left, *b = *(Buffer *const *)right;
-	if (scratch_size(a) != scratch_size(b))
-		return scratch_size(a) > scratch_size(b) ? -1 : 1;
+	if (room_of(a) != room_of(b))
+		return room_of(a) > room_of(b) ? -1 : 1;
 	return a < b ? -1 : a > b; // they lie in one array, in order of first use
 }
 
@@ -339,9 +345,9 @@ static void place_scratch(const Plan *plan, Role *role, size_t *at)
 		for (bool moved = true; moved;) {
 			moved = false;
 			for (int k = 0; k < placed; k++)
-				if (live_together(order[k], largest) && offset < order[k]->offset + scratch_size(order[k])
-				    && order[k]->offset < offset + scratch_size(largest)) {
-					offset = order[k]->offset + scratch_size(order[k]);
+				if (live_together(order[k], largest) && offset < order[k]->offset + room_of(order[k])
+				    && order[k]->offset < offset + room_of(largest)) {
+					offset = order[k]->offset + room_of(order[k]);
 					moved = true;
 				}
 		}
@@ -350,7 +356,7 @@ static void place_scratch(const Plan *plan, Role *role, size_t *at)
 	}
 	size_t size = 0;
 	for (int k = 0; k < placed; k++) {
-		size_t end = order[k]->offset + scratch_size(order[k]);
+		size_t end = order[k]->offset + room_of(order[k]);
 		size = end > size ? end : size;
 		order[k]->offset += *at;
 	}
@@ -426,10 +432,15 @@ void plan_memory(Plan *plan)
 		make_buffers(plan, role);
 		make_unused_buffers(plan, role);
 		size_t at = 0;
+		role->shares = may_share(plan, role);
 		for (Class class = CLASS_PARAMETERS; class <= CLASS_COMMUNICATION; class++) {
+			if (role->shares && (class == CLASS_GRADIENTS || class == CLASS_ACTIVATIONS))
+				continue;
 			place_class(role, class, &at);
 			place_records(role, class, &at);
 		}
+		if (role->shares)
+			share_bytes(plan, role, &at);
 		add_workspace(plan, role, &at);
 		place_scratch(plan, role, &at);
 		role->arena = at < LEAST_ARENA ? LEAST_ARENA : at;

@@ -30,6 +30,7 @@ typedef struct {
 	int function;           // scratch: the function it lives in, else -1
 	int first, last;        // scratch: its first and last step there
 	int held;               // scratch: the step from behind which others may lie there: communication may still be under way after `last`
+	int born, dies;         // its first and last step, counted through the functions of a step; the last is as `held`
 	bool side;              // the side stream uses it
 	bool alone;             // emitted code uses it outside of loops
 } Buffer;
@@ -218,6 +219,8 @@ typedef struct {
 	bool uses[STREAMS];
 	int saved_slots;        // micro-batches in flight between forward and backward
 	size_t bytes[CLASSES], arena, workspace_offset, workspace; // of one stream; the side stream's lies behind that of compute
+	size_t shared;          // of them bytes that gradients and activations share, which the arena has once
+	bool shares;            // there are such: gradients may lie where activations were
 	bool holds_metrics;
 } Role;
 

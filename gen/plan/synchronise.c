@@ -44,8 +44,8 @@ typedef struct {
 	bool *dropped;          // by edge
 	LIST(Instance) lists[3]; // unrolled train, evaluate, infer: without the steps that cannot conflict
 	int *region;            // by buffer: the first one with the same bytes, which stands for all of them
-	bool *shared;           // by region: steps of several streams use it, or scratch that overlaps it
-	Numbers *overlaps[STREAMS]; // by region: other regions of scratch with some of the same bytes, that the stream uses
+	bool *shared;           // by region: steps of several streams use it, or what overlaps it
+	Numbers *overlaps[STREAMS]; // by region: other regions with some of the same bytes, that the stream uses
 	int *first_code;        // by function: where its steps stand among the steps of all functions
 	Numbers *waiting;       // by step: edges that it waits for
 	Recording *recording; // by step: edges that it records, for which micro-batch
@@ -77,6 +77,12 @@ static bool ranges_meet(const Buffer *a, const Buffer *b)
 	return a->offset < b_end && b->offset < a_end;
 }
 
+// Whether other buffers may have some of the same bytes.
+static bool lies_over(const Role *role, const Buffer *buffer)
+{
+	return buffer->class == CLASS_SCRATCH || (role->shares && (buffer->class == CLASS_GRADIENTS || buffer->class == CLASS_ACTIVATIONS));
+}
+
 // The edge's ends (arguments and slots) when these accesses conflict.
 static bool accesses_conflict(const Sync *sync, const Instance *x, const Access *a, const Instance *y, const Access *b, Edge *edge)
 {
@@ -85,7 +91,7 @@ static bool accesses_conflict(const Sync *sync, const Instance *x, const Access 
 	const Buffer *left = &sync->role->buffers.at[a->buffer], *right = &sync->role->buffers.at[b->buffer];
 	*edge = (Edge){.slots = 1};
 	if (a->buffer != b->buffer)
-		return left->class == CLASS_SCRATCH && right->class == CLASS_SCRATCH && ranges_meet(left, right);
+		return lies_over(sync->role, left) && lies_over(sync->role, right) && ranges_meet(left, right);
 	if (left->slots == 1 || x->whole || y->whole)
 		return true;
 	*edge = (Edge){.from_argument = a->argument, .to_argument = b->argument, .slots = left->slots};
@@ -237,8 +243,8 @@ static void find_shared(Sync *sync)
 		sync->first_slot[i] = sync->slots;
 		sync->slots += role->buffers.at[i].slots;
 		sync->shared[i] |= (users[i] & (users[i] - 1)) != 0;
-		for (int k = i + 1; k < n && role->buffers.at[i].class == CLASS_SCRATCH; k++)
-			if (sync->region[k] == k && role->buffers.at[k].class == CLASS_SCRATCH && ((users[i] | users[k]) & ~(1 << STREAM_COMPUTE))
+		for (int k = i + 1; k < n && lies_over(role, &role->buffers.at[i]); k++)
+			if (sync->region[k] == k && lies_over(role, &role->buffers.at[k]) && ((users[i] | users[k]) & ~(1 << STREAM_COMPUTE))
 			    && ranges_meet(&role->buffers.at[i], &role->buffers.at[k])) {
 				sync->shared[i] = sync->shared[k] = true;
 				add_overlap(sync, i, k, users[k]);

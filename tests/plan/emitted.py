@@ -151,7 +151,7 @@ class Reader:
         found, known = [], self.places.stage.functions["update"][at]
         named = {name for name, _ in known.reads | known.writes}
         for what, place in zip(("gradient", "weight", "state", "state", "copy"), row):
-            lies = [b for b in self.places.buffers.values() if b.offset == place * 256 and b.bytes and (b.kind != "scratch" or b.name in named)]
+            lies = [b for b in self.places.buffers.values() if b.offset == place * 256 and b.bytes and (b.kind not in ("scratch", "activations") or b.name in named)]
             check(place < 0 or len(lies) == 1, f"at {place} * 256 bytes of the arena lie {[b.name for b in lies]}, not a {what}")
             if place < 0 or (kernel.startswith("squared_norms") and what != "gradient"):
                 continue

@@ -201,10 +201,12 @@ def check_memory(plan, s):
     check(len(devices) == plan.mesh[0] * plan.mesh[1], f"{len(devices)} devices of stage {s}")
     kinds = ("parameters", "gradients", "optimizer", "activations", "communication", "scratch", "workspace")
     for device in devices:
-        total = max(LEAST_ARENA, sum(device[kind] for kind in kinds))
+        total = max(LEAST_ARENA, sum(device[kind] for kind in kinds) - device["shared"])
         check(device["arena"] == program.arena == total, f"the arena of stage {s} is not the sum of its classes")
-    lasting = [extents(buffer) for buffer in program.buffers.values() if buffer.kind != "scratch"]
-    check_disjoint(itertools.chain(*lasting))
+        check(not device["shared"] or (plan.training and plan.microbatches == 1 and plan.mesh[2] == 1), f"stage {s} shares {device['shared']} bytes")
+    shared = ("gradients", "activations") if devices[0]["shared"] else () # whose values order.py looks at
+    for kind in shared or [None]:
+        check_disjoint(itertools.chain(*[extents(buffer) for buffer in program.buffers.values() if buffer.kind not in ("scratch", *shared) or buffer.kind == kind]))
     check_scratch(program)
     for kind in kinds:
         found = [extent for buffer in program.buffers.values() if buffer.kind == kind for extent in extents(buffer)]
@@ -212,8 +214,8 @@ def check_memory(plan, s):
         if found:
             span = max(end for _, end, _ in found) - min(start for start, _, _ in found)
             check(span <= devices[0][kind] < span + 256, f"{kind} of stage {s}: {span} bytes are used, {devices[0][kind]} are planned")
-    limits = [(min(e[0] for e in found), max(e[1] for e in found), kind) for kind in kinds
-              if (found := [e for b in program.buffers.values() if b.kind == kind for e in extents(b)])]
+    limits = [(min(e[0] for e in found), max(e[1] for e in found), "/".join(together)) for together in [shared, *[(kind,) for kind in kinds if kind not in shared]]
+              if (found := [e for b in program.buffers.values() if b.kind in together for e in extents(b)])]
     check_disjoint(limits)
 
 
