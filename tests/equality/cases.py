@@ -163,6 +163,24 @@ def chunked_rows(long):
 
 
 # ---------------------------------------------------------------------------------------------------------
+# Gradients where activations were
+
+SHARED = [("uneven", (1, 3, 1), "f64"), ("adamw", (2, 2, 1), "f64"), ("gpt2", (1, 1, 1), "f32"), ("gpt2_of_3_sequences", (1, 3, 1), "f64"),
+          ("llama_tied", (2, 1, 1), "f64"), ("gpt2_chunked", (1, 2, 1), "f64"), ("convnet", (1, 1, 1), "f64"), ("resnet", (3, 1, 1), "f64"),
+          ("drops", (2, 1, 1), "f64"), ("heads", (1, 2, 1), "f64"), ("layers_odd", (1, 1, 1), "f64"), ("images", (1, 2, 1), "f64")]
+
+
+def shared(name, mesh, dtype):
+    """With one micro-batch and no side stream, which a device that launches in no time has no use for, against a plan that shares nothing."""
+    spec = next(spec for spec in specs.SPECS + specs.LANGUAGE + specs.CHUNKED if spec.name == name)
+    program = specs.program(spec, mesh, 1, dtype, *SLOW_LINKS)
+    check(program.plan["devices"][0]["shared"] > 0, "gradients have bytes of their own")
+    training = program.train("plan", STEPS, *training_words(spec))
+    check_memory(program, training)
+    compare_trainings(training, reference(spec, specs.batch_of(mesh[0], 1), spec.same_microbatches(mesh, 1), dtype), dtype, bitwise=mesh == (1, 1, 1))
+
+
+# ---------------------------------------------------------------------------------------------------------
 # Tables that are looked up and read elsewhere too
 
 TIED = [("gpt2", (1, 1, 2), "1F1B", 1), ("gpt2", (2, 1, 1), "1F1B", 1), ("llama_tied", (1, 2, 1), "1F1B", 1), ("gpt2", (1, 1, 1), "1F1B", 2),
@@ -328,6 +346,7 @@ def cases(long):
               for mesh, other in (((1, 1, 1), (1, 2, 2)), ((2, 1, 2), (1, 3, 1)))]
     found.append(Case("chunked-memory", chunked_memory))
     found += [Case(f"chunked-{name_of(row)}", chunked, *row) for row in chunked_rows(long)]
+    found += [Case(f"shared-{name}-{specs.mesh_text(mesh)}-{dtype}", shared, name, mesh, dtype) for name, mesh, dtype in SHARED]
     found += [Case(f"tied-{name}-{specs.mesh_text(plan[0])}-m{plan[2]}", tied, name, *plan) for name, *plan in TIED]
     found += [Case(f"apart-{name_of(row)}", apart, *row) for row in APART]
     found += [Case(f"recomputed-{kind}-{name_of((spec, *plan))}", recomputed, spec, kind, *plan) for spec, kind, *plan in recomputed_rows()]
