@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CANDIDATES = 8, ROUNDS = 3, MOST_RUNS = 20, ALIGN = 256 };
+enum { CANDIDATES = 24, ROUNDS = 3, MOST_RUNS = 20, ALIGN = 256 };
 static const double ROUND_MS = 0.2;             // a round repeats a product for so long, so that starting it does not count
 static const double FASTER = 0.995;             // than an earlier candidate: less is chance
 
