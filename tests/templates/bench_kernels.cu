@@ -60,7 +60,7 @@ static void bench_statistics(long n, Buffer<float> &x, Buffer<float> &y, Buffer<
 			report(name[0], moved, [&] { tmpl_channel_partials(y.at(), z.at(), x.at(), 1, chunks, rows, channels, 0); });
 			report(name[1], 2 * moved, [&] {
 				tmpl_normalize_sums(z.at(), z.at() + chunks * channels, x.at(), y.at(), x.at(), x.at(), 1, chunks, rows,
-				                    channels, 0);
+				                    channels, 1, 0);
 			});
 			report(name[2], 2 * f * (double)(chunks * channels), [&] {
 				tmpl_channel_statistics(z.at(), z.at() + channels, z.at() + 2 * channels, x.at(), x.at(), x.at(), x.at(), 1,

@@ -38,6 +38,9 @@ for template in templates/*.cu; do
 	$host -fsyntax-only "$template"
 done
 $host -c "$work/kernels.cu" -o "$work/template.o"
+for bench in bench_kernels bench_norms; do
+	$host -fsyntax-only tests/templates/$bench.cu
+done
 echo "templates compile with ${CXX:-g++}: ok"
 
 # The emitted build file makes the host program, from its own runtime and from one that was built before.
