@@ -134,8 +134,9 @@ const char *kernel_call(Kernels *kernels, const Role *role, const Function *func
 	text_add(&call, "%s(", launcher);
 	for (int i = 0; i < node->outs; i++)
 		text_add(&call, "%s%s", i ? ", " : "", place_of(emit, role, i || !behind ? node->out[i] : last->out[0], slot));
-	for (int i = 0; i < node->ins - adds_onto(node) && node->op != OP_CLEAR_PADDING; i++) // not what is written too
-		text_add(&call, "%s%s%s", i || node->outs ? ", " : "", place_of(emit, role, node->in[i], slot), front && !i ? joined.at : "");
+	for (int i = 0; i < node->ins; i++)
+		if (!node->outs || !writes_operand(node, i)) // else it is the result
+			text_add(&call, "%s%s%s", i || node->outs ? ", " : "", place_of(emit, role, node->in[i], slot), front && !i ? joined.at : "");
 	text_add(&call, "%s", behind ? joined.at : "");
 	add_extents(&call, emit, role, node, slot);
 	return call.at;

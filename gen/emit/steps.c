@@ -179,11 +179,11 @@ static const char *rows_of_device(const Emit *emit, const Tensor *t, long parts,
 static const char *left_operand(const Emit *emit, const Role *role, const Step *step, const char *slot)
 {
 	const Node *node = step->nodes.at[0];
-	long parts = node->op == OP_MATMUL ? node->attributes.parts : 0;
 	const char *place = place_of(emit, role, left_tensor(step), slot);
-	if (step->parts)
-		return step->part ? rows_of_device(emit, node->in[0], step->parts, step->part, place) : place;
-	return parts ? rows_of_device(emit, node->in[0], parts, node->attributes.part, place) : place;
+	if (step->parts && step->part)
+		return rows_of_device(emit, node->in[0], step->parts, step->part, place);
+	bool some = node->op == OP_MATMUL && node->attributes.parts;
+	return some ? rows_of_device(emit, node->in[0], node->attributes.parts, node->attributes.part, place) : place;
 }
 
 // What a product writes: all of t or one device's rows of it.

@@ -64,6 +64,8 @@ static void agree(const Plan *plan, Function *function)
 
 void leave_multiprocessors(const Plan *plan, Function *function)
 {
+	if (!has_collectives(function))
+		return;
 	const double *always = seconds_beside(plan, function, false), *last = seconds_beside(plan, function, true);
 	for (int i = 0; i < function->steps.count; i++) {
 		Step *step = &function->steps.at[i];

@@ -45,6 +45,11 @@ static Step new_bucket(const Plan *plan)
 	              .when = plan->mesh[AXIS_MICRO] > 1 ? WHEN_LAST : WHEN_ALWAYS};
 }
 
+bool is_bucket(const Function *function, const Step *step)
+{
+	return function->kind == FUNCTION_BACKWARD && step->kind == STEP_COLLECTIVE && step->stream == STREAM_DP;
+}
+
 static void insert_step(const Plan *plan, Function *function, int index, Step step)
 {
 	list_add(plan->arena, &function->steps, step);

@@ -53,18 +53,12 @@ bool is_communication(const Step *step)
 	return step->kind == STEP_COLLECTIVE || step->kind == STEP_TRANSFER;
 }
 
-int *find_ends(const Plan *plan, const Function *function)
+bool has_collectives(const Function *function)
 {
-	int n = function->steps.count, *ends = arena_alloc(plan->arena, (size_t)(n + 1) * sizeof *ends);
-	const Dependencies *on = find_dependencies(plan, function);
-	for (int i = 0; i < n; i++)
-		ends[i] = is_communication(&function->steps.at[i]) ? n - 1 : i;
-	for (int i = n - 1; i >= 0; i--)
-		for (int k = 0; k < on[i].count; k++) {
-			int *end = &ends[on[i].at[k].step];
-			*end = ends[i] < *end && is_communication(&function->steps.at[on[i].at[k].step]) ? ends[i] : *end;
-		}
-	return ends;
+	for (int i = 0; i < function->steps.count; i++)
+		if (function->steps.at[i].kind == STEP_COLLECTIVE)
+			return true;
+	return false;
 }
 
 // Of messages that are on their way together: the time of the fuller direction.

@@ -18,9 +18,8 @@ Dependencies *find_dependencies(const Plan *plan, const Function *function);
 // Whether a step waits for other devices. A device has one such step under way at a time. (synchronise.c)
 bool is_communication(const Step *step);
 
-// By step: up to which step it is under way, seen from computation: its own, or for communication the first one that waits for it. Whoever
-// takes its bytes before that would have to wait too.
-int *find_ends(const Plan *plan, const Function *function);
+// Whether a function has collectives.
+bool has_collectives(const Function *function);
 
 // Predicted seconds of a step; the latency of a bucket counts once, and messages of both directions travel together.
 double step_seconds(const Plan *plan, const Step *step);

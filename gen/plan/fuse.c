@@ -19,12 +19,6 @@ Function *function_of(Role *role, FunctionKind kind)
 	return &role->functions.at[kind];
 }
 
-static bool same_layout(const Tensor *a, const Tensor *b)
-{
-	return a->dims == b->dims && !memcmp(a->shape, b->shape, a->dims * sizeof *a->shape)
-	    && !memcmp(a->place, b->place, sizeof a->place);
-}
-
 bool makes(const Step *step, const Tensor *t)
 {
 	for (int i = 0; i < step->nodes.count; i++)
@@ -275,8 +269,10 @@ static bool joins_copy(const Plan *plan, const Step *last, const Step *step)
 static bool joins_sums(const Plan *plan, const Step *last, const Step *step)
 {
 	enum { MOST = 4 }; // MP_ADDENDS of runtime/mp_addends.h
-	const Node *before = last->nodes.count ? last->nodes.at[0] : NULL, *node = step->nodes.count ? step->nodes.at[0] : NULL;
-	if (!before || !node || before->op != OP_COLUMN_SUMS || node->op != OP_COLUMN_SUMS || last->when != step->when || last->nodes.count == MOST)
+	if (last->kind != STEP_KERNEL || step->kind != STEP_KERNEL || last->when != step->when || last->nodes.count == MOST)
+		return false;
+	const Node *before = last->nodes.at[0], *node = step->nodes.at[0];
+	if (before->op != OP_COLUMN_SUMS || node->op != OP_COLUMN_SUMS)
 		return false;
 	const Tensor *a = before->in[0], *b = node->in[0];
 	bool alike = a->type == b->type && a->dims == b->dims && before->attributes.to == node->attributes.to && before->attributes.chunks == node->attributes.chunks;

@@ -32,4 +32,7 @@ void leave_multiprocessors(const Plan *plan, Function *function);
 // gradients at a time. (buckets.c)
 void make_buckets(Plan *plan, Role *role);
 
+// Whether a step reduces gradients behind the backward pass, of which there may be several. (buckets.c)
+bool is_bucket(const Function *function, const Step *step);
+
 #endif

@@ -1,4 +1,6 @@
 // local.c: what one device holds of a tensor, and where nodes live.
+#include <string.h>
+
 #include "plan.h"
 
 static long ceil_div(long a, long b)
@@ -83,6 +85,12 @@ Tensor *root_of(Tensor *t)
 		else
 			return t;
 	}
+}
+
+bool same_layout(const Tensor *a, const Tensor *b)
+{
+	return a->dims == b->dims && !memcmp(a->shape, b->shape, a->dims * sizeof *a->shape)
+	    && !memcmp(a->place, b->place, sizeof a->place);
 }
 
 bool is_working_copy(const Node *node)

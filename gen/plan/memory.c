@@ -27,8 +27,8 @@ typedef struct {
 typedef struct {
 	bool used, in_micro, once, in_forward, in_backward, in_transfer;
 	int functions;          // how many functions use it
-	int function, first, last, held; // the last such function, its steps, and up to which one nobody else takes the bytes
-	int born, dies;         // of all functions, the first step and as `held`, counted through all of them
+	int function, first, last; // the last such function, its steps
+	int born, dies;         // its first step, and the one up to which nobody else takes the bytes, counted through all functions
 	LIST(Use) uses;
 } Usage;
 
@@ -46,6 +46,22 @@ static void add_use(const Plan *plan, Usage *usage, int function, int argument)
 	list_add(plan->arena, &usage->uses, use);
 }
 
+// By step: up to which step it is under way, seen from computation: its own, or for communication the first one that waits for it. Whoever
+// takes its bytes before that would have to wait too.
+static int *find_ends(const Plan *plan, const Function *function)
+{
+	int n = function->steps.count, *ends = arena_alloc(plan->arena, (size_t)(n + 1) * sizeof *ends);
+	const Dependencies *on = find_dependencies(plan, function);
+	for (int i = 0; i < n; i++)
+		ends[i] = is_communication(&function->steps.at[i]) ? n - 1 : i;
+	for (int i = n - 1; i >= 0; i--)
+		for (int k = 0; k < on[i].count; k++) {
+			int *end = &ends[on[i].at[k].step];
+			*end = ends[i] < *end && is_communication(&function->steps.at[on[i].at[k].step]) ? ends[i] : *end;
+		}
+	return ends;
+}
+
 static Usage *find_usage(const Plan *plan, const Role *role)
 {
 	Usage *usage = arena_alloc(plan->arena, (size_t)plan->graph->tensors.count * sizeof *usage);
@@ -60,14 +76,12 @@ static Usage *find_usage(const Plan *plan, const Role *role)
 				if (!u->used || u->function != f) {
 					u->functions++;
 					u->first = i;
-					u->held = i;
 				}
 				u->born = u->used ? u->born : before + i;
 				u->dies = before + ends[i] > u->dies ? before + ends[i] : u->dies;
 				u->used = true;
 				u->function = f;
 				u->last = i;
-				u->held = ends[i] > u->held ? ends[i] : u->held;
 				*(is_micro(function) ? &u->in_micro : &u->once) = true;
 				u->in_forward |= function->kind == FUNCTION_FORWARD;
 				u->in_backward |= function->kind == FUNCTION_BACKWARD;
@@ -221,7 +235,6 @@ static void make_buffer(const Plan *plan, Role *role, Tensor *t, const Usage *u,
 		buffer->function = u->function;
 		buffer->first = u->first;
 		buffer->last = u->last;
-		buffer->held = u->held;
 	} else
 		append_buffer(plan, role, t, u->in_forward && u->in_backward ? CLASS_ACTIVATIONS : CLASS_COMMUNICATION, slots_for(plan, role, u, counted));
 }
@@ -235,15 +248,16 @@ static void make_buffers(const Plan *plan, Role *role)
 		for (int f = 0; f < role->functions.count; f++)
 			for (int i = 0; i < role->functions.at[f].steps.count; i++) {
 				const Step *step = &role->functions.at[f].steps.at[i];
-				bool is_bucket = step->kind == STEP_COLLECTIVE && role->functions.at[f].kind == FUNCTION_BACKWARD && step->stream == STREAM_DP;
-				if (bucket && !is_bucket)
+				if (bucket && !is_bucket(&role->functions.at[f], step))
 					continue;
 				for (int k = 0; k < step->accesses.count; k++) {
 					Tensor *t = step->accesses.at[k].tensor;
-					if (role->buffer_of[t->id] < 0)
-						make_buffer(plan, role, t, &usage[t->id], &counted);
-					role->buffers.at[role->buffer_of[t->id]].born = usage[t->id].born;
-					role->buffers.at[role->buffer_of[t->id]].dies = usage[t->id].dies;
+					if (role->buffer_of[t->id] >= 0)
+						continue;
+					make_buffer(plan, role, t, &usage[t->id], &counted);
+					Buffer *buffer = &role->buffers.at[role->buffer_of[t->id]];
+					buffer->born = usage[t->id].born;
+					buffer->dies = usage[t->id].dies;
 				}
 			}
 }
@@ -265,6 +279,13 @@ size_t room_of(const Buffer *buffer)
 	return aligned(buffer->bytes * (size_t)buffer->slots);
 }
 
+void place_buffer(Buffer *buffer, size_t *at)
+{
+	buffer->offset = *at;
+	buffer->stride = buffer->bytes;
+	*at += room_of(buffer);
+}
+
 static void place_class(Role *role, Class class, size_t *at)
 {
 	size_t start = *at;
@@ -272,9 +293,7 @@ static void place_class(Role *role, Class class, size_t *at)
 		Buffer *buffer = &role->buffers.at[i];
 		if (buffer->class != class || (buffer->slots != 1 && !buffer->whole))
 			continue;
-		buffer->offset = *at;
-		buffer->stride = buffer->bytes;
-		*at += room_of(buffer);
+		place_buffer(buffer, at);
 	}
 	role->bytes[class] += *at - start;
 }
@@ -318,7 +337,7 @@ static void keep_for_side(Role *role)
 
 static bool live_together(const Buffer *a, const Buffer *b)
 {
-	return a->side || b->side || (a->function == b->function && a->first <= b->held && b->first <= a->held);
+	return a->side || b->side || (a->born <= b->dies && b->born <= a->dies);
 }
 
 static int compare_scratch(const void *left, const void *right)
@@ -432,14 +451,14 @@ void plan_memory(Plan *plan)
 		make_buffers(plan, role);
 		make_unused_buffers(plan, role);
 		size_t at = 0;
-		role->shares = may_share(plan, role);
+		bool shares = may_share(plan, role);
 		for (Class class = CLASS_PARAMETERS; class <= CLASS_COMMUNICATION; class++) {
-			if (role->shares && (class == CLASS_GRADIENTS || class == CLASS_ACTIVATIONS))
+			if (shares && (class == CLASS_GRADIENTS || class == CLASS_ACTIVATIONS))
 				continue;
 			place_class(role, class, &at);
 			place_records(role, class, &at);
 		}
-		if (role->shares)
+		if (shares)
 			share_bytes(plan, role, &at);
 		add_workspace(plan, role, &at);
 		place_scratch(plan, role, &at);

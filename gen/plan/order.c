@@ -174,9 +174,6 @@ static void order_function(const Plan *plan, Function *function)
 
 void hide_communication(const Plan *plan, Function *function)
 {
-	bool any = false;
-	for (int i = 0; i < function->steps.count; i++)
-		any |= function->steps.at[i].kind == STEP_COLLECTIVE;
-	if (any)
+	if (has_collectives(function))
 		order_function(plan, function);
 }

@@ -6,8 +6,8 @@
 // two then take little more than the activations alone. With several micro-batches gradients live through all of them, stages
 // of a pipeline send and receive meanwhile, and what the side stream uses may be in use all through the step: nothing is shared then.
 #include <stdlib.h>
-#include <string.h>
 
+#include "fuse.h"
 #include "overlay.h"
 
 typedef LIST(Buffer *) Buffers;
@@ -55,11 +55,8 @@ static Buffers place_activations(const Plan *plan, Role *role, size_t *at)
 			list_add(plan->arena, &found, &role->buffers.at[i]);
 	if (found.count)
 		qsort(found.at, (size_t)found.count, sizeof *found.at, compare_deaths);
-	for (int i = 0; i < found.count; i++) {
-		found.at[i]->offset = *at;
-		found.at[i]->stride = found.at[i]->bytes;
-		*at += room_of(found.at[i]);
-	}
+	for (int i = 0; i < found.count; i++)
+		place_buffer(found.at[i], at);
 	return found;
 }
 
@@ -80,7 +77,7 @@ static Units find_units(const Plan *plan, Role *role)
 	for (int i = 0; i < backward->steps.count; i++) {
 		const Step *step = &backward->steps.at[i];
 		Unit bucket = {.bytes = 0};
-		for (int k = 0; k < step->accesses.count && step->kind == STEP_COLLECTIVE && step->stream == STREAM_DP; k++) {
+		for (int k = 0; k < step->accesses.count && is_bucket(backward, step); k++) {
 			int buffer = role->buffer_of[step->accesses.at[k].tensor->id];
 			if (role->buffers.at[buffer].class == CLASS_GRADIENTS)
 				add_member(plan, &bucket, &role->buffers.at[buffer], &taken[buffer]);
@@ -122,19 +119,14 @@ void share_bytes(const Plan *plan, Role *role, size_t *at)
 	Units units = find_units(plan, role);
 	for (int i = 0; i < units.count; i++)
 		all += units.at[i].bytes;
-	size_t top = find_bottom(&units, &activations, start, all) + all;
+	size_t bottom = find_bottom(&units, &activations, start, all), below = bottom + all, end = below;
 	role->bytes[CLASS_ACTIVATIONS] = *at - start;
 	role->bytes[CLASS_GRADIENTS] = all;
 	for (int i = 0; i < units.count; i++) {
-		size_t offset = top -= units.at[i].bytes;
-		for (int k = 0; k < units.at[i].members.count; k++) {
-			Buffer *buffer = units.at[i].members.at[k];
-			buffer->offset = offset;
-			buffer->stride = buffer->bytes;
-			offset += room_of(buffer);
-		}
+		size_t place = below -= units.at[i].bytes;
+		for (int k = 0; k < units.at[i].members.count; k++)
+			place_buffer(units.at[i].members.at[k], &place);
 	}
-	top += all;
-	role->shared = (top < *at ? top : *at) - (top - all);
-	*at = top > *at ? top : *at;
+	role->shared = (end < *at ? end : *at) - bottom;
+	*at = end > *at ? end : *at;
 }

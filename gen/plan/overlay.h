@@ -7,6 +7,9 @@
 // Bytes that a buffer takes in the arena, all slots and what aligns the next one included. (memory.c)
 size_t room_of(const Buffer *buffer);
 
+// Puts it at *at, and sets that behind it. (memory.c)
+void place_buffer(Buffer *buffer, size_t *at);
+
 // Whether gradients may lie where activations were.
 bool may_share(const Plan *plan, const Role *role);
 

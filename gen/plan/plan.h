@@ -29,8 +29,8 @@ typedef struct {
 	size_t offset, stride;  // from the arena's start
 	int function;           // scratch: the function it lives in, else -1
 	int first, last;        // scratch: its first and last step there
-	int held;               // scratch: the step from behind which others may lie there: communication may still be under way after `last`
-	int born, dies;         // its first and last step, counted through the functions of a step; the last is as `held`
+	int born, dies;         // its first step, and the one behind which others may lie there, counted through the role's functions: communication
+	                        // may still be under way after `last`
 	bool side;              // the side stream uses it
 	bool alone;             // emitted code uses it outside of loops
 } Buffer;
@@ -219,8 +219,7 @@ typedef struct {
 	bool uses[STREAMS];
 	int saved_slots;        // micro-batches in flight between forward and backward
 	size_t bytes[CLASSES], arena, workspace_offset, workspace; // of one stream; the side stream's lies behind that of compute
-	size_t shared;          // of them bytes that gradients and activations share, which the arena has once
-	bool shares;            // there are such: gradients may lie where activations were
+	size_t shared;          // of them bytes that gradients and activations share, which the arena has once; 0: none
 	bool holds_metrics;
 } Role;
 
@@ -278,6 +277,7 @@ bool is_padded(const Plan *plan, const Tensor *t, int *dim, Axis *axis);   // a 
 Tensor *root_of(Tensor *t);             // through aliases, to the tensor whose bytes it is
 int stage_of(const Plan *plan, const Node *node);
 Node *kernel_of(const Step *step);      // of a STEP_KERNEL: the node that has a template
+bool same_layout(const Tensor *a, const Tensor *b); // extents and placements
 bool is_working_copy(const Node *node); // of a parameter, in the compute type
 Node *working_copy(const Role *role, const Tensor *parameter); // NULL: the role has none
 int *count_uses(const Plan *plan);      // by tensor id: how many operands of nodes it is

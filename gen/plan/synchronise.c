@@ -80,7 +80,7 @@ static bool ranges_meet(const Buffer *a, const Buffer *b)
 // Whether other buffers may have some of the same bytes.
 static bool lies_over(const Role *role, const Buffer *buffer)
 {
-	return buffer->class == CLASS_SCRATCH || (role->shares && (buffer->class == CLASS_GRADIENTS || buffer->class == CLASS_ACTIVATIONS));
+	return buffer->class == CLASS_SCRATCH || (role->shared && (buffer->class == CLASS_GRADIENTS || buffer->class == CLASS_ACTIVATIONS));
 }
 
 // The edge's ends (arguments and slots) when these accesses conflict.

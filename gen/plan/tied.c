@@ -4,9 +4,7 @@
 // added onto what the table gets elsewhere, where that lies. It is right where both parts are made on one stage, nothing else reads
 // the other part, and a step has one micro-batch: the sums over several are kept apart, because a pipeline, which has the parts on two
 // stages, adds them up apart as well, and is to give the same bits.
-#include <string.h>
-
-#include "place.h"
+#include "plan.h"
 
 // The two parts of a sum: what look-ups add, and the rest.
 typedef struct {
@@ -22,7 +20,7 @@ static bool is_added_onto(const Plan *plan, const Node *lookup, const Tensor *re
 	bool own = lowering == LOWER_GEMM || lowering == LOWER_KERNEL || lowering == LOWER_CHUNKS;
 	bool made_before = (maker->phase == PHASE_FORWARD || maker->phase == PHASE_BACKWARD) && maker->id < lookup->id && !maker->accumulate;
 	return own && made_before && uses[rest->id] == 1 && stage_of(plan, maker) == stage_of(plan, lookup) && rest->type == lookup->out[0]->type
-	    && !memcmp(rest->place, lookup->out[0]->place, sizeof rest->place);
+	    && same_layout(rest, lookup->out[0]);
 }
 
 static bool find_parts(const Plan *plan, const Node *sum, const int *uses, Parts *parts)
@@ -45,13 +43,15 @@ static void join(const Node *sum, const Parts *parts)
 
 void join_tied_gradients(Plan *plan)
 {
+	if (plan->mesh[AXIS_MICRO] > 1)
+		return;
 	Graph *graph = plan->graph;
 	Parts parts;
 	int count = graph->nodes.count, kept = 0, *uses = count_uses(plan);
 	Node **nodes = arena_alloc(plan->arena, (size_t)(count + 1) * sizeof *nodes);
 	for (int i = 0; i < count; i++) {
 		Node *node = graph->nodes.at[i];
-		if (plan->mesh[AXIS_MICRO] == 1 && find_parts(plan, node, uses, &parts))
+		if (find_parts(plan, node, uses, &parts))
 			join(node, &parts);
 		else
 			nodes[kept++] = node;
