@@ -46,13 +46,13 @@ AT_MB(logits, float, 12288, ROWS * CLASSES * 4)
 enum { ARENA = 16384 };
 
 static const struct mp_gemm gemms_0[] = {
-	{"fc1", ROWS, HIDDEN, IN, MP_NT, MP_BIAS_RELU, MP_F32, MP_F32, false, 16, false},
-	{"fc1.weight.grad", HIDDEN, IN, ROWS, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, false},
+	{"fc1", ROWS, HIDDEN, IN, MP_NT, MP_BIAS_RELU, MP_F32, MP_F32, false, 16, 0},
+	{"fc1.weight.grad", HIDDEN, IN, ROWS, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
 };
 static const struct mp_gemm gemms_1[] = {
-	{"fc2", ROWS, CLASSES, HIDDEN, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 16, false},
-	{"fc2.weight.grad", CLASSES, HIDDEN, ROWS, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, false},
-	{"fc2.input.grad", ROWS, HIDDEN, CLASSES, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, false},
+	{"fc2", ROWS, CLASSES, HIDDEN, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 16, 0},
+	{"fc2.weight.grad", CLASSES, HIDDEN, ROWS, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
+	{"fc2.input.grad", ROWS, HIDDEN, CLASSES, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
 };
 enum { READY = 0, GRAD_READY = 2, SENT = 4, DONE = 6, EVENTS };
 
@@ -131,7 +131,7 @@ static void make_trouble(struct mp_rank *r)
 	if (!strcmp(what, "slow"))
 		usleep(200000);
 	if (!strcmp(what, "key"))
-		printf("key %d %d %d %d%s\n", r->random_key[0], r->random_key[1], r->random_key[2], r->random_key[3],
+		printf("\nkey %d %d %d %d%s\n", r->random_key[0], r->random_key[1], r->random_key[2], r->random_key[3], // a line of its own, whatever other ranks print
 		       r->evaluating ? " evaluating" : "");
 }
 
