@@ -203,6 +203,7 @@ struct mp_program {
 	const char *name;               // "program_0"
 	size_t arena_bytes;             // of one device, everything included
 	size_t workspace_offset, workspace_bytes; // of library calls; that of the side stream, where it makes some, lies behind
+	struct { size_t offset, bytes; } exchange[2];       // of collectives by copy engines over dp and tp; 0 bytes: there are none
 	const struct mp_state *states;   int state_count;
 	const struct mp_input *inputs;   int input_count;
 	const struct mp_output *outputs; int output_count;
@@ -287,6 +288,7 @@ struct mp_rank {
 	const struct mp_options *options;
 	struct mp_session *session;                         // what the ranks of a process share
 	struct mp_control *control;                         // messages between ranks outside NCCL
+	struct mp_engines *engines[2];                      // of dp and tp; NULL: NCCL carries out all of the axis' collectives
 	struct mp_gemm_plan *gemm_plans;
 	struct mp_conv_plan *conv_plans;
 	struct mp_attention_plan *attention_plans;
@@ -344,6 +346,17 @@ void mp_attention(struct mp_rank *r, const struct mp_attention *attention, const
 // dqkv, the gradient of qkv, from that of o, and from what mp_attention read and gave; a row with `gradient`.
 void mp_attention_grad(struct mp_rank *r, const struct mp_attention *attention, const void *d_o, const void *qkv, const void *o,
                        const void *lse, void *dqkv, struct mp_dropped dropped, cudaStream_t stream);
+
+// Collectives of large tensors over dp or tp, enqueued on the axis' stream. The operands lie at the same place in the arena of every rank
+// of the axis. Between GPUs of one host copy engines carry them out, which take no multiprocessor from the kernels beside; NCCL does
+// where these do not reach each other's memory. Sums are made in the order of ranks, and rounded once. count: elements of the whole
+// (all_reduce), of what a rank receives (reduce_scatter; it gives as many for each), of what it gives (all_gather, shift). (exchange.c)
+void mp_all_reduce(struct mp_rank *r, enum mp_axis axis, void *data, long count, enum mp_type type);
+void mp_reduce_scatter(struct mp_rank *r, enum mp_axis axis, const void *from, void *to, long count, enum mp_type type);
+void mp_all_gather(struct mp_rank *r, enum mp_axis axis, const void *from, void *to, long count, enum mp_type type);
+
+// To the rank `by` behind this one, from the one as far before it.
+void mp_shift(struct mp_rank *r, enum mp_axis axis, const void *from, void *to, long count, enum mp_type type, int by);
 
 // Around the call of each step in programs emitted with --trace-steps: a span of the trace, when there is one. name: of the step;
 // it is kept. predicted: microseconds. Calls come in pairs that hold no other pair. (cuda/marks.c, host/marks.c)

@@ -31,6 +31,7 @@ struct mp_options {
 	long tokens, samples, top_k;    // --tokens to generate, --samples, --top-k (0: all)
 	double temperature;             // 0: the likeliest
 	bool one_gpu;                   // --one-gpu
+	bool nccl_alone;                // --no-copy-engines
 	int timeout;                    // --timeout in seconds; 600 unless given
 };
 

@@ -13,7 +13,7 @@
 enum option_id {
 	DATA = 256, SPLIT, EVAL, EVAL_EVERY, EVAL_BATCHES, PROMPT, TOKENS, SAMPLES, TEMPERATURE, TOP_K, STEPS, SEED, LOAD, ALLOW_MISSING,
 	ALLOW_UNUSED, ALLOW_MISMATCHED, SAVE, SAVE_EVERY, MAX_SHARD_SIZE, ORDER, OUTPUT, LOG, LOG_EVERY,
-	TRACE, TUNE, ONE_GPU, TIMEOUT, HELP
+	TRACE, TUNE, ONE_GPU, NO_COPY_ENGINES, TIMEOUT, HELP
 };
 
 enum mode { BOTH, TRAINING, INFERENCE, MODES, TEXT }; // TEXT is a flag beside: of programs that read tokens alone
@@ -50,6 +50,7 @@ static const struct row {
 	{"trace", "FILE", TRACE, BOTH, "write a Chrome trace (chrome://tracing, Perfetto)"},
 	{"tune", "FILE", TUNE, BOTH, "matrix products by the fastest algorithms, timed at start and kept in this file"},
 	{"one-gpu", NULL, ONE_GPU, BOTH, "put all ranks of this machine on one GPU (slow; for tests)"},
+	{"no-copy-engines", NULL, NO_COPY_ENGINES, BOTH, "leave large collectives between GPUs of one machine to NCCL"},
 	{"timeout", "SECONDS", TIMEOUT, BOTH, "give up when nothing moves for so long (default 600)"},
 	{"help", NULL, HELP, BOTH, "print this and exit"},
 };
@@ -222,6 +223,7 @@ static void take_option(struct mp_options *o, const struct row *row, const char 
 	case TRACE: o->trace = argument; break;
 	case TUNE: o->tune = argument; break;
 	case ONE_GPU: o->one_gpu = true; break;
+	case NO_COPY_ENGINES: o->nccl_alone = true; break;
 	case TIMEOUT: o->timeout = (int)number(row->name, argument, 1, INT_MAX); break;
 	case HELP: print_help(model); exit(MP_DONE);
 	}

@@ -1,5 +1,6 @@
 // One rank: its device, memory, streams, events and communicators. All are made here, at start, and nothing is
 // allocated on a device afterwards. The sum of what is allocated is printed, to be compared with the plan.
+#include "engines.h"
 #include "mp_run.h"
 
 #include <stdio.h>
@@ -226,6 +227,8 @@ void mp_rank_open(struct mp_rank *r)
 	mp_conv_prepare(r);
 	mp_attention_prepare(r);
 	connect_and_load(r);
+	for (enum mp_axis axis = MP_DP; axis <= MP_TP; axis++)
+		r->engines[axis] = mp_engines_open(r, axis);
 	copy_constant(r);
 	if (r->options->trace)
 		r->trace = mp_trace_open();
@@ -255,6 +258,8 @@ static void close_device(struct mp_rank *r)
 	mp_attention_release(r);
 	mp_conv_release(r);
 	mp_gemm_release(r);
+	for (enum mp_axis axis = MP_DP; axis <= MP_TP; axis++)
+		mp_engines_close(r->engines[axis]);
 	for (int axis = 0; axis < MP_AXES; axis++)
 		if (part[axis])
 			NCCL(ncclCommDestroy(part[axis]));

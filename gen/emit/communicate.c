@@ -1,4 +1,5 @@
 // communicate.c: NCCL calls, inlined where the step runs.
+#include "../plan/exchange.h"
 #include "source.h"
 
 // Buckets are contiguous: one call from the first gradient to the end of the last.
@@ -38,11 +39,34 @@ static void emit_shift(Text *out, const Emit *emit, const Node *node, const char
 	text_add(out, "%sNCCL(ncclGroupEnd());\n", indent);
 }
 
+// By copy engines, where ranks reach each other's memory.
+static void emit_exchange(Text *out, const Emit *emit, const Role *role, const Step *step, const char *from, const char *to, const char *indent)
+{
+	const Node *node = step->nodes.at[0];
+	const char *axis = axis_constant(node->attributes.axis), *type = mp_type(node->in[0]->type);
+	long given = local_elements(emit->plan, node->in[0]);
+	switch (node->op) {
+	case OP_ALL_REDUCE:
+		text_add(out, "%smp_all_reduce(r, %s, %s, %ld, %s);\n", indent, axis, to, step->nodes.count > 1 ? bucket_elements(emit, role, step) : given, type);
+		break;
+	case OP_REDUCE_SCATTER:
+		text_add(out, "%smp_reduce_scatter(r, %s, %s, %s, %ld, %s);\n", indent, axis, from, to, local_elements(emit->plan, node->out[0]), type);
+		break;
+	case OP_ALL_GATHER: text_add(out, "%smp_all_gather(r, %s, %s, %s, %ld, %s);\n", indent, axis, from, to, given, type); break;
+	case OP_SHIFT: text_add(out, "%smp_shift(r, %s, %s, %s, %ld, %s, %d);\n", indent, axis, from, to, given, type, node->attributes.part); break;
+	default: assert(!"copy engines carry out no other");
+	}
+}
+
 void emit_collective(Text *out, const Emit *emit, const Role *role, const Step *step, const char *slot, const char *indent)
 {
 	const Node *node = step->nodes.at[0];
 	const char *axis = axis_name(node->attributes.axis), *type = nccl_type(node->in[0]->type);
 	const char *from = place_of(emit, role, node->in[0], slot), *to = place_of(emit, role, node->out[0], slot);
+	if (is_exchanged(emit->plan, step)) {
+		emit_exchange(out, emit, role, step, from, to, indent);
+		return;
+	}
 	switch (node->op) {
 	case OP_ALL_REDUCE:
 		text_add(out, "%sNCCL(ncclAllReduce(%s, %s, %ld, %s, ncclSum, r->%s_comm, r->%s));\n", indent, from, to,

@@ -7,13 +7,7 @@
 // are taken in slices that keep to a budget.
 #include "plan.h"
 
-enum { ALIGNMENT = 256 };
 static const size_t budget = (size_t)256 << 20;
-
-static size_t aligned(size_t bytes)
-{
-	return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-}
 
 // The bytes of one unit of the gradient in bf16.
 static size_t gradient_bytes(const Plan *plan, size_t tokens, size_t heads, size_t size)

@@ -7,14 +7,9 @@
 // depends on the extents on one device and on what the device is said to be. Samples are taken in slices that keep to a budget.
 #include "cost.h"
 
-enum { ALIGNMENT = 256, CHANNELS = 32, STRIP = 4 }; // CHANNELS: MP_CONV_SLICE of the runtime
+enum { CHANNELS = 32, STRIP = 4 }; // CHANNELS: MP_CONV_SLICE of the runtime
 static const size_t budget = (size_t)640 << 20;
 static const double worthwhile = 0.9;           // of the time of plain products
-
-static size_t aligned(size_t bytes)
-{
-	return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-}
 
 // Whether channels are whole slices, and pixels whole strips of 16 bytes.
 static bool can_split(const Plan *plan, const Node *node)

@@ -320,7 +320,5 @@ void fuse_steps(Plan *plan)
 		begin_with_own_rows(plan, function_of(&plan->roles[s], FUNCTION_FORWARD));
 		hide_communication(plan, function_of(&plan->roles[s], FUNCTION_BACKWARD));
 		make_buckets(plan, &plan->roles[s]);
-		leave_multiprocessors(plan, function_of(&plan->roles[s], FUNCTION_FORWARD));
-		leave_multiprocessors(plan, function_of(&plan->roles[s], FUNCTION_BACKWARD));
 	}
 }

@@ -8,12 +8,13 @@
 #include <string.h>
 
 #include "depend.h"
+#include "exchange.h"
 #include "fuse.h"
 #include "overlay.h"
 
 enum { ALIGNMENT = 256, WORKSPACE_BYTES = 32 << 20, LEAST_ARENA = 512 }; // even a stage without work greets its neighbours
 
-static size_t aligned(size_t bytes)
+size_t aligned(size_t bytes)
 {
 	return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
 }
@@ -429,6 +430,16 @@ static void add_workspace(const Plan *plan, Role *role, size_t *at)
 	*at += role->bytes[CLASS_WORKSPACE];
 }
 
+static void add_exchanges(const Plan *plan, Role *role, size_t *at)
+{
+	for (int axis = AXIS_DP; axis <= AXIS_TP; axis++) {
+		role->exchange[axis].bytes = exchange_bytes(plan, role, axis);
+		role->exchange[axis].offset = *at;
+		role->bytes[CLASS_COMMUNICATION] += role->exchange[axis].bytes;
+		*at += role->exchange[axis].bytes;
+	}
+}
+
 void check_capacity(const Plan *plan)
 {
 	for (int s = 0; s < plan->stages; s++) {
@@ -461,6 +472,7 @@ void plan_memory(Plan *plan)
 		if (shares)
 			share_bytes(plan, role, &at);
 		add_workspace(plan, role, &at);
+		add_exchanges(plan, role, &at);
 		place_scratch(plan, role, &at);
 		role->arena = at < LEAST_ARENA ? LEAST_ARENA : at;
 		resolve_accesses(role);

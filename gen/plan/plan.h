@@ -219,6 +219,7 @@ typedef struct {
 	bool uses[STREAMS];
 	int saved_slots;        // micro-batches in flight between forward and backward
 	size_t bytes[CLASSES], arena, workspace_offset, workspace; // of one stream; the side stream's lies behind that of compute
+	struct { size_t offset, bytes; } exchange[PLACED_AXES]; // by axis: of collectives by copy engines
 	size_t shared;          // of them bytes that gradients and activations share, which the arena has once; 0: none
 	bool holds_metrics;
 } Role;
@@ -242,6 +243,7 @@ typedef struct {
 	double launch;          // seconds between two steps of one stream at the least
 	size_t capacity;        // bytes of memory
 	size_t overhead;        // bytes that the CUDA context and libraries take (measured)
+	double copied;          // bytes from which copy engines carry out a collective
 } Device;
 
 typedef struct {
@@ -282,6 +284,7 @@ bool is_working_copy(const Node *node); // of a parameter, in the compute type
 Node *working_copy(const Role *role, const Tensor *parameter); // NULL: the role has none
 int *count_uses(const Plan *plan);      // by tensor id: how many operands of nodes it is
 void replace_nodes(Plan *plan, Node *const *nodes, int count); // of the graph, by a new list, and numbers them
+size_t aligned(size_t bytes);           // rounded up to what buffers begin at multiples of (memory.c)
 int find_buffer(const Plan *plan, const Role *role, const Tensor *t);
 Tensor *copied_tensor(const Node *copy); // of a copy between host and device: what it copies
 bool is_small_copy(const Plan *plan, const Node *copy); // a kernel makes it, and others of its kind beside it

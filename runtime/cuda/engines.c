@@ -1,0 +1,335 @@
+// engines.c: collectives by the copy engines of GPUs that reach each other's memory.
+//
+// Problem: NCCL's kernels take multiprocessors, 16 of 132 at full speed. A matrix product fills all of them: one that runs
+// beside takes twice as long, and a collective that comes a little later than a product waits for its end. NCCL's own collectives by
+// copy engines (2.28) make a copy inside the device first, which is a kernel and waits too. Method: ranks map each other's arenas; every
+// rank copies its parts to where the others want them, by copy engines, which take no multiprocessor. Sums are made of what came in
+// by a short kernel. Order between ranks: each has flags in its arena, of each other rank, that this one sets and its own stream
+// waits for and clears: READY, what it copies to may be overwritten; ARRIVED, its copies are there; SUMMED, the sums are. A flag is
+// set again only after a message from the rank that cleared it. All of it is enqueued on the axis' stream and captured in graphs.
+//
+// An all-reduce is a reduce-scatter into the own part, in place, and a gather of the parts; large ones go in pieces whose incoming
+// parts fit the exchange's bytes.
+#define _GNU_SOURCE
+#include "part_sums.h"
+
+#include <cuda.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum flag { READY, ARRIVED, SUMMED, FLAGS };
+enum { FLAG_APART = 64 };
+
+struct mp_engines {
+	struct mp_rank *r;
+	int me, ranks;
+	cudaStream_t stream;
+	size_t offset, incoming;        // in every arena: the exchange; bytes behind its flags
+	char *arena[MP_EXCHANGE_RANKS]; // by rank of the axis, as mapped here
+	CUresult (*batch)(CUstream, unsigned, CUstreamBatchMemOpParams *, unsigned);
+};
+
+// What ranks tell each other.
+struct address {
+	cudaIpcMemHandle_t arena;
+	cudaUUID_t device;
+	char host[80];
+};
+
+// ---------------------------------------------------------------------------------------------------------
+// Who reaches whom
+
+// The same for all processes of a machine, and of no two machines.
+static void name_host(char *name, size_t size)
+{
+	FILE *file = fopen("/proc/sys/kernel/random/boot_id", "r");
+	const char *given = getenv("NCCL_HOSTID"); // tells ranks of one machine apart on purpose
+
+	gethostname(name, size / 2);
+	name[size / 2 - 1] = 0;
+	size_t used = strlen(name);
+	if (file) {
+		size_t n = fread(name + used, 1, size - used - 1, file);
+		name[used + n] = 0;
+		fclose(file);
+	}
+	if (given)
+		snprintf(name, size, "%s", given);
+}
+
+static void describe(const struct mp_rank *r, struct address *own)
+{
+	struct cudaDeviceProp properties;
+	int device;
+
+	CUDA(cudaGetDevice(&device));
+	CUDA(cudaGetDeviceProperties(&properties, device));
+	own->device = properties.uuid;
+	name_host(own->host, sizeof own->host);
+	if (cudaIpcGetMemHandle(&own->arena, r->arena) != cudaSuccess) {
+		cudaGetLastError();
+		own->host[0] = 0;
+	}
+}
+
+// By NCCL, through the exchange's bytes of the fresh arena.
+static void tell_all(const struct mp_engines *e, ncclComm_t comm, struct address *all)
+{
+	char *there = e->r->arena + e->offset;
+	size_t each = sizeof *all;
+
+	CUDA(cudaMemcpyAsync(there + (size_t)e->me * each, &all[e->me], each, cudaMemcpyHostToDevice, e->stream));
+	NCCL(ncclAllGather(there + (size_t)e->me * each, there, each, ncclInt8, comm, e->stream));
+	CUDA(cudaMemcpyAsync(all, there, (size_t)e->ranks * each, cudaMemcpyDeviceToHost, e->stream));
+	CUDA(cudaMemsetAsync(there, 0, (size_t)e->ranks * each, e->stream));
+	CUDA(cudaStreamSynchronize(e->stream));
+}
+
+// The least of what all say.
+static bool all_agree(const struct mp_engines *e, ncclComm_t comm, bool own)
+{
+	int32_t agrees = own;
+	void *there = e->r->arena + e->offset;
+
+	CUDA(cudaMemcpyAsync(there, &agrees, sizeof agrees, cudaMemcpyHostToDevice, e->stream));
+	NCCL(ncclAllReduce(there, there, 1, ncclInt32, ncclMin, comm, e->stream));
+	CUDA(cudaMemcpyAsync(&agrees, there, sizeof agrees, cudaMemcpyDeviceToHost, e->stream));
+	CUDA(cudaMemsetAsync(there, 0, sizeof agrees, e->stream));
+	CUDA(cudaStreamSynchronize(e->stream));
+	return agrees;
+}
+
+// Ranks that share a GPU go by NCCL: copies inside a device are kernels.
+static bool map_arenas(struct mp_engines *e, const struct address *all)
+{
+	const struct address *own = &all[e->me];
+
+	for (int rank = 0; rank < e->ranks; rank++) {
+		bool here = own->host[0] && !strcmp(all[rank].host, own->host);
+		if (rank == e->me)
+			e->arena[rank] = e->r->arena;
+		else if (!here || !memcmp(&all[rank].device, &own->device, sizeof own->device)
+		         || cudaIpcOpenMemHandle((void **)&e->arena[rank], all[rank].arena, cudaIpcMemLazyEnablePeerAccess) != cudaSuccess) {
+			cudaGetLastError();
+			e->arena[rank] = NULL;
+			return false;
+		}
+	}
+	return true;
+}
+
+static bool find_driver(struct mp_engines *e)
+{
+	enum cudaDriverEntryPointQueryResult found;
+	void *function = NULL;
+
+	if (cudaGetDriverEntryPointByVersion("cuStreamBatchMemOp", &function, 12000, cudaEnableDefault, &found) != cudaSuccess)
+		cudaGetLastError();
+	memcpy(&e->batch, &function, sizeof e->batch);
+	return function != NULL;
+}
+
+// Kernels that are loaded later would wait for what the device does, which may be communication that waits for this rank.
+static void load_sums(const struct mp_engines *e)
+{
+	static const enum mp_type types[] = {MP_F32, MP_F64, MP_BF16};
+
+	for (size_t t = 0; t < sizeof types / sizeof *types; t++)
+		for (size_t odd = 0; odd < 2; odd++)
+			mp_sum_parts(e->r->arena + odd * mp_type_bytes(types[t]), (struct mp_parts){.count = 0}, 0, types[t], e->stream);
+	CUDA(cudaStreamSynchronize(e->stream));
+}
+
+struct mp_engines *mp_engines_open(struct mp_rank *r, enum mp_axis axis)
+{
+	ncclComm_t comm = axis == MP_DP ? r->dp_comm : r->tp_comm;
+	size_t bytes = r->program->exchange[axis].bytes;
+	int ranks = r->model->axis[axis];
+
+	if (!bytes || !comm || ranks > MP_EXCHANGE_RANKS || r->options->nccl_alone)
+		return NULL;
+	struct mp_engines *e = mp_allocate(sizeof *e);
+	struct address *all = mp_allocate((size_t)ranks * sizeof *all);
+	*e = (struct mp_engines){.r = r, .me = axis == MP_DP ? r->dp : r->tp, .ranks = ranks, .stream = axis == MP_DP ? r->dp_stream : r->tp_stream,
+	                         .offset = r->program->exchange[axis].offset, .incoming = bytes - MP_EXCHANGE_FLAGS};
+	describe(r, &all[e->me]);
+	tell_all(e, comm, all);
+	bool maps = find_driver(e) && map_arenas(e, all), agreed = all_agree(e, comm, maps);
+	free(all);
+	if (!agreed) {
+		mp_engines_close(e);
+		return NULL;
+	}
+	load_sums(e);
+	return e;
+}
+
+void mp_engines_close(struct mp_engines *e)
+{
+	if (!e)
+		return;
+	for (int rank = 0; rank < e->ranks; rank++)
+		if (rank != e->me && e->arena[rank])
+			CUDA(cudaIpcCloseMemHandle(e->arena[rank]));
+	free(e);
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// Flags and copies
+
+typedef struct {
+	CUstreamBatchMemOpParams at[2 * MP_EXCHANGE_RANKS];
+	unsigned count;
+} Operations;
+
+// The flag of rank `of` in the arena of rank `where`.
+static CUdeviceptr flag_of(const struct mp_engines *e, enum flag flag, int of, int where)
+{
+	return (CUdeviceptr)(e->arena[where] + e->offset + ((size_t)flag * MP_EXCHANGE_RANKS + (size_t)of) * FLAG_APART);
+}
+
+static void add_write(Operations *all, CUdeviceptr flag, unsigned value)
+{
+	CUstreamBatchMemOpParams *write = &all->at[all->count++];
+	memset(write, 0, sizeof *write);
+	write->operation = CU_STREAM_MEM_OP_WRITE_VALUE_32;
+	write->writeValue.address = flag;
+	write->writeValue.value = value;
+}
+
+static void enqueue(const struct mp_engines *e, Operations *all)
+{
+	CUresult status = e->batch((CUstream)e->stream, all->count, all->at, 0);
+	if (status != CUDA_SUCCESS)
+		mp_fail(MP_DEVICE_FAILED, "cuStreamBatchMemOp: error %d of the driver", (int)status);
+}
+
+// What was enqueued before is done when `to` sees the flag. Both may be the own rank, which is not told.
+static void tell(const struct mp_engines *e, enum flag flag, int first, int last)
+{
+	Operations all = {.count = 0};
+	for (int by = first; by <= last; by++)
+		add_write(&all, flag_of(e, flag, e->me, (e->me + by) % e->ranks), 1);
+	enqueue(e, &all);
+}
+
+static void await(const struct mp_engines *e, enum flag flag, int first, int last)
+{
+	Operations all = {.count = 0};
+	for (int by = first; by <= last; by++) {
+		CUdeviceptr own = flag_of(e, flag, (e->me + by) % e->ranks, e->me);
+		CUstreamBatchMemOpParams *wait = &all.at[all.count++];
+		memset(wait, 0, sizeof *wait);
+		wait->operation = CU_STREAM_MEM_OP_WAIT_VALUE_32;
+		wait->waitValue.address = own;
+		wait->waitValue.value = 1;
+		wait->waitValue.flags = CU_STREAM_WAIT_VALUE_EQ;
+		add_write(&all, own, 0);
+	}
+	enqueue(e, &all);
+}
+
+static void meet(const struct mp_engines *e, enum flag flag)
+{
+	tell(e, flag, 1, e->ranks - 1);
+	await(e, flag, 1, e->ranks - 1);
+}
+
+static void copy(const struct mp_engines *e, void *to, const void *from, size_t bytes)
+{
+	if (bytes)
+		CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, e->stream));
+}
+
+// What lies at `own` in this arena, in that of another rank.
+static char *there(const struct mp_engines *e, int rank, const char *own)
+{
+	return e->arena[rank] + (own - e->r->arena);
+}
+
+// Where the part of rank `from` comes in at rank `at`.
+static char *place_in(const struct mp_engines *e, int from, int at, size_t bytes)
+{
+	return e->arena[at] + e->offset + MP_EXCHANGE_FLAGS + (size_t)(from < at ? from : from - 1) * bytes;
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// Collectives
+
+// A part of a tensor that each rank has whole: rank k's begins at k * apart and has as many bytes as are left, `apart` at the most.
+static size_t part_bytes(int rank, size_t apart, size_t whole)
+{
+	size_t begin = (size_t)rank * apart;
+	return begin >= whole ? 0 : whole - begin < apart ? whole - begin : apart;
+}
+
+// Sends every other rank its part of `from`, and adds up the own one into `to`.
+static void scatter(const struct mp_engines *e, const char *from, char *to, size_t apart, size_t whole, enum mp_type type)
+{
+	size_t own = part_bytes(e->me, apart, whole);
+	struct mp_parts parts = {.count = e->ranks};
+
+	meet(e, READY);
+	for (int by = 1; by < e->ranks; by++) {
+		int rank = (e->me + by) % e->ranks;
+		copy(e, place_in(e, e->me, rank, apart), from + (size_t)rank * apart, part_bytes(rank, apart, whole));
+	}
+	meet(e, ARRIVED);
+	for (int rank = 0; rank < e->ranks; rank++)
+		parts.at[rank] = rank == e->me ? from + (size_t)rank * apart : place_in(e, rank, e->me, apart);
+	if (own)
+		mp_sum_parts(to, parts, own, type, e->stream);
+}
+
+void mp_engines_reduce_scatter(struct mp_engines *e, const char *from, char *to, size_t bytes, enum mp_type type)
+{
+	scatter(e, from, to, bytes, (size_t)e->ranks * bytes, type);
+}
+
+// A piece whose parts have come in everywhere: what others do with theirs, they do not read this one's any more.
+static void all_reduce_piece(const struct mp_engines *e, char *data, size_t apart, size_t bytes, enum mp_type type)
+{
+	char *own = data + (size_t)e->me * apart;
+
+	scatter(e, data, own, apart, bytes, type);
+	for (int by = 1; by < e->ranks; by++)
+		copy(e, there(e, (e->me + by) % e->ranks, own), own, part_bytes(e->me, apart, bytes));
+	meet(e, SUMMED);
+}
+
+void mp_engines_all_reduce(struct mp_engines *e, char *data, size_t bytes, enum mp_type type)
+{
+	size_t most = e->incoming / (size_t)(e->ranks - 1) / 16 * 16, piece = most * (size_t)e->ranks;
+
+	for (size_t at = 0; at < bytes; at += piece) {
+		size_t length = bytes - at < piece ? bytes - at : piece, apart = (length + (size_t)e->ranks - 1) / (size_t)e->ranks;
+		all_reduce_piece(e, data + at, (apart + 15) / 16 * 16, length, type);
+	}
+}
+
+// The own part last: a copy inside a device is a kernel, which waits for the one that runs.
+void mp_engines_all_gather(struct mp_engines *e, const char *from, char *to, size_t bytes)
+{
+	char *own = to + (size_t)e->me * bytes;
+
+	meet(e, READY);
+	for (int by = 1; by < e->ranks; by++)
+		copy(e, there(e, (e->me + by) % e->ranks, own), from, bytes);
+	tell(e, ARRIVED, 1, e->ranks - 1);
+	if (from != own)
+		copy(e, own, from, bytes);
+	await(e, ARRIVED, 1, e->ranks - 1);
+}
+
+void mp_engines_shift(struct mp_engines *e, const char *from, char *to, size_t bytes, int by)
+{
+	int back = e->ranks - by;
+
+	tell(e, READY, back, back);
+	await(e, READY, by, by);
+	copy(e, there(e, (e->me + by) % e->ranks, to), from, bytes);
+	tell(e, ARRIVED, by, by);
+	await(e, ARRIVED, back, back);
+}
