@@ -32,10 +32,10 @@ void mp_reduce_scatter(struct mp_rank *r, enum mp_axis axis, const void *from, v
 		NCCL(ncclReduceScatter(from, to, (size_t)count, nccl_type(type), ncclSum, communicator(r, axis), stream(r, axis)));
 }
 
-void mp_all_gather(struct mp_rank *r, enum mp_axis axis, const void *from, void *to, long count, enum mp_type type)
+void mp_all_gather(struct mp_rank *r, enum mp_axis axis, const void *from, void *to, long count, enum mp_type type, bool own)
 {
 	if (r->engines[axis])
-		mp_engines_all_gather(r->engines[axis], from, to, (size_t)count * mp_type_bytes(type));
+		mp_engines_all_gather(r->engines[axis], from, to, (size_t)count * mp_type_bytes(type), own);
 	else
 		NCCL(ncclAllGather(from, to, (size_t)count, nccl_type(type), communicator(r, axis), stream(r, axis)));
 }

@@ -353,7 +353,9 @@ void mp_attention_grad(struct mp_rank *r, const struct mp_attention *attention, 
 // (all_reduce), of what a rank receives (reduce_scatter; it gives as many for each), of what it gives (all_gather, shift). (exchange.c)
 void mp_all_reduce(struct mp_rank *r, enum mp_axis axis, void *data, long count, enum mp_type type);
 void mp_reduce_scatter(struct mp_rank *r, enum mp_axis axis, const void *from, void *to, long count, enum mp_type type);
-void mp_all_gather(struct mp_rank *r, enum mp_axis axis, const void *from, void *to, long count, enum mp_type type);
+
+// own: whether the own part of `to` is read as well; else it may stay as it is.
+void mp_all_gather(struct mp_rank *r, enum mp_axis axis, const void *from, void *to, long count, enum mp_type type, bool own);
 
 // To the rank `by` behind this one, from the one as far before it.
 void mp_shift(struct mp_rank *r, enum mp_axis axis, const void *from, void *to, long count, enum mp_type type, int by);

@@ -1,6 +1,7 @@
 // The micro-batch scheduler: a schedule is a table of actions in the order in which a rank enqueues them. The order is
 // decided when the program is generated, so running it is a loop. Everything is asynchronous: the table is enqueued
 // long before the device has done it.
+#include "engines.h"
 #include "mp_run.h"
 
 // A mark on each stream costs some microseconds of host time an action. That is nothing when steps are long, and the
@@ -15,6 +16,8 @@ void mp_run(struct mp_rank *r, const struct mp_schedule *schedule)
 	bool marked = worth_marking(r);
 
 	mp_watch_begin(r->watch);
+	for (enum mp_axis axis = MP_DP; axis <= MP_TP; axis++)
+		mp_engines_begin(r->engines[axis]);
 	if (!r->trace && mp_graphs_run(r->graphs, r, schedule))
 		return;
 	if (marked)

@@ -52,7 +52,9 @@ static void emit_exchange(Text *out, const Emit *emit, const Role *role, const S
 	case OP_REDUCE_SCATTER:
 		text_add(out, "%smp_reduce_scatter(r, %s, %s, %s, %ld, %s);\n", indent, axis, from, to, local_elements(emit->plan, node->out[0]), type);
 		break;
-	case OP_ALL_GATHER: text_add(out, "%smp_all_gather(r, %s, %s, %s, %ld, %s);\n", indent, axis, from, to, given, type); break;
+	case OP_ALL_GATHER:
+		text_add(out, "%smp_all_gather(r, %s, %s, %s, %ld, %s, %s);\n", indent, axis, from, to, given, type, is_own_part_read(role, node) ? "true" : "false");
+		break;
 	case OP_SHIFT: text_add(out, "%smp_shift(r, %s, %s, %s, %ld, %s, %d);\n", indent, axis, from, to, given, type, node->attributes.part); break;
 	default: assert(!"copy engines carry out no other");
 	}

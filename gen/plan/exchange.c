@@ -5,9 +5,10 @@
 #include "exchange.h"
 
 #include "cost.h"
+#include "fuse.h"
 
 // MP_EXCHANGE_FLAGS of runtime/engines.h, and what comes in of one piece of an all-reduce at the most.
-enum { FLAGS_BYTES = 4096, PIECE_BYTES = 32 << 20 };
+enum { FLAGS_BYTES = 16384, PIECE_BYTES = 32 << 20 };
 
 // Bytes that each rank sends, of all nodes of a bucket together.
 static double sent_bytes(const Plan *plan, const Step *step)
@@ -26,6 +27,20 @@ bool is_exchanged(const Plan *plan, const Step *step)
 	bool known = node->op == OP_ALL_REDUCE || node->op == OP_REDUCE_SCATTER || node->op == OP_ALL_GATHER || node->op == OP_SHIFT;
 	bool in_place = node->op != OP_ALL_REDUCE || node->attributes.in_place, real = node->in[0]->type != TYPE_I32;
 	return known && real && in_place && sent_bytes(plan, step) >= plan->device->copied;
+}
+
+bool is_own_part_read(const Role *role, const Node *gather)
+{
+	const Tensor *gathered = root_of(gather->out[0]);
+	for (int f = 0; f < role->functions.count; f++)
+		for (int i = 0; i < role->functions.at[f].steps.count; i++) {
+			const Step *step = &role->functions.at[f].steps.at[i];
+			bool others = step->parts && step->part; // rows of another device alone
+			for (int k = 0; k < step->accesses.count && !others; k++)
+				if (step->accesses.at[k].tensor == gathered && !makes(step, gather->out[0]))
+					return true;
+		}
+	return false;
 }
 
 static size_t incoming_bytes(const Plan *plan, const Step *step)

@@ -4,9 +4,10 @@
 // beside takes twice as long, and a collective that comes a little later than a product waits for its end. NCCL's own collectives by
 // copy engines (2.28) make a copy inside the device first, which is a kernel and waits too. Method: ranks map each other's arenas; every
 // rank copies its parts to where the others want them, by copy engines, which take no multiprocessor. Sums are made of what came in
-// by a short kernel. Order between ranks: each has flags in its arena, of each other rank, that this one sets and its own stream
-// waits for and clears: READY, what it copies to may be overwritten; ARRIVED, its copies are there; SUMMED, the sums are. A flag is
-// set again only after a message from the rank that cleared it. All of it is enqueued on the axis' stream and captured in graphs.
+// by a short kernel. Order between ranks: each has flags in its arena, of each other rank, to which this one copies the number of a
+// collective and for which its own stream waits: READY, what is copied to may be overwritten; ARRIVED, the copies are there;
+// SUMMED, the sums are. A flag changes only when the rank that waits for it has told that it did. All of it is enqueued on the
+// axis' stream and captured in graphs.
 //
 // An all-reduce is a reduce-scatter into the own part, in place, and a gather of the parts; large ones go in pieces whose incoming
 // parts fit the exchange's bytes.
@@ -20,11 +21,12 @@
 #include <unistd.h>
 
 enum flag { READY, ARRIVED, SUMMED, FLAGS };
-enum { FLAG_APART = 64 };
+enum { FLAG_APART = 64, VALUES = 2048, VALUES_AT = MP_EXCHANGE_FLAGS - VALUES * sizeof(uint32_t) };
 
 struct mp_engines {
 	struct mp_rank *r;
 	int me, ranks;
+	unsigned turn;                  // of the step's latest collective; 0: it had none
 	cudaStream_t stream;
 	size_t offset, incoming;        // in every arena: the exchange; bytes behind its flags
 	char *arena[MP_EXCHANGE_RANKS]; // by rank of the axis, as mapped here
@@ -142,6 +144,17 @@ static void load_sums(const struct mp_engines *e)
 	CUDA(cudaStreamSynchronize(e->stream));
 }
 
+// What flags are told: the numbers from 0 on.
+static void write_values(const struct mp_engines *e)
+{
+	uint32_t values[VALUES];
+
+	for (uint32_t i = 0; i < VALUES; i++)
+		values[i] = i;
+	CUDA(cudaMemcpyAsync(e->r->arena + e->offset + VALUES_AT, values, sizeof values, cudaMemcpyHostToDevice, e->stream));
+	CUDA(cudaStreamSynchronize(e->stream));
+}
+
 struct mp_engines *mp_engines_open(struct mp_rank *r, enum mp_axis axis)
 {
 	ncclComm_t comm = axis == MP_DP ? r->dp_comm : r->tp_comm;
@@ -163,6 +176,7 @@ struct mp_engines *mp_engines_open(struct mp_rank *r, enum mp_axis axis)
 		return NULL;
 	}
 	load_sums(e);
+	write_values(e);
 	return e;
 }
 
@@ -179,68 +193,70 @@ void mp_engines_close(struct mp_engines *e)
 // ---------------------------------------------------------------------------------------------------------
 // Flags and copies
 
-typedef struct {
-	CUstreamBatchMemOpParams at[2 * MP_EXCHANGE_RANKS];
-	unsigned count;
-} Operations;
-
-// The flag of rank `of` in the arena of rank `where`.
-static CUdeviceptr flag_of(const struct mp_engines *e, enum flag flag, int of, int where)
-{
-	return (CUdeviceptr)(e->arena[where] + e->offset + ((size_t)flag * MP_EXCHANGE_RANKS + (size_t)of) * FLAG_APART);
-}
-
-static void add_write(Operations *all, CUdeviceptr flag, unsigned value)
-{
-	CUstreamBatchMemOpParams *write = &all->at[all->count++];
-	memset(write, 0, sizeof *write);
-	write->operation = CU_STREAM_MEM_OP_WRITE_VALUE_32;
-	write->writeValue.address = flag;
-	write->writeValue.value = value;
-}
-
-static void enqueue(const struct mp_engines *e, Operations *all)
-{
-	CUresult status = e->batch((CUstream)e->stream, all->count, all->at, 0);
-	if (status != CUDA_SUCCESS)
-		mp_fail(MP_DEVICE_FAILED, "cuStreamBatchMemOp: error %d of the driver", (int)status);
-}
-
-// What was enqueued before is done when `to` sees the flag. Both may be the own rank, which is not told.
-static void tell(const struct mp_engines *e, enum flag flag, int first, int last)
-{
-	Operations all = {.count = 0};
-	for (int by = first; by <= last; by++)
-		add_write(&all, flag_of(e, flag, e->me, (e->me + by) % e->ranks), 1);
-	enqueue(e, &all);
-}
-
-static void await(const struct mp_engines *e, enum flag flag, int first, int last)
-{
-	Operations all = {.count = 0};
-	for (int by = first; by <= last; by++) {
-		CUdeviceptr own = flag_of(e, flag, (e->me + by) % e->ranks, e->me);
-		CUstreamBatchMemOpParams *wait = &all.at[all.count++];
-		memset(wait, 0, sizeof *wait);
-		wait->operation = CU_STREAM_MEM_OP_WAIT_VALUE_32;
-		wait->waitValue.address = own;
-		wait->waitValue.value = 1;
-		wait->waitValue.flags = CU_STREAM_WAIT_VALUE_EQ;
-		add_write(&all, own, 0);
-	}
-	enqueue(e, &all);
-}
-
-static void meet(const struct mp_engines *e, enum flag flag)
-{
-	tell(e, flag, 1, e->ranks - 1);
-	await(e, flag, 1, e->ranks - 1);
-}
-
 static void copy(const struct mp_engines *e, void *to, const void *from, size_t bytes)
 {
 	if (bytes)
 		CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, e->stream));
+}
+
+// The flag of rank `of` in the arena of rank `where`.
+static char *flag_of(const struct mp_engines *e, enum flag flag, int of, int where)
+{
+	return e->arena[where] + e->offset + ((size_t)flag * MP_EXCHANGE_RANKS + (size_t)of) * FLAG_APART;
+}
+
+// Gives the flags of this rank at others, from the one `first` behind it to the one `last` behind it, a value: what was enqueued before is
+// done when they see it. A copy too: what writes a value into a stream waits for the writes of all kernels under way.
+static void tell(const struct mp_engines *e, enum flag flag, int first, int last, unsigned value)
+{
+	const char *from = e->r->arena + e->offset + VALUES_AT + value * sizeof(uint32_t);
+
+	for (int by = first; by <= last; by++)
+		copy(e, flag_of(e, flag, e->me, (e->me + by) % e->ranks), from, sizeof(uint32_t));
+}
+
+// Waits until the flags of these ranks have the value here.
+static void await(const struct mp_engines *e, enum flag flag, int first, int last, unsigned value)
+{
+	CUstreamBatchMemOpParams waits[MP_EXCHANGE_RANKS];
+
+	memset(waits, 0, sizeof waits);
+	for (int by = first; by <= last; by++) {
+		CUstreamBatchMemOpParams *wait = &waits[by - first];
+		wait->operation = CU_STREAM_MEM_OP_WAIT_VALUE_32;
+		wait->waitValue.address = (CUdeviceptr)flag_of(e, flag, (e->me + by) % e->ranks, e->me);
+		wait->waitValue.value = value;
+		wait->waitValue.flags = CU_STREAM_WAIT_VALUE_EQ;
+	}
+	CUresult status = e->batch((CUstream)e->stream, (unsigned)(last - first + 1), waits, 0);
+	if (status != CUDA_SUCCESS)
+		mp_fail(MP_DEVICE_FAILED, "cuStreamBatchMemOp: error %d of the driver", (int)status);
+}
+
+static void meet(const struct mp_engines *e, enum flag flag, unsigned value)
+{
+	tell(e, flag, 1, e->ranks - 1, value);
+	await(e, flag, 1, e->ranks - 1, value);
+}
+
+// The value of the next collective's flags, which none of them has. In a graph every run of a step has the same values, and flags may still
+// have those of the run before: the first collective of a step takes them back. Who has seen READY taken back has passed the run
+// before, and waits for no other flag; who has seen ARRIVED taken back has seen READY, which may change again.
+static unsigned next_turn(struct mp_engines *e)
+{
+	if (e->turn == 0) {
+		meet(e, READY, 0);
+		tell(e, SUMMED, 1, e->ranks - 1, 0);
+		meet(e, ARRIVED, 0);
+	}
+	e->turn = e->turn % (VALUES - 1) + 1;
+	return e->turn;
+}
+
+void mp_engines_begin(struct mp_engines *e)
+{
+	if (e)
+		e->turn = 0;
 }
 
 // What lies at `own` in this arena, in that of another rank.
@@ -266,17 +282,18 @@ static size_t part_bytes(int rank, size_t apart, size_t whole)
 }
 
 // Sends every other rank its part of `from`, and adds up the own one into `to`.
-static void scatter(const struct mp_engines *e, const char *from, char *to, size_t apart, size_t whole, enum mp_type type)
+static void scatter(struct mp_engines *e, const char *from, char *to, size_t apart, size_t whole, enum mp_type type)
 {
+	unsigned turn = next_turn(e);
 	size_t own = part_bytes(e->me, apart, whole);
 	struct mp_parts parts = {.count = e->ranks};
 
-	meet(e, READY);
+	meet(e, READY, turn);
 	for (int by = 1; by < e->ranks; by++) {
 		int rank = (e->me + by) % e->ranks;
 		copy(e, place_in(e, e->me, rank, apart), from + (size_t)rank * apart, part_bytes(rank, apart, whole));
 	}
-	meet(e, ARRIVED);
+	meet(e, ARRIVED, turn);
 	for (int rank = 0; rank < e->ranks; rank++)
 		parts.at[rank] = rank == e->me ? from + (size_t)rank * apart : place_in(e, rank, e->me, apart);
 	if (own)
@@ -289,14 +306,14 @@ void mp_engines_reduce_scatter(struct mp_engines *e, const char *from, char *to,
 }
 
 // A piece whose parts have come in everywhere: what others do with theirs, they do not read this one's any more.
-static void all_reduce_piece(const struct mp_engines *e, char *data, size_t apart, size_t bytes, enum mp_type type)
+static void all_reduce_piece(struct mp_engines *e, char *data, size_t apart, size_t bytes, enum mp_type type)
 {
 	char *own = data + (size_t)e->me * apart;
 
 	scatter(e, data, own, apart, bytes, type);
 	for (int by = 1; by < e->ranks; by++)
 		copy(e, there(e, (e->me + by) % e->ranks, own), own, part_bytes(e->me, apart, bytes));
-	meet(e, SUMMED);
+	meet(e, SUMMED, e->turn);
 }
 
 void mp_engines_all_reduce(struct mp_engines *e, char *data, size_t bytes, enum mp_type type)
@@ -310,26 +327,28 @@ void mp_engines_all_reduce(struct mp_engines *e, char *data, size_t bytes, enum 
 }
 
 // The own part last: a copy inside a device is a kernel, which waits for the one that runs.
-void mp_engines_all_gather(struct mp_engines *e, const char *from, char *to, size_t bytes)
+void mp_engines_all_gather(struct mp_engines *e, const char *from, char *to, size_t bytes, bool own)
 {
-	char *own = to + (size_t)e->me * bytes;
+	unsigned turn = next_turn(e);
+	char *there_too = to + (size_t)e->me * bytes; // at the same place in every arena
 
-	meet(e, READY);
+	meet(e, READY, turn);
 	for (int by = 1; by < e->ranks; by++)
-		copy(e, there(e, (e->me + by) % e->ranks, own), from, bytes);
-	tell(e, ARRIVED, 1, e->ranks - 1);
-	if (from != own)
-		copy(e, own, from, bytes);
-	await(e, ARRIVED, 1, e->ranks - 1);
+		copy(e, there(e, (e->me + by) % e->ranks, there_too), from, bytes);
+	tell(e, ARRIVED, 1, e->ranks - 1, turn);
+	if (own && from != there_too)
+		copy(e, there_too, from, bytes);
+	await(e, ARRIVED, 1, e->ranks - 1, turn);
 }
 
 void mp_engines_shift(struct mp_engines *e, const char *from, char *to, size_t bytes, int by)
 {
+	unsigned turn = next_turn(e);
 	int back = e->ranks - by;
 
-	tell(e, READY, back, back);
-	await(e, READY, by, by);
+	tell(e, READY, back, back, turn);
+	await(e, READY, by, by, turn);
 	copy(e, there(e, (e->me + by) % e->ranks, to), from, bytes);
-	tell(e, ARRIVED, by, by);
-	await(e, ARRIVED, back, back);
+	tell(e, ARRIVED, by, by, turn);
+	await(e, ARRIVED, back, back, turn);
 }

@@ -12,6 +12,11 @@ void mp_engines_close(struct mp_engines *e)
 	(void)e;
 }
 
+void mp_engines_begin(struct mp_engines *e)
+{
+	(void)e;
+}
+
 void mp_engines_all_reduce(struct mp_engines *e, char *data, size_t bytes, enum mp_type type)
 {
 	(void)e, (void)data, (void)bytes, (void)type;
@@ -22,9 +27,9 @@ void mp_engines_reduce_scatter(struct mp_engines *e, const char *from, char *to,
 	(void)e, (void)from, (void)to, (void)bytes, (void)type;
 }
 
-void mp_engines_all_gather(struct mp_engines *e, const char *from, char *to, size_t bytes)
+void mp_engines_all_gather(struct mp_engines *e, const char *from, char *to, size_t bytes, bool own)
 {
-	(void)e, (void)from, (void)to, (void)bytes;
+	(void)e, (void)from, (void)to, (void)bytes, (void)own;
 }
 
 void mp_engines_shift(struct mp_engines *e, const char *from, char *to, size_t bytes, int by)
