@@ -2,7 +2,7 @@
 // the call, and the events recorded behind it.
 #include <string.h>
 
-#include "../plan/depend.h"
+#include "../plan/cost.h"
 #include "source.h"
 
 // The names of an emitted function's two micro-batches: f and b in functions that send or receive, mb elsewhere.

@@ -5,6 +5,7 @@
 // fewer takes a little longer, and both run. That pays where collectives go on beside a product for longer than it loses; those that
 // only the last micro-batch has do so once, and the product loses in each. Messages between stages count for nothing here: the
 // products of a pipeline are those of one device, to the bit.
+#include "cost.h"
 #include "depend.h"
 #include "fuse.h"
 

@@ -1,6 +1,9 @@
-// cost.c: how long a step takes on a device: the longer of its arithmetic and its traffic, never less than the time
-// between two launches. Convolutions that tensor cores compute in parts have a cost of their own (convolution.c). Collectives and
-// messages: bytes over the link after the latency.
+// cost.c: how long a step takes on a device: the fixed part of its launches, and then the longer of its arithmetic and its traffic.
+//
+// A step counts the arithmetic of its nodes, and of bytes those that it reads and writes in memory, each tensor once: what fused nodes
+// hand on to each other never gets there. A matrix product or convolution loads its operands beside the arithmetic and stores each
+// tile behind it, so what its epilogue moves, the result included, is added. Convolutions that tensor cores compute in parts have a cost
+// of their own (convolution.c). Collectives and messages: bytes over the link after the latency.
 #include "cost.h"
 
 double node_flops(const Plan *plan, const Node *node)
@@ -20,9 +23,25 @@ double node_flops(const Plan *plan, const Node *node)
 	return flops;
 }
 
+// Bytes that a node moves once more than it has operands and results: what it updates where it is stored is read and written, and rows of
+// logits are read for their sum and again for their gradient.
+static double bytes_again(const Plan *plan, const Node *node)
+{
+	double bytes = node->op == OP_CROSS_ENTROPY_AND_GRAD ? (double)local_bytes(plan, node->in[0]) : 0;
+	for (int i = 0; i < node->ins; i++)
+		if (writes_operand(node, i))
+			bytes += (double)local_bytes(plan, node->in[i]);
+	return bytes;
+}
+
+static bool looks_up(const Node *node)
+{
+	return node->op == OP_EMBEDDING || adds_onto(node);
+}
+
 double node_bytes(const Plan *plan, const Node *node)
 {
-	double bytes = 0;
+	double bytes = bytes_again(plan, node);
 	if (node->op == OP_EMBEDDING) // it reads as many rows of the table as it writes
 		return (double)local_bytes(plan, node->in[0]) + 2 * (double)local_bytes(plan, node->out[0]);
 	if (adds_onto(node)) // it reads rows, and reads and writes as many of the table
@@ -31,9 +50,6 @@ double node_bytes(const Plan *plan, const Node *node)
 		bytes += (double)local_bytes(plan, node->in[i]);
 	for (int i = 0; i < node->outs; i++)
 		bytes += (double)local_bytes(plan, node->out[i]);
-	for (int i = 0; i < node->ins; i++) // updated where they are stored: written too
-		if (writes_operand(node, i))
-			bytes += (double)local_bytes(plan, node->in[i]);
 	return bytes;
 }
 
@@ -49,25 +65,65 @@ double collective_bytes(const Plan *plan, const Node *node)
 	}
 }
 
-double seconds(const Plan *plan, Lowering lowering, double flops, double bytes)
+double link_seconds(const Plan *plan, double bytes)
 {
-	const Device *device = plan->device;
-	if (lowering == LOWER_COLLECTIVE)
-		return device->latency + bytes / device->link;
-	bool products = lowering == LOWER_GEMM || lowering == LOWER_CONV || lowering == LOWER_ATTENTION || lowering == LOWER_CHUNKS;
-	bool on_tensor_cores = products && (plan->tf32 || plan->graph->real == TYPE_BF16);
-	double arithmetic = flops / device->flops[on_tensor_cores ? plan->tf32 ? 1 : 2 : 0], traffic = bytes / device->memory;
-	double busy = arithmetic > traffic ? arithmetic : traffic;
-	return busy > device->launch ? busy : device->launch;
+	return plan->device->latency + bytes / plan->device->link;
 }
 
-// The share of the rate of matrix products that attention reaches, by cuDNN on an H100: 290 and 206 TFLOP/s, forward and
-// gradient, at heads of 64; 520 and 370 at 128.
+// What a device does for a step, or for a node on its own.
+typedef struct {
+	double arithmetic;      // seconds
+	double bytes, behind;   // moved beside the arithmetic, and behind it
+	int launches;
+} Work;
+
+// How many launches a node takes the time of beside its arithmetic and traffic, by what an H200 takes where there is little to do. Sums of
+// columns are two kernels, the second of few threads; a table's gradient sorts its rows with several; attention fills the device slowly
+// and leaves it slowly, and its gradient is three kernels.
+static int launches_of(const Node *node)
+{
+	switch (node->op) {
+	case OP_SQUARED_NORMS: return 2;
+	case OP_COLUMN_SUMS: return 3;
+	case OP_ATTENTION: return 4;
+	case OP_EMBEDDING_GRAD: return 6;
+	case OP_ATTENTION_GRAD: return 7;
+	default: return 1;
+	}
+}
+
+// The share of the rate of matrix products that attention reaches, by cuDNN on an H200: 310 and 228 TFLOP/s, forward and
+// gradient, at heads of 64; 560 and 400 at 128.
 static double attention_share(const Node *node)
 {
 	const Tensor *heads = node->in[0];
 	bool wide = heads->shape[heads->dims - 1] >= 128;
-	return node->op == OP_ATTENTION ? wide ? 0.76 : 0.43 : wide ? 0.54 : 0.3;
+	return node->op == OP_ATTENTION ? wide ? 0.70 : 0.39 : wide ? 0.50 : 0.285;
+}
+
+static double arithmetic_seconds(const Plan *plan, const Node *node)
+{
+	Lowering lowering = op_table[node->op].lowering;
+	bool products = lowering == LOWER_GEMM || lowering == LOWER_CONV || lowering == LOWER_ATTENTION || lowering == LOWER_CHUNKS;
+	bool on_tensor_cores = products && (plan->tf32 || plan->graph->real == TYPE_BF16);
+	double rate = plan->device->flops[on_tensor_cores ? plan->tf32 ? 1 : 2 : 0];
+	ConvSlice slice = lowering == LOWER_CONV ? conv_slice(plan, node) : (ConvSlice){.samples = 0};
+	if (slice.samples)
+		return slice.seconds;
+	return node_flops(plan, node) / (lowering == LOWER_ATTENTION ? attention_share(node) * rate : rate);
+}
+
+// Whether it is a product or a convolution that stores its result behind its arithmetic.
+static bool stores_behind(const Plan *plan, const Node *node)
+{
+	Lowering lowering = op_table[node->op].lowering;
+	return lowering == LOWER_GEMM || (lowering == LOWER_CONV && !conv_slice(plan, node).samples);
+}
+
+static double work_seconds(const Plan *plan, const Work *work)
+{
+	double traffic = work->bytes / plan->device->memory, busy = work->arithmetic > traffic ? work->arithmetic : traffic;
+	return work->launches * plan->device->launch + busy + work->behind / plan->device->memory;
 }
 
 double node_seconds(const Plan *plan, const Node *node)
@@ -75,10 +131,82 @@ double node_seconds(const Plan *plan, const Node *node)
 	Lowering lowering = op_table[node->op].lowering;
 	if (lowering == LOWER_NOTHING || lowering == LOWER_ALIAS)
 		return 0;
-	ConvSlice slice = lowering == LOWER_CONV ? conv_slice(plan, node) : (ConvSlice){.samples = 0};
-	if (slice.samples)
-		return slice.seconds;
-	double bytes = lowering == LOWER_COLLECTIVE ? collective_bytes(plan, node) : node_bytes(plan, node);
-	double flops = node_flops(plan, node);
-	return seconds(plan, lowering, lowering == LOWER_ATTENTION ? flops / attention_share(node) : flops, bytes);
+	if (lowering == LOWER_COLLECTIVE)
+		return link_seconds(plan, collective_bytes(plan, node));
+	Work work = {arithmetic_seconds(plan, node), node_bytes(plan, node), 0, launches_of(node)};
+	if (stores_behind(plan, node)) {
+		work.behind = (double)local_bytes(plan, node->out[0]);
+		work.bytes -= work.behind;
+	}
+	return work_seconds(plan, &work);
+}
+
+// Whether a step writes these bytes, or what follows its first node reads them.
+static bool is_of_epilogue(const Step *step, const Access *access)
+{
+	bool reads = access->write;
+	for (int i = 1; i < step->nodes.count && !reads; i++)
+		for (int k = 0; k < step->nodes.at[i]->ins; k++)
+			reads |= root_of(step->nodes.at[i]->in[k]) == access->tensor;
+	return reads;
+}
+
+// Adds the bytes of each tensor that a step reads or writes, and once more of what it writes over what it has read. Of tables that are
+// looked up, only rows.
+static void add_bytes(const Plan *plan, const Step *step, Work *work)
+{
+	bool apart = stores_behind(plan, step->nodes.at[0]);
+	if (looks_up(step->nodes.at[0])) {
+		work->bytes = node_bytes(plan, step->nodes.at[0]);
+		return;
+	}
+	for (int i = 0; i < step->accesses.count; i++) {
+		const Access *access = &step->accesses.at[i];
+		*(apart && is_of_epilogue(step, access) ? &work->behind : &work->bytes) += (double)local_bytes(plan, access->tensor);
+	}
+	for (int i = 0; i < step->nodes.count; i++) {
+		const Node *node = step->nodes.at[i];
+		bool over = step->accumulate || node->attributes.in_place;
+		*(apart ? &work->behind : &work->bytes) += bytes_again(plan, node) + (over ? (double)local_bytes(plan, node->out[0]) : 0);
+	}
+}
+
+// Of messages that are on their way together: the time of the fuller direction.
+static double transfer_seconds(const Plan *plan, const Step *step)
+{
+	double bytes[2] = {0};
+	for (int i = 0; i < step->messages.count; i++)
+		bytes[step->messages.at[i].send] += (double)local_bytes(plan, step->messages.at[i].transfer->tensor);
+	return link_seconds(plan, bytes[bytes[1] > bytes[0]]);
+}
+
+static double collectives_seconds(const Plan *plan, const Step *step)
+{
+	double bytes = 0;
+	for (int i = 0; i < step->nodes.count; i++)
+		bytes += collective_bytes(plan, step->nodes.at[i]);
+	return link_seconds(plan, bytes);
+}
+
+double part_seconds(const Plan *plan, double whole, int n)
+{
+	double launch = plan->device->launch;
+	return launch + (whole - launch) / n;
+}
+
+double step_seconds(const Plan *plan, const Step *step)
+{
+	if (step->kind == STEP_TRANSFER)
+		return transfer_seconds(plan, step);
+	if (step->kind == STEP_COLLECTIVE)
+		return collectives_seconds(plan, step);
+	Work work = {.launches = 1};
+	for (int i = 0; i < step->nodes.count; i++) {
+		int launches = launches_of(step->nodes.at[i]);
+		work.arithmetic += arithmetic_seconds(plan, step->nodes.at[i]);
+		work.launches = launches > work.launches ? launches : work.launches;
+	}
+	add_bytes(plan, step, &work);
+	double whole = work_seconds(plan, &work);
+	return step->parts ? part_seconds(plan, whole, step->parts) : whole;
 }

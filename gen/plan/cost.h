@@ -7,7 +7,13 @@
 double node_flops(const Plan *plan, const Node *node);
 double node_bytes(const Plan *plan, const Node *node);          // read and written in device memory
 double collective_bytes(const Plan *plan, const Node *node);    // sent over links by each device
-double node_seconds(const Plan *plan, const Node *node);
-double seconds(const Plan *plan, Lowering lowering, double flops, double bytes);
+double node_seconds(const Plan *plan, const Node *node);        // of a node that nothing is fused with
+double link_seconds(const Plan *plan, double bytes);            // of a collective or message: bytes that a device sends or receives
+
+// Predicted seconds of a step, which has its accesses; the latency of a bucket counts once, and messages of both directions travel together.
+double step_seconds(const Plan *plan, const Step *step);
+
+// Of one of n equal parts, each launched by itself, of what takes so many seconds with one launch.
+double part_seconds(const Plan *plan, double whole, int n);
 
 #endif

@@ -20,10 +20,10 @@ static double seconds_whole(const Plan *plan, const Node *product, const Node *s
 // Seconds of n parts, n - 1 of which are sent one after another as soon as they are there, and of what adding them reads.
 static double seconds_apart(const Plan *plan, const Node *product, const Node *scatter, int n)
 {
-	double part = seconds(plan, LOWER_GEMM, node_flops(plan, product) / n, node_bytes(plan, product) / n), bytes = (double)local_bytes(plan, scatter->out[0]);
+	double part = part_seconds(plan, node_seconds(plan, product), n), bytes = (double)local_bytes(plan, scatter->out[0]);
 	double sent = 0;
 	for (int k = 1; k < n; k++)
-		sent = (sent > k * part ? sent : k * part) + seconds(plan, LOWER_COLLECTIVE, 0, bytes);
+		sent = (sent > k * part ? sent : k * part) + link_seconds(plan, bytes);
 	return (sent > n * part ? sent : n * part) + (n - 1) * bytes / plan->device->memory;
 }
 

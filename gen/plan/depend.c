@@ -61,27 +61,6 @@ bool has_collectives(const Function *function)
 	return false;
 }
 
-// Of messages that are on their way together: the time of the fuller direction.
-static double transfer_seconds(const Plan *plan, const Step *step)
-{
-	double bytes[2] = {0};
-	for (int i = 0; i < step->messages.count; i++)
-		bytes[step->messages.at[i].send] += (double)local_bytes(plan, step->messages.at[i].transfer->tensor);
-	return seconds(plan, LOWER_COLLECTIVE, 0, bytes[bytes[1] > bytes[0]]);
-}
-
-double step_seconds(const Plan *plan, const Step *step)
-{
-	double total = 0, bytes = 0;
-	if (step->kind == STEP_TRANSFER)
-		return transfer_seconds(plan, step);
-	for (int i = 0; i < step->nodes.count; i++) {
-		total += node_seconds(plan, step->nodes.at[i]);
-		bytes += step->kind == STEP_COLLECTIVE ? collective_bytes(plan, step->nodes.at[i]) : 0;
-	}
-	return step->kind == STEP_COLLECTIVE ? seconds(plan, LOWER_COLLECTIVE, 0, bytes) : step->parts ? total / step->parts : total;
-}
-
 // Of one device, what runs one step after another: the chain, communication, the side stream.
 static int queue_of(const Step *step)
 {

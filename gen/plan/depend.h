@@ -1,4 +1,4 @@
-// depend.h: the order that the steps of one function must keep, and how long they take in it.
+// depend.h: the order that the steps of one function must keep, and how long it takes.
 #ifndef DEPEND_H
 #define DEPEND_H
 
@@ -20,9 +20,6 @@ bool is_communication(const Step *step);
 
 // Whether a function has collectives.
 bool has_collectives(const Function *function);
-
-// Predicted seconds of a step; the latency of a bucket counts once, and messages of both directions travel together.
-double step_seconds(const Plan *plan, const Step *step);
 
 // By step: when it runs, in seconds from its function's start, communication and the side stream beside the chain where nothing waits for them;
 // 0 for what does not run. last: for the last micro-batch, which does more.

@@ -8,6 +8,7 @@
 // starts from the same state, so that equal layers keep equal orders and are emitted once. Only orders change, so results do not.
 #include <string.h>
 
+#include "cost.h"
 #include "depend.h"
 #include "fuse.h"
 

@@ -22,8 +22,7 @@ static const Node *find_gather(const Plan *plan, const Step *step)
 static bool is_faster(const Plan *plan, const Step *step, const Node *gather)
 {
 	int n = plan->mesh[AXIS_TP];
-	double sent = node_seconds(plan, gather), whole = step_seconds(plan, step), launch = plan->device->launch;
-	double part = whole / n > launch ? whole / n : launch;
+	double sent = node_seconds(plan, gather), whole = step_seconds(plan, step), part = part_seconds(plan, whole, n);
 	return (sent > part ? sent : part) + (n - 1) * part < sent + whole;
 }
 

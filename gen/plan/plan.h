@@ -233,14 +233,14 @@ typedef struct {
 	double start, finish;
 } TimelineEntry;
 
-// What devices can do; see devices.c.
+// What devices can do; see device.c.
 typedef struct {
 	const char *name;
 	double flops[3];        // a second, dense: f32 (f64 on cpu), tf32, bf16
 	double memory;          // bytes a second
 	double link;            // bytes a second between two devices, each way
 	double latency;         // seconds of a message
-	double launch;          // seconds between two steps of one stream at the least
+	double launch;          // seconds of a kernel beside its arithmetic and traffic: from the end of the one before it until it is under way
 	size_t capacity;        // bytes of memory
 	size_t overhead;        // bytes that the CUDA context and libraries take (measured)
 	double copied;          // bytes from which copy engines carry out a collective

@@ -6,6 +6,7 @@
 // and the order of messages (messages.c).
 #include "schedule.h"
 
+#include "cost.h"
 #include "depend.h"
 
 static void add_compute(const Plan *plan, Compute *list, bool backward, int microbatch)
@@ -83,7 +84,7 @@ static double earliest(const Simulation *sim, int stage, const ComputeAction *ac
 		double sent = *finish_of(sim, transfer->from, action->backward, action->microbatch);
 		if (sent < 0)
 			return -1;
-		double arrival = sent + sim->plan->device->latency + (double)local_bytes(sim->plan, transfer->tensor) / sim->plan->device->link;
+		double arrival = sent + link_seconds(sim->plan, (double)local_bytes(sim->plan, transfer->tensor));
 		start = arrival > start ? arrival : start;
 	}
 	return start;

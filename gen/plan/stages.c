@@ -7,6 +7,21 @@
 
 #include "cost.h"
 
+// Predicted seconds of a node beside the others of its block. What an element-wise node goes on from and what it makes count once: it
+// mostly joins the step that makes the one, which then stores the other.
+static double seconds_beside(const Plan *plan, const Node *node)
+{
+	double others = 0;
+	bool joins = false;
+	for (int i = 0; i < node->ins; i++) {
+		const Node *producer = node->in[i]->producer;
+		bool made = !joins && producer->block == node->block && producer->phase == node->phase && same_layout(node->in[i], node->out[0]);
+		joins |= made;
+		others += made ? 0 : (double)local_bytes(plan, node->in[i]);
+	}
+	return joins && op_table[node->op].lowering == LOWER_ELEMENTWISE ? others / plan->device->memory : node_seconds(plan, node);
+}
+
 // Predicted seconds of every block, forward and backward.
 static double *block_times(const Plan *plan)
 {
@@ -15,7 +30,7 @@ static double *block_times(const Plan *plan)
 	for (int i = 0; i < graph->nodes.count; i++) {
 		const Node *node = graph->nodes.at[i];
 		if (node->phase == PHASE_FORWARD || node->phase == PHASE_BACKWARD)
-			times[node->block] += node_seconds(plan, node);
+			times[node->block] += seconds_beside(plan, node);
 	}
 	return times;
 }

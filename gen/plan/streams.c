@@ -1,11 +1,12 @@
 // streams.c: what the chain of a training step does not wait for, on a stream of its own.
 //
-// Kernels of one stream run one after another, and each takes at least the time between two launches. Where they are short that is
+// Kernels of one stream run one after another, and the launch of each takes its time. Where they are short that is
 // what a step of a small model takes, and most of the device idles. Much stands in nobody's way, though. Behind the chain from
 // the first layer to the loss and back comes what only the updates or the log read: W work (gradients of parameters), the value of
 // the loss, its copy to the host. Ahead of it comes what late steps of the chain read: labels, the learning rate, how losses are
 // scaled. These steps go to the side stream, and synchronise() orders them. Long kernels fill the device by themselves: there it
 // would hide nothing but launches, so a role has a side stream only where launches are a good part of its time.
+#include "cost.h"
 #include "depend.h"
 #include "fuse.h"
 
@@ -185,12 +186,11 @@ static void add_seconds(const Streams *s, FunctionKind kind, double times, doubl
 	const Function *function = function_at(s, kind);
 	for (int i = 0; i < function->steps.count; i++) {
 		const Step *step = &function->steps.at[i];
-		double seconds = step_seconds(s->plan, step), launch = s->plan->device->launch;
 		if (step->when == WHEN_EVALUATING)
 			continue;
-		*total += times * seconds;
+		*total += times * step_seconds(s->plan, step);
 		if (step->stream == STREAM_SIDE)
-			*hidden += times * (seconds < launch ? seconds : launch);
+			*hidden += times * s->plan->device->launch;
 	}
 }
 

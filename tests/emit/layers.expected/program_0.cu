@@ -192,7 +192,19 @@ static void send_f_recv_b(struct mp_rank *r, int f, int b)
 	CUDA(cudaEventRecord(r->event[H_3_ADD_GRAD_WITH_H_4_UP_MATMUL_ARRIVED + b % 2], r->pp_stream));
 }
 
-static void recv_b(struct mp_rank *r, int b, int)
+static void recv_b_send_f(struct mp_rank *r, int b, int f)
+{
+	// h.3.add.grad_with_h.4.up.matmul f32[2,8] from stage 1, h.3.add f32[2,8] to stage 1
+	CUDA(cudaStreamWaitEvent(r->pp_stream, r->event[H_ADD_READY + f % 2], 0));
+	NCCL(ncclGroupStart());
+	NCCL(ncclRecv(h_3_add_grad_with_h_4_up_matmul(r, b), 16, ncclFloat32, 1, r->pp_comm, r->pp_stream));
+	NCCL(ncclSend(h_3_add(r, f), 16, ncclFloat32, 1, r->pp_comm, r->pp_stream));
+	NCCL(ncclGroupEnd());
+	CUDA(cudaEventRecord(r->event[H_3_ADD_SENT], r->pp_stream));
+	CUDA(cudaEventRecord(r->event[H_3_ADD_GRAD_WITH_H_4_UP_MATMUL_ARRIVED + b % 2], r->pp_stream));
+}
+
+static void recv_b_2(struct mp_rank *r, int b, int)
 {
 	// h.3.add.grad_with_h.4.up.matmul f32[2,8] from stage 1
 	CUDA(cudaStreamWaitEvent(r->pp_stream, r->event[H_ADD_GRAD_FROM_H_UP_MATMUL_ALL_REDUCE_REDUCED], 0));
@@ -209,12 +221,12 @@ static const struct mp_action train_actions[] = {
 	{"0SEND_F1+0RECV_B0", send_f_recv_b, 1, 0},
 	{"0B0", backward, 0, -1},
 	{"0F2", forward, 2, -1},
-	{"0SEND_F2+0RECV_B1", send_f_recv_b, 2, 1},
+	{"0RECV_B1+0SEND_F2", recv_b_send_f, 1, 2},
 	{"0B1", backward, 1, -1},
 	{"0F3", forward, 3, -1},
 	{"0SEND_F3+0RECV_B2", send_f_recv_b, 3, 2},
 	{"0B2", backward, 2, -1},
-	{"0RECV_B3", recv_b, 3, -1},
+	{"0RECV_B3", recv_b_2, 3, -1},
 	{"0B3", backward, 3, -1},
 	{"update", update, -1, -1},
 	{"end_step", end_step, -1, -1},
