@@ -133,10 +133,7 @@ struct mp_gemm {
 	enum mp_type type, out;         // of A and B; of C and bias: the same, or f32 where the operands are bf16
 	bool tf32;
 	int alignment;                  // bytes that every operand's address is a multiple of: 16, or less where a slot is odd
-	int leaves;                     // how many multiprocessors it leaves to NCCL's kernels, which run beside it
 };
-
-enum { MP_NCCL_BLOCKS = 16 };           // that a communicator of an axis has at the most
 
 // A 2-d convolution of channels-last images (a correlation, as everywhere in deep learning), or one of its gradients:
 //   y[n,p,q,k] = sum over (i, j, c) of x[n, p stride + i dilation - padding, .., c] w[k,i,j,c] (+ bias[k])

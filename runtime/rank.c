@@ -125,6 +125,8 @@ static void make_host_buffers(struct mp_rank *r)
 	r->metrics = pinned((size_t)p->metric_count * mp_type_bytes(r->model->type));
 }
 
+enum { NCCL_BLOCKS = 16 };
+
 // The world's communicator is only the one from which those of the axes are split. Every rank splits in the same
 // order; a rank's number in the communicator of an axis is its coordinate there.
 static void make_communicators(struct mp_rank *r)
@@ -146,7 +148,7 @@ static void make_communicators(struct mp_rank *r)
 		if (size[axis] == 1)
 			continue;
 		ncclConfig_t own = NCCL_CONFIG_INITIALIZER;
-		own.maxCTAs = MP_NCCL_BLOCKS; // leave multiprocessors to compute
+		own.maxCTAs = NCCL_BLOCKS; // leave multiprocessors to compute
 		own.commName = axis_name(axis);
 		NCCL(ncclCommSplit(world, r->rank - coordinate[axis] * stride[axis], coordinate[axis], part[axis], &own));
 	}

@@ -19,13 +19,13 @@ enum { TRANSPOSES = MP_TN + 1, TYPES = MP_BF16 + 1, EPILOGUES = MP_GELU_GRAD + 1
 
 struct mp_tune_key mp_tune_key_of(const struct mp_gemm *g)
 {
-	return (struct mp_tune_key){g->m, g->n, g->k, g->transpose, g->epilogue, g->type, g->out, g->tf32, g->alignment, g->leaves};
+	return (struct mp_tune_key){g->m, g->n, g->k, g->transpose, g->epilogue, g->type, g->out, g->tf32, g->alignment};
 }
 
 bool mp_tune_same(const struct mp_tune_key *a, const struct mp_tune_key *b)
 {
 	return a->m == b->m && a->n == b->n && a->k == b->k && a->transpose == b->transpose && a->epilogue == b->epilogue
-	    && a->type == b->type && a->out == b->out && a->tf32 == b->tf32 && a->alignment == b->alignment && a->leaves == b->leaves;
+	    && a->type == b->type && a->out == b->out && a->tf32 == b->tf32 && a->alignment == b->alignment;
 }
 
 const struct mp_tune_row *mp_tune_find(const struct mp_tune_file *file, const struct mp_tune_key *key)
@@ -164,7 +164,6 @@ static struct mp_tune_row parse_row(struct line *l)
 	key->out = (enum mp_type)choice(l, types, TYPES, "the type of the result is f32 or bf16");
 	key->epilogue = (enum mp_epilogue)choice(l, epilogues, EPILOGUES, "the epilogue is NONE, BIAS, RELU, GELU or one of their kin");
 	key->alignment = whole(l, 1, "the alignment is a number of bytes");
-	key->leaves = has_word(l, "leaves") ? whole(l, 1, "a product leaves a number of multiprocessors") : 0;
 	row.ms = number(l, 0, 1e9, "the time is a number of milliseconds");
 	number(l, 0, 1e9, "the speed is a number of TFLOP/s");
 	row.candidate = whole(l, 1, "the candidate is a whole number from 1");
@@ -235,11 +234,8 @@ static void write_row(FILE *out, const struct mp_tune_row *row)
 {
 	const struct mp_tune_key *k = &row->key;
 	double flops = 2.0 * k->m * k->n * k->k;
-	fprintf(out, "%s %d %d %d %s %s %s %d", transposes[k->transpose], k->m, k->n, k->k,
-	        k->tf32 ? "tf32" : types[k->type], types[k->out], epilogues[k->epilogue], k->alignment);
-	if (k->leaves)
-		fprintf(out, " leaves %d", k->leaves);
-	fprintf(out, "  %.4f %.1f  %d %d %.4f  %llu ", row->ms,
+	fprintf(out, "%s %d %d %d %s %s %s %d  %.4f %.1f  %d %d %.4f  %llu ", transposes[k->transpose], k->m, k->n, k->k,
+	        k->tf32 ? "tf32" : types[k->type], types[k->out], epilogues[k->epilogue], k->alignment, row->ms,
 	        row->ms > 0 ? flops / row->ms * 1e-9 : 0, row->candidate, row->candidates, row->first_ms, (unsigned long long)row->workspace);
 	for (int i = 0; i < MP_ALGORITHM_BYTES; i++)
 		fprintf(out, "%02x", row->algorithm[i]);

@@ -56,7 +56,7 @@ static Gemm describe_gemm(const Emit *emit, const Role *role, const Step *step)
 {
 	const Node *node = step->nodes.at[0];
 	Gemm gemm = {.name = step->name, .constant = constant_name(emit, role, step->name), .transpose = node->attributes.transpose,
-	             .type = node->in[0]->type, .out = node->out[0]->type, .leaves = step->leaves};
+	             .type = node->in[0]->type, .out = node->out[0]->type};
 	product_extents(emit->plan, node, &gemm.m, &gemm.n, &gemm.k);
 	gemm.m /= step->parts ? step->parts : 1;
 	for (int i = 1; i < step->nodes.count; i++) {
@@ -166,11 +166,11 @@ static void emit_gemms(Text *out, const Emit *emit, const Role *role)
 	for (int i = 0; i < role->gemms.count; i++)
 		text_add(out, "%s%s", i % 4 ? ", " : i ? ",\n\t" : "\n\t", role->gemms.at[i].constant);
 	text_add(out, "\n};\nstatic const struct mp_gemm gemms[] = {\n");
-	text_add(out, "\t// name, m, n, k, transpose, epilogue, types of operands and result, tf32, alignment, leaves\n");
+	text_add(out, "\t// name, m, n, k, transpose, epilogue, types of operands and result, tf32, alignment\n");
 	for (int i = 0; i < role->gemms.count; i++) {
 		const Gemm *g = &role->gemms.at[i];
-		text_add(out, "\t{%s, %d, %d, %d, %s, %s, %s, %s, %s, %d, %d},\n", c_string(emit->arena, g->name), g->m, g->n, g->k, transposes[g->transpose],
-		         epilogue(g), mp_type(g->type), mp_type(g->out), emit->plan->tf32 ? "true" : "false", g->alignment, g->leaves);
+		text_add(out, "\t{%s, %d, %d, %d, %s, %s, %s, %s, %s, %d},\n", c_string(emit->arena, g->name), g->m, g->n, g->k, transposes[g->transpose],
+		         epilogue(g), mp_type(g->type), mp_type(g->out), emit->plan->tf32 ? "true" : "false", g->alignment);
 	}
 	text_add(out, "};\n\n");
 }

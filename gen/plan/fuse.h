@@ -25,9 +25,6 @@ void begin_with_own_rows(const Plan *plan, Function *function);
 // collectives are under way. (order.c)
 void hide_communication(const Plan *plan, Function *function);
 
-// Needs: a function in its order. Gives: which products run beside collectives, and leave multiprocessors to them. (beside.c)
-void leave_multiprocessors(const Plan *plan, Function *function);
-
 // Moves the all-reduces of gradients from the epilogue into the backward pass of the last micro-batch, some
 // gradients at a time. (buckets.c)
 void make_buckets(Plan *plan, Role *role);

@@ -103,7 +103,6 @@ typedef struct {
 	When when;
 	bool accumulate;        // the output is summed over micro-batches in place
 	int parts, part;        // STEP_GEMM of what tp gathers: only the rows of one of so many devices, `part` ranks behind this one; 0 parts: all
-	int leaves;             // STEP_GEMM: multiprocessors that it leaves to communication beside it
 	int call;               // STEP_GEMM, STEP_CONV, STEP_ATTENTION: index into Role.gemms, Role.convs, Role.attentions; STEP_CHUNKS: the first of three
 	int same_as;            // the step of this function whose code it shares: itself, or its like in a loop's first layer
 } Step;
@@ -164,7 +163,6 @@ typedef struct {
 	const Node *activation; // what the epilogue computes behind the product and its bias; NULL: nothing
 	const Tensor *kept;     // what the activation reads, where others read it too; or what the gradient of one reads
 	int alignment;          // bytes that all operands' addresses are multiples of, at most 16
-	int leaves;             // as of a Step
 } Gemm;
 
 typedef struct {

@@ -31,18 +31,6 @@ bool mp_gemm_has_aux(const struct mp_gemm *g)
 	return g->epilogue == MP_GELU_AUX || g->epilogue == MP_BIAS_GELU_AUX || g->epilogue == MP_GELU_GRAD;
 }
 
-// How many the product may take; 0: all.
-static int32_t multiprocessors_for(const struct mp_gemm *g)
-{
-	int device, all;
-
-	if (!g->leaves)
-		return 0;
-	CUDA(cudaGetDevice(&device));
-	CUDA(cudaDeviceGetAttribute(&all, cudaDevAttrMultiProcessorCount, device));
-	return all > 2 * g->leaves ? all - g->leaves : 0;
-}
-
 static cublasLtMatmulDesc_t describe(const struct mp_gemm *g, const void *some_pointer)
 {
 	static const cublasLtEpilogue_t epilogues[] = {
@@ -61,8 +49,7 @@ static cublasLtMatmulDesc_t describe(const struct mp_gemm *g, const void *some_p
 	LT(cublasLtMatmulDescSetAttribute(d, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first));
 	LT(cublasLtMatmulDescSetAttribute(d, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof second));
 	LT(cublasLtMatmulDescSetAttribute(d, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue));
-	int32_t type = data_type(g->out), multiprocessors = multiprocessors_for(g);
-	LT(cublasLtMatmulDescSetAttribute(d, CUBLASLT_MATMUL_DESC_SM_COUNT_TARGET, &multiprocessors, sizeof multiprocessors));
+	int32_t type = data_type(g->out);
 	if (mp_gemm_has_bias(g)) { // before the heuristic, which looks at its alignment
 		LT(cublasLtMatmulDescSetAttribute(d, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &type, sizeof type));
 		LT(cublasLtMatmulDescSetAttribute(d, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &some_pointer, sizeof some_pointer));

@@ -65,10 +65,7 @@ def products():
     check(result.status == 0, (result.stderr.strip() or f"exit {result.status}").splitlines()[-1])
     check("others than the first" in result.stdout and "warning: --tune" in result.stderr, f"it printed {result.stdout} {result.stderr}")
     rows = [line.split() for line in tune.read_text().splitlines()[4:]]
-    beside = [row for row in rows if row[8] == "leaves"]    # communication, to which they leave multiprocessors
-    alone = [row for row in rows if row not in beside]
-    check(len(alone) > 20 and all(row[8:13] == ["0.5000", "0.0", "3", "5", "1.0000"] for row in alone), "not the fastest candidates were chosen")
-    check(len(beside) == 9 and all(row[10:15] == ["0.3000", "0.0", "5", "5", "1.0000"] for row in beside), "nor were they beside communication")
+    check(len(rows) > 20 and all(row[8:13] == ["0.5000", "0.0", "3", "5", "1.0000"] for row in rows), "not the fastest candidates were chosen")
 
 
 def cases(long):

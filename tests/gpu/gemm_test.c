@@ -71,9 +71,8 @@ static void list_gemms(void)
 				bool activation = e >= MP_GELU, emitted = e == MP_NO_EPILOGUE || transpose == (e == MP_GELU_GRAD ? MP_NN : MP_NT);
 				if (!emitted || (activation && t == 2))
 					continue;
-				for (int leaves = 0; leaves <= (e == MP_NO_EPILOGUE ? MP_NCCL_BLOCKS : 0); leaves += MP_NCCL_BLOCKS)
-					gemms[program.gemm_count++] = (struct mp_gemm){"product", M, N, K, (enum mp_transpose)transpose, (enum mp_epilogue)e, types[t][0],
-					                                               types[t][1], false, 16, leaves};
+				gemms[program.gemm_count++] = (struct mp_gemm){"product", M, N, K, (enum mp_transpose)transpose, (enum mp_epilogue)e, types[t][0],
+				                                               types[t][1], false, 16};
 			}
 }
 

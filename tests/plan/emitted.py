@@ -107,6 +107,7 @@ def read_prototypes(text):
 # ---------------------------------------------------------------------------------------------------------
 # program_K.cu
 
+EXCHANGES = {"mp_all_reduce": "ncclAllReduce", "mp_reduce_scatter": "ncclReduceScatter", "mp_all_gather": "ncclAllGather", "mp_shift": "ncclSend"}
 LAYER_FUNCTION = re.compile(r"static void (\w+)\(struct mp_rank \*r, (?:int (\w+), )?int layer\)$")
 LOOP = re.compile(r"for \(int layer = (\d+); layer (<|>=) (\d+); layer(\+\+|--)\)$")
 
@@ -208,6 +209,8 @@ class Reader:
                 operation.accesses += self.place(total, True, False) + self.place(partials, True, False) + self.place(x, False, True)
         elif name.startswith("nccl"):
             self.communication(name, arguments, operation)
+        elif name in EXCHANGES:
+            self.exchange(name, arguments, operation)
         else:
             check(name in self.prototypes, f"{name} is not in kernels.h")
             kinds = self.prototypes[name]
@@ -249,6 +252,22 @@ class Reader:
         operation.accesses += self.place(source, in_place, True, whole if name == "ncclReduceScatter" else part)
         if not in_place:
             operation.accesses += self.place(target, True, False, whole if name == "ncclAllGather" else part)
+
+    def exchange(self, name, arguments, operation):
+        """As NCCL's call of the same kind, on the axis' stream."""
+        axis, what, more = arguments[1].removeprefix("MP_").lower(), EXCHANGES[name], arguments[2:]
+        stream = [f"r->{axis}_comm", f"r->{axis}_stream"]
+        check(axis in ("dp", "tp"), f"{name} over {axis}")
+        kind = {"MP_BF16": "ncclBfloat16", "MP_F32": "ncclFloat32", "MP_F64": "ncclFloat64"}[more[2 if name == "mp_all_reduce" else 3]]
+        if name == "mp_all_reduce":
+            more = [more[0], more[0], *more[1:]]
+        if name == "mp_shift":
+            n, by = self.sizes[stream[0].removeprefix("r->")], int(more[4])
+            for call, place, peer in (("ncclSend", more[0], by), ("ncclRecv", more[1], n - by)):
+                self.communication(call, [place, more[2], kind, f"(r->tp + {peer}) % {n}", *stream], operation)
+            check({shift[1:] for shift in operation.shifts if shift[0]} == {shift[1:] for shift in operation.shifts if not shift[0]}, "a shift that is none")
+            return
+        self.communication(what, [more[0], more[1], more[2], kind, "ncclSum", *stream], operation)
 
     def all_chunks(self, operation):
         """What the loop as a whole reads and writes: what a chunk makes and reads again is written; the first chunk adds to what
@@ -356,6 +375,12 @@ def read_functions(lines, places, prototypes, workspace, sizes, updated):
 
 def read_program(text, stage, places, prototypes, sizes):
     lines, buffers = text.splitlines(), dict(places.buffers)
+    exchanges = list(map(int, re.search(r"^\t\{\{(\d+), (\d+)\}, \{(\d+), (\d+)\}\}, // exchanges", text, re.M).groups()))
+    for axis, offset, size in zip(("dp", "tp"), exchanges[::2], exchanges[1::2]):
+        used = re.search(rf"^\t+mp_\w+\(r, MP_{axis.upper()}, ", text, re.M)
+        check(bool(used) == bool(size), f"the exchange over {axis} has {size} bytes")
+        if size:
+            buffers[f"the exchange over {axis}"] = Buffer(f"the exchange over {axis}", "communication", size, 1, offset, 0, None, None, None)
     offset, size = map(int, re.search(r"^\t(\d+), (\d+), // workspace", text, re.M).groups())
     if size:
         buffers[WORKSPACE] = Buffer(WORKSPACE, "workspace", size, 1, offset, 0, None, None, None)

@@ -279,18 +279,6 @@ def apart(mesh, microbatches):
         plan.check()
 
 
-def beside(mesh, words, leaving):
-    """Products beside collectives leave them multiprocessors, others do not; and all layers share their code, though the first have less beside them."""
-    out = WORK / "properties" / "-".join(["beside", mesh, *words])
-    mpgen("-q", ROOT / "specs/gpt2.lua", "-D", "size=350M", "--dtype", "bf16", "--batch", 32, "--mesh", mesh, *words, "-o", out)
-    text = (out / "program_0.cu").read_text()
-    rows = re.findall(r'^\t\{"([^"]+)", \d+, \d+, \d+, MP_\w+, .*, (\d+)\},$', text, re.M)
-    found = {name for name, leaves in rows if int(leaves)}
-    check(len(rows) > len(found) and {int(leaves) for _, leaves in rows} == {0, 16} and leaving <= found, f"multiprocessors are left by {sorted(found)} of {rows}")
-    check(len(re.findall(r"for \(int layer = 0; layer < 24; layer\+\+\)\n\t\tforward_h", text)) == 1
-          and len(re.findall(r"for \(int layer = 23; layer >= 0; layer--\)\n\t\tbackward_h", text)) == 1, "layers do not share their code")
-
-
 def long_steady_state(spec, mesh, microbatches):
     """Of a long steady state the generator looks at a part only, order.py at all of it."""
     spec = next(known for known in specs.SPECS if known.name == spec)
@@ -336,9 +324,6 @@ def cases(long):
     named = [Case(f"{spec}-{specs.mesh_text(mesh)}", named_plans, spec, mesh, long)
              for spec in specs.SPECS for mesh in MESHES.get(spec.name, [(1, 1, 2)]) if spec.takes(mesh)]
     named += [Case(f"apart-{specs.mesh_text(mesh)}-m{m}", apart, mesh, m) for mesh, m in (((1, 2, 1), 1), ((2, 2, 2), 3), ((1, 4, 1), 2))]
-    named += [Case("-".join(["beside", mesh, *words]), beside, mesh, words, leaving) for mesh, words, leaving in (
-        ("dp=2", [], {"h.ln_2.layer_norm.grad"}), ("tp=2", [], {"h.mlp.c_proj.weight.grad"}),
-        ("tp=2", ["--sequence-parallel"], {"h.attn.add.own_rows", "h.mlp.c_fc.weight.grad"}))]
     number = RANDOM_CASES * (10 if long else 1)
     named += [Case(f"long-{words[0]}-{specs.mesh_text(words[1])}-m{words[2]}", long_steady_state, *words, heavy=True) for words in LONG]
     return named + [Case(f"mesh-{i * PLANS_A_CASE}", random_plans, i * PLANS_A_CASE, PLANS_A_CASE) for i in range(number)]

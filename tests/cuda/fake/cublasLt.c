@@ -10,15 +10,13 @@
 
 enum { KNOWN = 5, FASTEST = 2, REFUSED = 3 };
 static const float milliseconds[KNOWN] = {1, 0.999F, 0.5F, 0.1F, 0.7F}; // the second is as fast as the first but for chance
-static const float milliseconds_beside[KNOWN] = {1, 0.999F, 0.5F, 0.1F, 0.3F}; // of a product that leaves 16 multiprocessors
-enum { MULTIPROCESSORS = 132, LEFT = 16 };
 static _Thread_local float taken; // by this rank
 
 struct fake_operation {
 	cublasOperation_t transposed[2];
 	cublasLtEpilogue_t epilogue;
 	const void *bias, *aux;
-	int32_t bias_type, aux_type, multiprocessors;
+	int32_t bias_type, aux_type;
 	int64_t aux_apart;
 };
 
@@ -64,7 +62,6 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t o, cublasLtMa
 		[CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER] = {&o->aux, sizeof(void *)},
 		[CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD] = {&o->aux_apart, sizeof(int64_t)},
 		[CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_DATA_TYPE] = {&o->aux_type, sizeof(int32_t)},
-		[CUBLASLT_MATMUL_DESC_SM_COUNT_TARGET] = {&o->multiprocessors, sizeof(int32_t)},
 	};
 	if (bytes != fields[attribute].bytes)
 		return CUBLAS_STATUS_INVALID_VALUE;
@@ -191,9 +188,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t library, cublasLtMatmulDesc_t ope
 	(void)library;
 	if (!right || algorithm->data[0] >= KNOWN || algorithm->data[0] == REFUSED)
 		return CUBLAS_STATUS_NOT_SUPPORTED;
-	if (operation->multiprocessors && operation->multiprocessors != MULTIPROCESSORS - LEFT)
-		return CUBLAS_STATUS_INVALID_VALUE;
-	taken += (operation->multiprocessors ? milliseconds_beside : milliseconds)[algorithm->data[0]];
+	taken += milliseconds[algorithm->data[0]];
 	mp_host_enqueue(stream, "product", multiply, &p, sizeof p);
 	return CUBLAS_STATUS_SUCCESS;
 }
