@@ -202,6 +202,12 @@ def check_values(unrolled):
 # ---------------------------------------------------------------------------------------------------------
 # Progress of all stages
 
+def rounds(messages):
+    """(round, message): in one group NCCL takes the n-th send to a peer together with the n-th receive from it, behind round n - 1."""
+    counts = collections.Counter()
+    return [(counts.update([(m.peer, m.send)]) or counts[m.peer, m.send], m) for m in messages]
+
+
 class Stage:
     """The steps of one stage with what each waits for: steps before it on its stream, and events."""
 
@@ -220,7 +226,7 @@ class Stage:
                 self.waiting[item.stream].append(len(self.steps))
                 self.steps.append(item)
         self.done = [False] * len(self.steps)
-        self.open = {}      # index of a step: its messages that were not delivered yet
+        self.open = {}      # index of a step: (round, message) of what was not delivered yet
 
     def start(self):
         """Runs what can run; transfers only open. Returns whether anything moved."""
@@ -228,19 +234,22 @@ class Stage:
         for waiting in self.waiting:
             while waiting and waiting[0] not in self.open and all(self.done[k] for k in self.needs[waiting[0]]):
                 moved = True
-                if self.steps[waiting[0]].operation.messages:
-                    self.open[waiting[0]] = list(self.steps[waiting[0]].operation.messages)
+                if messages := self.steps[waiting[0]].operation.messages:
+                    self.open[waiting[0]] = rounds(messages)
                 else:
                     self.done[waiting.popleft()] = True
         return moved
 
     def first(self, peer, send):
-        """The next message with a peer: (step, message)."""
-        return next(((i, m) for i, messages in sorted(self.open.items()) for m in messages if (m.peer, m.send) == (peer, send)),
-                    None)
+        """The next message with a peer: (step, message); None while a round before it goes on."""
+        for i, numbered in sorted(self.open.items()):
+            shared = [(n, m) for n, m in numbered if m.peer == peer]
+            if found := next(((n, m) for n, m in shared if m.send == send), None):
+                return (i, found[1]) if found[0] == min(n for n, _ in shared) else None
+        return None
 
     def deliver(self, i, message):
-        self.open[i] = [m for m in self.open[i] if m is not message]
+        self.open[i] = [(n, m) for n, m in self.open[i] if m is not message]
         if not self.open[i]:
             del self.open[i]
             self.done[i] = True
