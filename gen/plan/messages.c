@@ -16,6 +16,9 @@
 // where GPipe turns around or there is one micro-batch: what the peer sends back there is made of what it receives.
 // Elsewhere a group begins where the direction changes. Groups that only send to a peer, or only receive, take messages
 // in the global order, whatever groups the peer has.
+//
+// Tensors that only evaluations need travel behind or in front of the others of their parcel, in a group of their own. Two
+// parcels together would change places with them, so in an evaluation a parcel that has such tensors shares no group.
 #include <stdlib.h>
 #include <string.h>
 
@@ -193,16 +196,27 @@ static int due_before(const Writer *w, const Compute *list, int i)
 	return sent > needed ? sent : needed;
 }
 
+static bool shares_no_group(const Writer *w, int i)
+{
+	const Parcel *parcel = w->own.at[i];
+	for (int k = 0; w->evaluating && k < w->plan->transfers.count; k++) {
+		const Transfer *t = w->plan->transfers.at[k];
+		if (t->evaluation && t->kind == TRANSFER_FORWARD && t->from == parcel->from && t->to == parcel->to)
+			return true;
+	}
+	return false;
+}
+
 // Needs: parcels. Gives: groups of what is issued in one go, of at most two micro-batches each.
 static void open_groups(Writer *w, const Compute *list)
 {
 	for (int i = 0; i <= list->count; i++)
 		for (int end = due_before(w, list, i); w->next < end;) {
-			int first = w->own.at[w->next]->microbatch, second = EVERY_MICROBATCH;
-			w->opens[w->next] = true;
-			for (; w->next < end; w->next++) {
+			int from = w->next++, second = EVERY_MICROBATCH;
+			w->opens[from] = true;
+			for (bool alone = shares_no_group(w, from); !alone && w->next < end && !shares_no_group(w, w->next); w->next++) {
 				int microbatch = w->own.at[w->next]->microbatch;
-				if (microbatch == first || microbatch == second)
+				if (microbatch == w->own.at[from]->microbatch || microbatch == second)
 					continue;
 				if (second != EVERY_MICROBATCH)
 					break;

@@ -339,6 +339,7 @@ def cases(long):
     rows += [row for row in OPTIMIZED if row not in rows]
     tokens = [(specs.SEQUENCES, (1, 2, 1)), (specs.SEQUENCES, (2, 2, 2)), (specs.SEQUENCES, (1, 3, 1)), (specs.VOCABULARY, (1, 3, 2))]
     rows += [row for spec, mesh in tokens if (row := (spec, mesh, "1F1B", 2, "f64")) not in rows]
+    rows += [row] if (row := (specs.EVALUATED, (1, 1, 3), "1F1B", 4, "f64")) not in rows else []
     found = [Case(name_of(row), equal_plan, *row, not long) for row in rows]
     found += [Case(f"infer-{spec}-{dtype}-{specs.mesh_text(mesh)}-m{m}", equal_outputs, spec, mesh, m, dtype)
               for spec, mesh, m, dtype in inference_rows(long)]
