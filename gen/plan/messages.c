@@ -6,16 +6,18 @@
 // receives before the action that needs it and sends behind the action that made it; what it issues between two compute
 // actions, for at most two micro-batches, is one NCCL group.
 //
-// The parts of a group progress independently where their peers differ. With one peer they go in rounds: NCCL takes the
-// n-th send together with the n-th receive, and begins no round before the one in front has ended. Two tensors sent to a
-// peer and one received from it: the second is sent only when the third has come, and that may be made of the second.
-// So a group both sends to a peer and receives from it only where the peer has just these messages in one group too.
-// Then both have the same rounds, for both take tensors in the global order, and each round ends, as both ends of
-// all its messages have begun. This is so in most of the steady state of 1F1B, where one stage sends F(k + 1) and
-// receives B(k) while the next sends B(k) and receives F(k + 1); it is not where a receive was issued earlier, nor
-// where GPipe turns around or there is one micro-batch: what the peer sends back there is made of what it receives.
-// Elsewhere a group begins where the direction changes. Groups that only send to a peer, or only receive, take messages
-// in the global order, whatever groups the peer has.
+// The parts of a group progress in rounds: NCCL takes the n-th send to a peer together with the n-th receive from it, and
+// begins no round before the one in front has ended. Two tensors sent to a peer and one received from it: the second is
+// sent only when the third has come, and that may be made of the second. So a group both sends to a peer and receives
+// from it only where the peer has just these messages in one group too. Then both have the same rounds, for both take
+// tensors in the global order, and each round ends, as both ends of all its messages have begun. This is so in most of the
+// steady state of 1F1B, where one stage sends F(k + 1) and receives B(k) while the next sends B(k) and receives F(k + 1);
+// it is not where a receive was issued earlier, nor where GPipe turns around or there is one micro-batch: what the peer
+// sends back there is made of what it receives. Elsewhere a group begins where the direction changes. Groups that only
+// send to a peer, or only receive, take messages in the global order, whatever groups the peer has.
+//
+// Different peers progress independently, says NCCL's documentation, but rounds of large messages share its channels, and
+// those take one round of all peers after another. So a group has several peers only where all of it is one round.
 //
 // Tensors that only evaluations need travel behind or in front of the others of their parcel, in a group of their own. Two
 // parcels together would change places with them, so in an evaluation a parcel that has such tensors shares no group.
@@ -30,6 +32,8 @@ typedef struct {
 	double time;
 	bool backward;
 	int from, to, microbatch;
+	int tensors;
+	bool evaluated;         // some of them are for evaluations only
 	int place[2];           // among the parcels of the stage that receives it, and of the one that sends it
 } Parcel;
 
@@ -47,14 +51,23 @@ static int compare_parcels(const void *left, const void *right)
 	return a->to != b->to ? a->to - b->to : a->microbatch - b->microbatch;
 }
 
-static bool carries(const Plan *plan, bool backward, int from, int to)
+// What one stage sends another in one direction, for any micro-batch.
+static Parcel contents(const Plan *plan, bool backward, int from, int to)
 {
+	Parcel parcel = {.backward = backward, .from = from, .to = to};
 	for (int i = 0; i < plan->transfers.count; i++) {
 		const Transfer *t = plan->transfers.at[i];
-		if ((int)t->kind == (backward ? TRANSFER_BACKWARD : TRANSFER_FORWARD) && t->from == from && t->to == to)
-			return true;
+		if ((int)t->kind == (backward ? TRANSFER_BACKWARD : TRANSFER_FORWARD) && t->from == from && t->to == to) {
+			parcel.tensors++;
+			parcel.evaluated |= t->evaluation;
+		}
 	}
-	return false;
+	return parcel;
+}
+
+static bool carries(const Plan *plan, bool backward, int from, int to)
+{
+	return contents(plan, backward, from, to).tensors > 0;
 }
 
 static Parcels order_parcels(const Plan *plan, const Compute *lists)
@@ -64,8 +77,10 @@ static Parcels order_parcels(const Plan *plan, const Compute *lists)
 		for (int to = 0; to < plan->stages; to++)
 			for (int i = 0; i < lists[from].count; i++) {
 				const ComputeAction *a = &lists[from].at[i];
-				Parcel parcel = {a->finish, a->backward, from, to, a->microbatch, {0, 0}};
-				if (carries(plan, a->backward, from, to))
+				Parcel parcel = contents(plan, a->backward, from, to);
+				parcel.time = a->finish;
+				parcel.microbatch = a->microbatch;
+				if (parcel.tensors)
 					list_add(plan->arena, &parcels, parcel);
 			}
 	if (parcels.count)
@@ -196,32 +211,38 @@ static int due_before(const Writer *w, const Compute *list, int i)
 	return sent > needed ? sent : needed;
 }
 
-static bool shares_no_group(const Writer *w, int i)
+// Whether own[from .. to) can be one group, as far as this stage sees: of at most two micro-batches, and with several peers
+// only where each gets and gives at most one tensor.
+static bool can_be_group(const Writer *w, int from, int to)
 {
-	const Parcel *parcel = w->own.at[i];
-	for (int k = 0; w->evaluating && k < w->plan->transfers.count; k++) {
-		const Transfer *t = w->plan->transfers.at[k];
-		if (t->evaluation && t->kind == TRANSFER_FORWARD && t->from == parcel->from && t->to == parcel->to)
-			return true;
+	const Parcel *first = w->own.at[from];
+	int stage = w->role->stage, peer = first->from == stage ? first->to : first->from, second = first->microbatch;
+	bool several = false, rounds = false;
+	for (int i = from; i < to; i++) {
+		const Parcel *parcel = w->own.at[i];
+		if (w->evaluating && parcel->evaluated && to - from > 1)
+			return false;
+		if (second == first->microbatch)
+			second = parcel->microbatch;
+		if (parcel->microbatch != first->microbatch && parcel->microbatch != second)
+			return false;
+		several |= parcel->from != peer && parcel->to != peer;
+		rounds |= parcel->tensors > 1;
+		for (int k = from; k < i; k++)
+			rounds |= w->own.at[k]->from == parcel->from && w->own.at[k]->to == parcel->to;
 	}
-	return false;
+	return !several || !rounds;
 }
 
-// Needs: parcels. Gives: groups of what is issued in one go, of at most two micro-batches each.
+// Needs: parcels. Gives: groups of what is issued in one go.
 static void open_groups(Writer *w, const Compute *list)
 {
 	for (int i = 0; i <= list->count; i++)
 		for (int end = due_before(w, list, i); w->next < end;) {
-			int from = w->next++, second = EVERY_MICROBATCH;
+			int from = w->next++;
 			w->opens[from] = true;
-			for (bool alone = shares_no_group(w, from); !alone && w->next < end && !shares_no_group(w, w->next); w->next++) {
-				int microbatch = w->own.at[w->next]->microbatch;
-				if (microbatch == w->own.at[from]->microbatch || microbatch == second)
-					continue;
-				if (second != EVERY_MICROBATCH)
-					break;
-				second = microbatch;
-			}
+			while (w->next < end && can_be_group(w, from, w->next + 1))
+				w->next++;
 		}
 	w->next = 0;
 }
@@ -281,7 +302,7 @@ static bool peer_agrees(const Writer *w, const Writer *peer, int from, int to)
 static bool split_group(const Writer *writers, Writer *w, int from, int to)
 {
 	for (int peer = 0; peer < w->plan->stages; peer++) {
-		int turn = first_turn(w, from, to, peer);
+		int turn = peer != w->role->stage ? first_turn(w, from, to, peer) : to;
 		if (turn < to && !peer_agrees(w, &writers[peer], from, to)) {
 			w->opens[turn] = true;
 			return true;

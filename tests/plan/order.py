@@ -203,7 +203,8 @@ def check_values(unrolled):
 # Progress of all stages
 
 def rounds(messages):
-    """(round, message): in one group NCCL takes the n-th send to a peer together with the n-th receive from it, behind round n - 1."""
+    """(round, message): in one group NCCL takes the n-th send to a peer together with the n-th receive from it, behind round n - 1.
+    Of large messages even rounds of different peers wait for each other."""
     counts = collections.Counter()
     return [(counts.update([(m.peer, m.send)]) or counts[m.peer, m.send], m) for m in messages]
 
@@ -241,11 +242,10 @@ class Stage:
         return moved
 
     def first(self, peer, send):
-        """The next message with a peer: (step, message); None while a round before it goes on."""
+        """The next message with a peer: (step, message); None while a round before it goes on, be it with another peer."""
         for i, numbered in sorted(self.open.items()):
-            shared = [(n, m) for n, m in numbered if m.peer == peer]
-            if found := next(((n, m) for n, m in shared if m.send == send), None):
-                return (i, found[1]) if found[0] == min(n for n, _ in shared) else None
+            if found := next(((n, m) for n, m in numbered if (m.peer, m.send) == (peer, send)), None):
+                return (i, found[1]) if found[0] == min(n for n, _ in numbered) else None
         return None
 
     def deliver(self, i, message):

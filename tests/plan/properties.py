@@ -373,7 +373,8 @@ MESHES = {
 }
 # And the most tensors that a group which goes both ways has in one direction.
 ROUNDS = [("attends", (1, 1, 2), 1, "1F1B", 0), ("attends", (1, 1, 2), 4, "GPipe", 0), ("attends", (1, 1, 2), 4, "1F1B", 2), ("skip_many", (1, 1, 4), 6, "1F1B", 1),
-          ("residual_across_cut", (1, 1, 3), 4, "GPipe", 0), ("residual_across_cut", (1, 1, 3), 6, "1F1B", 2)]
+          ("residual_across_cut", (1, 1, 3), 4, "GPipe", 0), ("residual_across_cut", (1, 1, 3), 6, "1F1B", 2),
+          ("residual_across_cut", (1, 1, 4), 8, "1F1B", 1)]
 LONG = [("layers", (1, 1, 2), 40), ("layers_odd", (1, 2, 3), 47), ("layers", (2, 1, 4), 50), ("mlp", (2, 2, 2), 63),
         ("skip_many", (1, 1, 4), 44), ("uneven", (1, 2, 3), 41)]
 

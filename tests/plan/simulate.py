@@ -79,10 +79,9 @@ def check_once(stage, microbatches, schedule, stages):
 
 
 def first_of(waiting, sends, peer):
-    """The next message of an action with a peer; None while a round before it goes on."""
-    shared = [m for m in waiting if m[2] == peer]
-    found = next((m for m in shared if m[0] == sends), None)
-    return found if found and found[4] == min(m[4] for m in shared) else None
+    """The next message of an action with a peer; None while a round before it goes on, be it with another peer."""
+    found = next((m for m in waiting if (m[0], m[2]) == (sends, peer)), None)
+    return found if found and found[4] == min(m[4] for m in waiting) else None
 
 
 def check_rendezvous(stages):
