@@ -3,7 +3,7 @@
 
 #include "source.h"
 
-static const char *const class_names[] = {"parameters", "gradients", "optimizer state", "activations", "communication", "scratch", "workspace"};
+static const char *const class_names[] = {"parameters", "gradients", "optimizer state", "activations", "communication", "scratch", "workspace", "exchange"};
 
 // Where in its function a scratch buffer lives.
 static const char *life(const Emit *emit, const Role *role, const Buffer *buffer)

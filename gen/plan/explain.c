@@ -51,7 +51,7 @@ static void explain_kept(const Plan *plan, Text *out)
 static void explain_memory(const Plan *plan, Text *out)
 {
 	text_add(out, "\nbytes of one device, by stage\n");
-	static const char *const heads[] = {"parameters", "gradients", "optimizer", "activations", "communication", "scratch", "workspace", "arena"};
+	static const char *const heads[] = {"parameters", "gradients", "optimizer", "activations", "communication", "scratch", "workspace", "exchange", "arena"};
 	text_add(out, "  stage");
 	for (int c = 0; c <= CLASSES; c++)
 		text_add(out, " %13s", heads[c]);

@@ -435,7 +435,7 @@ static void add_exchanges(const Plan *plan, Role *role, size_t *at)
 	for (int axis = AXIS_DP; axis <= AXIS_TP; axis++) {
 		role->exchange[axis].bytes = exchange_bytes(plan, role, axis);
 		role->exchange[axis].offset = *at;
-		role->bytes[CLASS_COMMUNICATION] += role->exchange[axis].bytes;
+		role->bytes[CLASS_EXCHANGE] += role->exchange[axis].bytes;
 		*at += role->exchange[axis].bytes;
 	}
 }

@@ -4,7 +4,23 @@
 // issues its messages in that order, so even without any buffering no two stages can wait for each other: of all
 // messages not yet delivered, the first in the global order has both its ends at the head of their queues. A stage
 // receives before the action that needs it and sends behind the action that made it; what it issues between two compute
-// actions, for at most two micro-batches, is one NCCL group, whose parts progress independently.
+// actions, for at most two micro-batches, is one NCCL group.
+//
+// The parts of a group progress in rounds: NCCL takes the n-th send to a peer together with the n-th receive from it, and
+// begins no round before the one in front has ended. Two tensors sent to a peer and one received from it: the second is
+// sent only when the third has come, and that may be made of the second. So a group both sends to a peer and receives
+// from it only where the peer has just these messages in one group too. Then both have the same rounds, for both take
+// tensors in the global order, and each round ends, as both ends of all its messages have begun. This is so in most of the
+// steady state of 1F1B, where one stage sends F(k + 1) and receives B(k) while the next sends B(k) and receives F(k + 1);
+// it is not where a receive was issued earlier, nor where GPipe turns around or there is one micro-batch: what the peer
+// sends back there is made of what it receives. Elsewhere a group begins where the direction changes. Groups that only
+// send to a peer, or only receive, take messages in the global order, whatever groups the peer has.
+//
+// Different peers progress independently, says NCCL's documentation, but rounds of large messages share its channels, and
+// those take one round of all peers after another. So a group has several peers only where all of it is one round.
+//
+// Tensors that only evaluations need travel behind or in front of the others of their parcel, in a group of their own. Two
+// parcels together would change places with them, so in an evaluation a parcel that has such tensors shares no group.
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,6 +32,9 @@ typedef struct {
 	double time;
 	bool backward;
 	int from, to, microbatch;
+	int tensors;
+	bool evaluated;         // some of them are for evaluations only
+	int place[2];           // among the parcels of the stage that receives it, and of the one that sends it
 } Parcel;
 
 typedef LIST(Parcel) Parcels;
@@ -32,14 +51,23 @@ static int compare_parcels(const void *left, const void *right)
 	return a->to != b->to ? a->to - b->to : a->microbatch - b->microbatch;
 }
 
-static bool carries(const Plan *plan, bool backward, int from, int to)
+// What one stage sends another in one direction, for any micro-batch.
+static Parcel contents(const Plan *plan, bool backward, int from, int to)
 {
+	Parcel parcel = {.backward = backward, .from = from, .to = to};
 	for (int i = 0; i < plan->transfers.count; i++) {
 		const Transfer *t = plan->transfers.at[i];
-		if ((int)t->kind == (backward ? TRANSFER_BACKWARD : TRANSFER_FORWARD) && t->from == from && t->to == to)
-			return true;
+		if ((int)t->kind == (backward ? TRANSFER_BACKWARD : TRANSFER_FORWARD) && t->from == from && t->to == to) {
+			parcel.tensors++;
+			parcel.evaluated |= t->evaluation;
+		}
 	}
-	return false;
+	return parcel;
+}
+
+static bool carries(const Plan *plan, bool backward, int from, int to)
+{
+	return contents(plan, backward, from, to).tensors > 0;
 }
 
 static Parcels order_parcels(const Plan *plan, const Compute *lists)
@@ -49,8 +77,10 @@ static Parcels order_parcels(const Plan *plan, const Compute *lists)
 		for (int to = 0; to < plan->stages; to++)
 			for (int i = 0; i < lists[from].count; i++) {
 				const ComputeAction *a = &lists[from].at[i];
-				Parcel parcel = {a->finish, a->backward, from, to, a->microbatch};
-				if (carries(plan, a->backward, from, to))
+				Parcel parcel = contents(plan, a->backward, from, to);
+				parcel.time = a->finish;
+				parcel.microbatch = a->microbatch;
+				if (parcel.tensors)
 					list_add(plan->arena, &parcels, parcel);
 			}
 	if (parcels.count)
@@ -135,17 +165,170 @@ static int function_for(Plan *plan, Role *role, const Function *wanted)
 	return role->functions.count - 1;
 }
 
-// ---- lists
+// ---- groups
 
 typedef struct {
 	Plan *plan;
 	Role *role;
 	Actions *actions;
-	Parcels own;            // of this stage, in the global order
+	LIST(const Parcel *) own; // of this stage, in the global order
+	bool *opens;            // by parcel of `own`: it is the first of a group
 	int *end[2][2];         // by received or sent, forward or backward, and micro-batch: one past the last such parcel of `own`
 	int next;               // first parcel not issued
 	bool evaluating;
 } Writer;
+
+static void collect_own(Writer *w, Parcels *parcels)
+{
+	Arena *arena = w->plan->arena;
+	int stage = w->role->stage;
+	for (int i = 0; i < 4; i++)
+		w->end[i / 2][i % 2] = arena_alloc(arena, (size_t)w->plan->mesh[AXIS_MICRO] * sizeof(int));
+	for (int i = 0; i < parcels->count; i++) {
+		Parcel *parcel = &parcels->at[i];
+		if (parcel->from != stage && parcel->to != stage)
+			continue;
+		parcel->place[parcel->from == stage] = w->own.count;
+		list_add(arena, &w->own, parcel);
+		w->end[parcel->from == stage][parcel->backward][parcel->microbatch] = w->own.count;
+	}
+	w->opens = arena_alloc(arena, ((size_t)w->own.count + 1) * sizeof *w->opens);
+}
+
+// One past the last parcel that `action` receives (or has made, when sent); what is issued already does not count.
+static int parcels_of(const Writer *w, const ComputeAction *action, bool sent)
+{
+	int end = w->end[sent][action->backward][action->microbatch];
+	return end > w->next ? end : w->next;
+}
+
+// One past the last parcel that is issued before list[i]: what comes after a compute action (its sends) and before the
+// next one (its receives) is issued in one go, so that they can share a group.
+static int due_before(const Writer *w, const Compute *list, int i)
+{
+	int sent = i > 0 ? parcels_of(w, &list->at[i - 1], true) : 0;
+	int needed = i < list->count ? parcels_of(w, &list->at[i], false) : w->own.count;
+	return sent > needed ? sent : needed;
+}
+
+// Whether own[from .. to) can be one group, as far as this stage sees: of at most two micro-batches, and with several peers
+// only where each gets and gives at most one tensor.
+static bool can_be_group(const Writer *w, int from, int to)
+{
+	const Parcel *first = w->own.at[from];
+	int stage = w->role->stage, peer = first->from == stage ? first->to : first->from, second = first->microbatch;
+	bool several = false, rounds = false;
+	for (int i = from; i < to; i++) {
+		const Parcel *parcel = w->own.at[i];
+		if (w->evaluating && parcel->evaluated && to - from > 1)
+			return false;
+		if (second == first->microbatch)
+			second = parcel->microbatch;
+		if (parcel->microbatch != first->microbatch && parcel->microbatch != second)
+			return false;
+		several |= parcel->from != peer && parcel->to != peer;
+		rounds |= parcel->tensors > 1;
+		for (int k = from; k < i; k++)
+			rounds |= w->own.at[k]->from == parcel->from && w->own.at[k]->to == parcel->to;
+	}
+	return !several || !rounds;
+}
+
+// Needs: parcels. Gives: groups of what is issued in one go.
+static void open_groups(Writer *w, const Compute *list)
+{
+	for (int i = 0; i <= list->count; i++)
+		for (int end = due_before(w, list, i); w->next < end;) {
+			int from = w->next++;
+			w->opens[from] = true;
+			while (w->next < end && can_be_group(w, from, w->next + 1))
+				w->next++;
+		}
+	w->next = 0;
+}
+
+static int end_of_group(const Writer *w, int from)
+{
+	int to = from + 1;
+	while (to < w->own.count && !w->opens[to])
+		to++;
+	return to;
+}
+
+static bool is_with(const Parcel *parcel, int stage)
+{
+	return parcel->from == stage || parcel->to == stage;
+}
+
+// How many parcels of own[from .. to) are exchanged with a stage.
+static int count_with(const Writer *w, int from, int to, int stage)
+{
+	int count = 0;
+	for (int i = from; i < to; i++)
+		count += is_with(w->own.at[i], stage);
+	return count;
+}
+
+// The first parcel of own[from .. to) that goes the other way than one with the same peer before it; `to`: there is none.
+static int first_turn(const Writer *w, int from, int to, int peer)
+{
+	int before = to;
+	for (int i = from; i < to; i++)
+		if (is_with(w->own.at[i], peer)) {
+			if (before < to && w->own.at[i]->from != w->own.at[before]->from)
+				return i;
+			before = i;
+		}
+	return to;
+}
+
+// Whether a group of the peer exchanges just what own[from .. to) exchanges with it.
+static bool peer_agrees(const Writer *w, const Writer *peer, int from, int to)
+{
+	int stage = w->role->stage, other = peer->role->stage, first = from, last = to - 1;
+	while (!is_with(w->own.at[first], other))
+		first++;
+	while (!is_with(w->own.at[last], other))
+		last--;
+	int begin = w->own.at[first]->place[w->own.at[first]->from == other];
+	while (!peer->opens[begin])
+		begin--;
+	int end = end_of_group(peer, begin);
+	return w->own.at[last]->place[w->own.at[last]->from == other] < end
+	       && count_with(peer, begin, end, stage) == count_with(w, from, to, other);
+}
+
+// Opens a group in front of a parcel of own[from .. to); false when its messages go in the same rounds at all peers.
+static bool split_group(const Writer *writers, Writer *w, int from, int to)
+{
+	for (int peer = 0; peer < w->plan->stages; peer++) {
+		int turn = peer != w->role->stage ? first_turn(w, from, to, peer) : to;
+		if (turn < to && !peer_agrees(w, &writers[peer], from, to)) {
+			w->opens[turn] = true;
+			return true;
+		}
+	}
+	return false;
+}
+
+// Needs: groups of all stages. Gives: groups that both send and receive with a peer only where it has such a group too.
+// A group that is split may leave one of another peer without its like, so this goes on until none is.
+static void split_groups(Writer *writers, int stages)
+{
+	for (bool split = true; split;) {
+		split = false;
+		for (int s = 0; s < stages; s++)
+			for (int from = 0, to; from < writers[s].own.count; from = to) {
+				to = end_of_group(&writers[s], from);
+				while (split_group(writers, &writers[s], from, to)) {
+					split = true;
+					to = end_of_group(&writers[s], from);
+				}
+			}
+	}
+}
+
+// ---- lists
 
 static void add_action(Writer *w, int function, int first, int second, const char *name)
 {
@@ -153,15 +336,15 @@ static void add_action(Writer *w, int function, int first, int second, const cha
 	list_add(w->plan->arena, w->actions, action);
 }
 
-// One NCCL group: own[from .. to), of at most two micro-batches.
+// One NCCL group: own[from .. to).
 static void add_group(Writer *w, int from, int to)
 {
 	Plan *plan = w->plan;
 	Function function = {.kind = FUNCTION_TRANSFER};
 	Text name = {.arena = plan->arena}, action = {.arena = plan->arena};
-	int first = w->own.at[from].microbatch, second = EVERY_MICROBATCH;
+	int first = w->own.at[from]->microbatch, second = EVERY_MICROBATCH;
 	for (int i = from; i < to; i++) {
-		const Parcel *parcel = &w->own.at[i];
+		const Parcel *parcel = w->own.at[i];
 		int argument = parcel->microbatch == first ? 0 : 1;
 		if (argument)
 			second = parcel->microbatch;
@@ -177,44 +360,6 @@ static void add_group(Writer *w, int from, int to)
 		add_action(w, function_for(plan, w->role, &function), first, second, action.at);
 }
 
-// Issues the parcels up to own[end).
-static void issue(Writer *w, int end)
-{
-	while (w->next < end) {
-		int from = w->next, second = EVERY_MICROBATCH;
-		for (; w->next < end; w->next++) {
-			int microbatch = w->own.at[w->next].microbatch;
-			if (microbatch == w->own.at[from].microbatch || microbatch == second)
-				continue;
-			if (second != EVERY_MICROBATCH)
-				break;
-			second = microbatch;
-		}
-		add_group(w, from, w->next);
-	}
-}
-
-static void collect_own(Writer *w, const Parcels *parcels)
-{
-	int stage = w->role->stage;
-	for (int i = 0; i < 4; i++)
-		w->end[i / 2][i % 2] = arena_alloc(w->plan->arena, (size_t)w->plan->mesh[AXIS_MICRO] * sizeof(int));
-	for (int i = 0; i < parcels->count; i++) {
-		const Parcel *parcel = &parcels->at[i];
-		if (parcel->from != stage && parcel->to != stage)
-			continue;
-		list_add(w->plan->arena, &w->own, *parcel);
-		w->end[parcel->from == stage][parcel->backward][parcel->microbatch] = w->own.count;
-	}
-}
-
-// One past the last parcel that `action` receives (or has made, when sent); what is issued already does not count.
-static int parcels_of(const Writer *w, const ComputeAction *action, bool sent)
-{
-	int end = w->end[sent][action->backward][action->microbatch];
-	return end > w->next ? end : w->next;
-}
-
 static void add_function(Writer *w, FunctionKind kind)
 {
 	const Function *function = &w->role->functions.at[kind];
@@ -222,25 +367,22 @@ static void add_function(Writer *w, FunctionKind kind)
 		add_action(w, kind, EVERY_MICROBATCH, EVERY_MICROBATCH, function->name);
 }
 
-// What comes after a compute action (its sends) and before the next one (its receives) is issued in one go, so that
-// they can share a group.
 static void write_list(Writer *w, const Compute *list)
 {
 	int p = w->role->stage;
 	add_action(w, FUNCTION_BEGIN, EVERY_MICROBATCH, EVERY_MICROBATCH, "begin_step");
 	add_function(w, FUNCTION_PROLOGUE);
-	int due = 0;
-	for (int i = 0; i < list->count; i++) {
+	for (int i = 0; i <= list->count; i++) {
+		for (int due = due_before(w, list, i), to; w->next < due; w->next = to)
+			add_group(w, w->next, to = end_of_group(w, w->next));
+		if (i == list->count)
+			break;
 		const ComputeAction *a = &list->at[i];
-		int needed = parcels_of(w, a, false);
-		issue(w, needed > due ? needed : due);
 		const Function *function = &w->role->functions.at[a->backward ? FUNCTION_BACKWARD : FUNCTION_FORWARD];
 		if (function->steps.count)
 			add_action(w, function->kind, a->microbatch, EVERY_MICROBATCH,
 			           arena_printf(w->plan->arena, "%d%c%d", p, a->backward ? 'B' : 'F', a->microbatch));
-		due = parcels_of(w, a, true);
 	}
-	issue(w, w->own.count);
 	add_function(w, FUNCTION_RESULTS);
 	if (!w->evaluating)
 		add_function(w, FUNCTION_UPDATE);
@@ -250,11 +392,17 @@ static void write_list(Writer *w, const Compute *list)
 void write_actions(Plan *plan, const Compute *lists, ListKind kind)
 {
 	Parcels parcels = order_parcels(plan, lists);
+	Writer *writers = arena_alloc(plan->arena, (size_t)plan->stages * sizeof *writers);
 	for (int s = 0; s < plan->stages; s++) {
-		Role *role = &plan->roles[s];
-		Writer w = {.plan = plan, .role = role, .evaluating = kind != LIST_TRAIN};
-		w.actions = kind == LIST_TRAIN ? &role->train : kind == LIST_EVALUATE ? &role->evaluate : &role->infer;
-		collect_own(&w, &parcels);
-		write_list(&w, &lists[s]);
+		Writer *w = &writers[s];
+		w->plan = plan;
+		w->role = &plan->roles[s];
+		w->evaluating = kind != LIST_TRAIN;
+		w->actions = kind == LIST_TRAIN ? &w->role->train : kind == LIST_EVALUATE ? &w->role->evaluate : &w->role->infer;
+		collect_own(w, &parcels);
+		open_groups(w, &lists[s]);
 	}
+	split_groups(writers, plan->stages);
+	for (int s = 0; s < plan->stages; s++)
+		write_list(&writers[s], &lists[s]);
 }

@@ -15,7 +15,7 @@ enum { MAX_STAGES = 64, EVERY_MICROBATCH = -1 };
 
 typedef enum {
 	CLASS_PARAMETERS, CLASS_GRADIENTS, CLASS_OPTIMIZER, CLASS_ACTIVATIONS, CLASS_COMMUNICATION, CLASS_SCRATCH,
-	CLASS_WORKSPACE, CLASSES
+	CLASS_WORKSPACE, CLASS_EXCHANGE, CLASSES
 } Class;
 
 // Bytes of one device that hold a tensor. Micro-batch k uses slot k % slots, at offset + (k % slots) * stride.

@@ -102,6 +102,7 @@ struct part {
 	struct ncclComm *comm;
 	struct call call;
 	uint64_t number;
+	int round;              // of a message: it begins when the group's messages with this peer in lower rounds are finished
 	enum { UNPOSTED, POSTED, FINISHED } state;
 };
 

@@ -2,10 +2,11 @@
 //
 // A call outside a group is a group of one. Calls inside a group are collected and become, at the outermost
 // ncclGroupEnd, one operation that is done when all its parts are; the parts progress independently, so that a
-// send and a receive in one group cannot block each other. NCCL runs the groups of one communicator in the order
-// of the calls, whatever their streams, and a group with several streams synchronizes them: both are
-// expressed with ordinary waits between streams. A part takes its number when it is called, which is what
-// matches it with its peers' calls.
+// send and a receive in one group cannot block each other. But messages with one peer go in rounds, as NCCL schedules
+// them: the n-th send together with the n-th receive, and no round begins before the one in front has ended. NCCL
+// runs the groups of one communicator in the order of the calls, whatever their streams, and a group with several
+// streams synchronizes them: both are expressed with ordinary waits between streams. A part takes its number when it
+// is called, which is what matches it with its peers' calls.
 #include "comm.h"
 #include "memory.h"
 
@@ -16,6 +17,22 @@
 // ---------------------------------------------------------------------------------------------------------
 // Groups as operations
 
+static bool is_message_with(const struct part *part, const struct part *other)
+{
+	return part->call.kind >= SEND && part->comm == other->comm && part->call.peer == other->call.peer;
+}
+
+// Whether all rounds in front of a part's have ended.
+static bool is_open(const struct group *group, const struct part *part)
+{
+	for (int i = 0; i < group->count && part->round > 0; i++) {
+		const struct part *other = &group->parts[i];
+		if (is_message_with(other, part) && other->round < part->round && other->state != FINISHED)
+			return false;
+	}
+	return true;
+}
+
 bool host_group_progress(struct group *group)
 {
 	int finished = 0;
@@ -25,7 +42,7 @@ bool host_group_progress(struct group *group)
 		finished = 0;
 		for (int i = 0; i < group->count; i++) {
 			struct part *part = &group->parts[i];
-			if (part->state != FINISHED)
+			if (part->state != FINISHED && is_open(group, part))
 				moved |= host_progress_part(part);
 			finished += part->state == FINISHED;
 		}
@@ -203,6 +220,15 @@ static uint64_t take_number(struct ncclComm *comm, const struct call *call)
 	       call->kind == RECEIVE ? comm->received[call->peer]++ : comm->collective_count++;
 }
 
+// How many messages of the part's kind with its peer are in front of it in its group.
+static int round_of(const struct group *group, const struct part *part)
+{
+	int round = 0;
+	for (const struct part *other = group->parts; part->call.kind >= SEND && other < part; other++)
+		round += is_message_with(other, part) && other->call.kind == part->call.kind;
+	return round;
+}
+
 static ncclResult_t enqueue_call(struct call *call, const void *send, void *receive, struct ncclComm *comm,
                                  cudaStream_t handle)
 {
@@ -227,6 +253,7 @@ static ncclResult_t enqueue_call(struct call *call, const void *send, void *rece
 	if (!part)
 		return host_comm_error(NULL, ncclSystemError, "%s: out of memory", host_call_name(call->kind));
 	*part = (struct part){.comm = comm, .call = *call, .number = take_number(comm, call), .state = UNPOSTED};
+	part->round = round_of(group, part);
 	if (device->group_depth) {
 		device->group = group;
 		return ncclSuccess;

@@ -332,6 +332,10 @@ OPTIMIZED = [(ADAMW, mesh, schedule, microbatches, dtype) for mesh, schedule, mi
     ((1, 1, 2), "1F1B", 2, "f32"), ((1, 1, 4), "GPipe", 4, "f64"), ((1, 3, 1), "1F1B", 1, "f64"), ((2, 2, 2), "1F1B", 2, "f64"),
     ((4, 1, 1), "1F1B", 1, "f32"))]
 
+# Several tensors cross a cut each way, at once or in turn; some in evaluations only.
+ATTENDS = next(spec for spec in specs.SPECS if spec.name == "attends")
+MESSAGES = [(ATTENDS, (1, 1, 2), "1F1B", 1, "f64"), (ATTENDS, (1, 1, 3), "1F1B", 4, "f32"), (specs.EVALUATED, (1, 1, 3), "1F1B", 4, "f64")]
+
 
 def cases(long):
     rows = plans(specs.SPECS + specs.LANGUAGE, meshes(8)) if long else short_plans()
@@ -339,6 +343,7 @@ def cases(long):
     rows += [row for row in OPTIMIZED if row not in rows]
     tokens = [(specs.SEQUENCES, (1, 2, 1)), (specs.SEQUENCES, (2, 2, 2)), (specs.SEQUENCES, (1, 3, 1)), (specs.VOCABULARY, (1, 3, 2))]
     rows += [row for spec, mesh in tokens if (row := (spec, mesh, "1F1B", 2, "f64")) not in rows]
+    rows += [row for row in MESSAGES if row not in rows]
     found = [Case(name_of(row), equal_plan, *row, not long) for row in rows]
     found += [Case(f"infer-{spec}-{dtype}-{specs.mesh_text(mesh)}-m{m}", equal_outputs, spec, mesh, m, dtype)
               for spec, mesh, m, dtype in inference_rows(long)]

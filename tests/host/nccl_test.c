@@ -194,6 +194,31 @@ static void groups(void)
 	for_sizes(groups_body);
 }
 
+// Two tensors one way and one the other way, in one group at both ends.
+static void rounds_body(struct rank *r)
+{
+	int *x = device_memory(3 * sizeof *x), peer = 1 - r->rank;
+	for (int i = 0; i < 3; i++)
+		x[i] = r->rank ? -1 : 10 + i;
+	x[2] = r->rank ? 20 : -1;
+	NCCL(ncclGroupStart());
+	if (r->rank)
+		NCCL(ncclSend(x + 2, 1, ncclInt32, peer, r->comm, r->stream));
+	for (int i = 0; i < 2; i++)
+		NCCL(r->rank ? ncclRecv(x + i, 1, ncclInt32, peer, r->comm, r->stream) : ncclSend(x + i, 1, ncclInt32, peer, r->comm, r->stream));
+	if (!r->rank)
+		NCCL(ncclRecv(x + 2, 1, ncclInt32, peer, r->comm, r->stream));
+	NCCL(ncclGroupEnd());
+	CUDA(cudaStreamSynchronize(r->stream));
+	CHECK(x[0] == 10 && x[1] == 11 && x[2] == 20, "%d %d %d", x[0], x[1], x[2]);
+	CUDA(cudaFree(x));
+}
+
+static void rounds(void)
+{
+	run_ranks(2, NULL, rounds_body);
+}
+
 // Many small operations on several streams of one communicator, with different orders of synchronizing.
 static void streams_body(struct rank *r)
 {
@@ -415,6 +440,49 @@ static void aborts(void)
 	run_ranks(2, NULL, abort_body);
 }
 
+// Rank 0 sends two tensors and receives one in one group; rank 1 sends only when it has both. The second cannot go before
+// rank 0 has received, so both stand still, until rank 0 gives up. Rank 2's messages
+// in the same group do not wait for that.
+static void stuck_body(struct rank *r)
+{
+	_Atomic int *received = r->shared;
+	int *x = device_memory(5 * sizeof *x);
+	NCCL(ncclGroupStart());
+	if (r->rank == 0) {
+		for (int i = 0; i < 2; i++)
+			NCCL(ncclSend(x + i, 1, ncclInt32, 1, r->comm, r->stream));
+		NCCL(ncclRecv(x + 2, 1, ncclInt32, 1, r->comm, r->stream));
+		NCCL(ncclRecv(x + 3, 1, ncclInt32, 2, r->comm, r->stream));
+		NCCL(ncclSend(x + 4, 1, ncclInt32, 2, r->comm, r->stream));
+	} else if (r->rank == 1) {
+		for (int i = 0; i < 2; i++)
+			NCCL(ncclRecv(x + i, 1, ncclInt32, 0, r->comm, r->stream));
+	} else {
+		NCCL(ncclSend(x + 3, 1, ncclInt32, 0, r->comm, r->stream));
+		NCCL(ncclRecv(x + 4, 1, ncclInt32, 0, r->comm, r->stream));
+	}
+	NCCL(ncclGroupEnd());
+	if (r->rank == 1)
+		NCCL(ncclSend(x + 2, 1, ncclInt32, 0, r->comm, r->stream));
+	if (r->rank == 2) {
+		CUDA(cudaStreamSynchronize(r->stream));
+		atomic_store(received, 1);
+		return;
+	}
+	for (int i = 0; r->rank == 0 && (i < 1000 || !atomic_load(received)); i++)
+		CHECK(cudaStreamQuery(r->stream) == cudaErrorNotReady, "a round began before the one in front had ended");
+	if (r->rank == 1)
+		CHECK(cudaStreamSynchronize(r->stream) == cudaErrorLaunchFailure, "rank 1 does not notice");
+	NCCL(ncclCommAbort(r->comm));
+	r->comm = NULL;
+}
+
+static void stuck(void)
+{
+	_Atomic int received = 0;
+	run_ranks(3, &received, stuck_body);
+}
+
 // ---------------------------------------------------------------------------------------------------------
 // Processes
 
@@ -500,6 +568,7 @@ int main(void)
 	run_case("all-gather, reduce-scatter", gather_scatter);
 	run_case("broadcast", broadcast);
 	run_case("groups of send and receive", groups);
+	run_case("rounds with one peer", rounds);
 	run_case("several streams", several_streams);
 	run_case("rendezvous", rendezvous);
 	run_case("broadcast is no barrier", no_barrier);
@@ -508,5 +577,6 @@ int main(void)
 	run_case("mismatch", mismatch);
 	run_case("wrong usage", usage);
 	run_case("abort", aborts);
+	run_case("a round that cannot end", stuck);
 	return 0;
 }

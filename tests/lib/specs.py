@@ -39,6 +39,7 @@ IMAGE = {"image": [784]}
 VOCABULARY = Spec("vocabulary", "tests/equality/vocabulary.lua", 5, True, "synthetic", {"x": [8]}, ids=45)
 SEQUENCES = Spec("sequences", "tests/equality/vocabulary.lua", 5, True, "synthetic", {"x": [8]}, ids=45,
                  words=["--sequence-parallel"])
+EVALUATED = Spec("evaluated", "tests/equality/evaluated.lua", 3, False, FASHION, IMAGE)
 SPECS = [
     Spec("mlp", "specs/mlp.lua", 4, True, FASHION, IMAGE),
     Spec("column", "specs/sharded_linear.lua", 1, True, "synthetic", {"x": [1024]}, "layer=column"),
@@ -75,6 +76,7 @@ SPECS = [
          "classes=7", "cuts=layers", "sync=true", statistics="all", steep=True),
     Spec("images", "tests/equality/images.lua", 6, True, "synthetic", {"x": [3, 9, 7]}, statistics="replica"),
     Spec("drops", "tests/equality/drops.lua", 6, True, "synthetic", {"x": [2, 6, 5]}, statistics="all"),
+    EVALUATED,
 ]
 # Whole language models, with dropout: six blocks, and stages for what is before and behind. Heads that tp=3 divides in one.
 TINY = ("layers=6", "vocab=61", "context=8", "dropout=0.1", "warmup=4", "lr=0.003")

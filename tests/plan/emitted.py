@@ -15,6 +15,7 @@ from plan.memory import Buffer
 
 NUMBERS = {"ncclFloat32": 4, "ncclFloat64": 8, "ncclInt32": 4}
 COMPUTE, STREAMS = "compute", ("compute", "side", "dp_stream", "tp_stream", "pp_stream")
+EXCHANGE = "the exchange over "
 WORKSPACE, SIDE_WORKSPACE = WORKSPACES = "the workspace", "the workspace of the side stream"
 
 Action = collections.namedtuple("Action", "name function first second")
@@ -380,7 +381,7 @@ def read_program(text, stage, places, prototypes, sizes):
         used = re.search(rf"^\t+mp_\w+\(r, MP_{axis.upper()}, ", text, re.M)
         check(bool(used) == bool(size), f"the exchange over {axis} has {size} bytes")
         if size:
-            buffers[f"the exchange over {axis}"] = Buffer(f"the exchange over {axis}", "communication", size, 1, offset, 0, None, None, None)
+            buffers[EXCHANGE + axis] = Buffer(EXCHANGE + axis, "exchange", size, 1, offset, 0, None, None, None)
     offset, size = map(int, re.search(r"^\t(\d+), (\d+), // workspace", text, re.M).groups())
     if size:
         buffers[WORKSPACE] = Buffer(WORKSPACE, "workspace", size, 1, offset, 0, None, None, None)

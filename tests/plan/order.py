@@ -18,6 +18,7 @@ Step = collections.namedtuple("Step", "stream reads writes where operation funct
 Step.__doc__ = """reads, writes: indices of Unrolled's pieces of memory; the last piece stands for NCCL's launch order.
 ranges: (access, start, end, read) in bytes; names: {argument: micro-batch}"""
 
+REDUCES = ("ncclAllReduce", "mp_all_reduce")
 PERSISTENT = ("parameters", "optimizer")
 
 
@@ -36,7 +37,7 @@ def ranges(program, function, operation, names):
             check(access.slot == "0" and buffer.stride == buffer.bytes, f"{buffer.name}: slots with gaps are used as one")
             size = access.bytes or buffer.slots * buffer.bytes
         whole = buffer.slots > 1 and not function.micro
-        bucket = operation.call == "ncclAllReduce" and size > buffer.bytes
+        bucket = operation.call in REDUCES and size > buffer.bytes
         check(size <= buffer.bytes * (buffer.slots if whole else 1) or bucket,
               f"{operation.call} of {buffer.name} uses {size} of its {buffer.bytes} bytes")
         if bucket:
@@ -184,7 +185,7 @@ def check_values(unrolled):
             if not read:
                 continue
             for piece in unrolled.pieces(start, end):
-                if unrolled.cuts[piece] >= start + buffers[access.buffer].bytes and item.operation.call == "ncclAllReduce":
+                if unrolled.cuts[piece] >= start + buffers[access.buffer].bytes and item.operation.call in REDUCES:
                     break # the other gradients of a bucket
                 name, microbatch = held.get(piece, (None, None))
                 check(name == access.buffer, f"{item.where} reads {access.buffer} where " + (f"{name} was written" if name
@@ -201,6 +202,13 @@ def check_values(unrolled):
 
 # ---------------------------------------------------------------------------------------------------------
 # Progress of all stages
+
+def rounds(messages):
+    """(round, message): in one group NCCL takes the n-th send to a peer together with the n-th receive from it, behind round n - 1.
+    Of large messages even rounds of different peers wait for each other."""
+    counts = collections.Counter()
+    return [(counts.update([(m.peer, m.send)]) or counts[m.peer, m.send], m) for m in messages]
+
 
 class Stage:
     """The steps of one stage with what each waits for: steps before it on its stream, and events."""
@@ -220,7 +228,7 @@ class Stage:
                 self.waiting[item.stream].append(len(self.steps))
                 self.steps.append(item)
         self.done = [False] * len(self.steps)
-        self.open = {}      # index of a step: its messages that were not delivered yet
+        self.open = {}      # index of a step: (round, message) of what was not delivered yet
 
     def start(self):
         """Runs what can run; transfers only open. Returns whether anything moved."""
@@ -228,19 +236,21 @@ class Stage:
         for waiting in self.waiting:
             while waiting and waiting[0] not in self.open and all(self.done[k] for k in self.needs[waiting[0]]):
                 moved = True
-                if self.steps[waiting[0]].operation.messages:
-                    self.open[waiting[0]] = list(self.steps[waiting[0]].operation.messages)
+                if messages := self.steps[waiting[0]].operation.messages:
+                    self.open[waiting[0]] = rounds(messages)
                 else:
                     self.done[waiting.popleft()] = True
         return moved
 
     def first(self, peer, send):
-        """The next message with a peer: (step, message)."""
-        return next(((i, m) for i, messages in sorted(self.open.items()) for m in messages if (m.peer, m.send) == (peer, send)),
-                    None)
+        """The next message with a peer: (step, message); None while a round before it goes on, be it with another peer."""
+        for i, numbered in sorted(self.open.items()):
+            if found := next(((n, m) for n, m in numbered if (m.peer, m.send) == (peer, send)), None):
+                return (i, found[1]) if found[0] == min(n for n, _ in numbered) else None
+        return None
 
     def deliver(self, i, message):
-        self.open[i] = [m for m in self.open[i] if m is not message]
+        self.open[i] = [(n, m) for n, m in self.open[i] if m is not message]
         if not self.open[i]:
             del self.open[i]
             self.done[i] = True

@@ -3,13 +3,15 @@
 Everything is checked on what mpgen gives out: --explain=json, --dump synchronise and the emitted text. emitted.py reads
 that, order.py holds the checks of happens-before, of values and of progress; none uses the generator's code.
 """
+import collections
+import dataclasses
 import itertools
 import random
 import re
 import shutil
 
 from lib import specs
-from lib.harness import ROOT, WORK, Case, check, explain, mpgen
+from lib.harness import ROOT, WORK, Case, Failure, check, explain, mpgen
 from plan import dump, emitted, generate, order
 
 SCHEDULES = ("1F1B", "GPipe")
@@ -92,14 +94,14 @@ def check_function(function, steps, events, slots):
                           and a.buffer not in order.WORKSPACES} for write in (False, True))
         step.reads, step.writes = ({(name, argument if slots[name] > 1 else 0) for name, argument in part}
                                    for part in (step.reads, step.writes))
-        bucket = operation.call == "ncclAllReduce" and len(step.writes) > 1 # the call names the first gradient only
+        bucket = operation.call in order.REDUCES and len(step.writes) > 1 # the call names the first gradient only
         check(bucket and writes <= step.writes or (reads - writes, writes) == (step.reads, step.writes),
               f"{what}: reads {reads} and writes {writes}; the dump says {step.reads} and {step.writes}")
 
 
 def check_agreement(plan, s):
     program, stage = plan.programs[s], plan.dump[s]
-    ours = {name: b[:5] for name, b in program.buffers.items() if name not in order.WORKSPACES}
+    ours = {name: b[:5] for name, b in program.buffers.items() if name not in order.WORKSPACES and b.kind != "exchange"}
     check(ours == {name: b[:5] for name, b in stage.buffers.items()}, "memory.h and the dump list other buffers")
     slots = {name: buffer.slots for name, buffer in stage.buffers.items()}
     for name, function in program.functions.items():
@@ -199,7 +201,7 @@ def check_memory(plan, s):
     program = plan.programs[s]
     devices = [device for device in plan.json["devices"] if device["role"] == s]
     check(len(devices) == plan.mesh[0] * plan.mesh[1], f"{len(devices)} devices of stage {s}")
-    kinds = ("parameters", "gradients", "optimizer", "activations", "communication", "scratch", "workspace")
+    kinds = ("parameters", "gradients", "optimizer", "activations", "communication", "scratch", "workspace", "exchange")
     for device in devices:
         total = max(LEAST_ARENA, sum(device[kind] for kind in kinds) - device["shared"])
         check(device["arena"] == program.arena == total, f"the arena of stage {s} is not the sum of its classes")
@@ -279,6 +281,47 @@ def apart(mesh, microbatches):
         plan.check()
 
 
+def both_ways(program):
+    """{names of a training step's actions whose group sends to a peer and receives from it: the most tensors of one direction}"""
+    found = {}
+    for action in program.lists["train"]:
+        for operation in program.functions[action.function].operations:
+            lanes = collections.Counter((m.peer, m.send) for m in operation.messages)
+            if two_way := [n for (peer, send), n in lanes.items() if (peer, not send) in lanes]:
+                found[action.name] = max(two_way)
+    return found
+
+
+def joined(program, send, receive):
+    """The program with two actions of its training step, of one micro-batch, as one group."""
+    actions = program.lists["train"]
+    i = [action.name for action in actions].index(send)
+    check(actions[i + 1].name == receive, f"{receive} does not follow {send}")
+    parts = [operation for action in actions[i:i + 2] for operation in program.functions[action.function].operations if operation.kind == "step"]
+    group = dataclasses.replace(parts[0], messages=[m for part in parts for m in part.messages], accesses=[a for part in parts for a in part.accesses])
+    both = actions[i]._replace(name=f"{send}+{receive}", function="joined")
+    return dataclasses.replace(program, functions={**program.functions, "joined": emitted.Function("joined", ("mb",), [group])},
+                               lists={"train": [*actions[:i], both, *actions[i + 2:]]})
+
+
+def rounds(spec, mesh, microbatches, schedule, both):
+    """Several tensors cross a cut each way. A group goes both ways only where the peer has such a group too, as in the steady
+    state of 1F1B; where what comes back is made of what is sent, one group for both stands still."""
+    spec = next(known for known in specs.SPECS if known.name == spec)
+    plan = Plan(spec.path, mesh, microbatches, schedule)
+    plan.check()
+    found = [both_ways(program) for program in plan.programs]
+    check(max([0, *(n for names in found for n in names.values())]) == both, f"groups that send and receive: {found}")
+    if microbatches == 1:
+        parted = [joined(plan.programs[0], "0SEND_F0", "0RECV_B0"), *plan.programs[1:]]
+        try:
+            order.check_progress([order.Unrolled(program, ["train"]) for program in parted])
+        except Failure as why:
+            check("nothing moves any more: stage 0 at 0SEND_F0+0RECV_B0" in str(why), str(why))
+        else:
+            check(False, "a round is begun before the one in front has ended")
+
+
 def long_steady_state(spec, mesh, microbatches):
     """Of a long steady state the generator looks at a part only, order.py at all of it."""
     spec = next(known for known in specs.SPECS if known.name == spec)
@@ -311,11 +354,15 @@ MESHES = {
     "column": [(2, 2, 1)], "row": [(2, 2, 1)], "pair": [(1, 2, 2)],
     "residual_across_cut": [(1, 1, 3), (2, 1, 4)], "shared_weight": [(1, 1, 5), (2, 1, 3)], "two_losses": [(2, 1, 4), (1, 1, 2)],
     "chains": [(1, 2, 4)], "uneven": [(2, 2, 3)], "factored": [(2, 1, 2)], "reuse": [(2, 2, 4)], "skip_many": [(1, 2, 8), (2, 1, 5)],
-    "momentum": [(2, 2, 2)], "adamw": [(1, 1, 1), (2, 2, 2), (1, 2, 4), (1, 1, 3)],
+    "momentum": [(2, 2, 2)], "evaluated": [(1, 1, 3)], "adamw": [(1, 1, 1), (2, 2, 2), (1, 2, 4), (1, 1, 3)],
     "gelus": [(1, 1, 1), (2, 2, 2)], "chunks": [(1, 1, 1), (2, 2, 2), (1, 3, 1), (2, 1, 1)],
     "layers": [(1, 1, 1), (2, 2, 2), (1, 2, 4)], "layers_odd": [(2, 2, 1), (1, 2, 3)],
     "layers_before": [(1, 2, 2), (1, 1, 4)],
 }
+# And the most tensors that a group which goes both ways has in one direction.
+ROUNDS = [("attends", (1, 1, 2), 1, "1F1B", 0), ("attends", (1, 1, 2), 4, "GPipe", 0), ("attends", (1, 1, 2), 4, "1F1B", 2), ("skip_many", (1, 1, 4), 6, "1F1B", 1),
+          ("residual_across_cut", (1, 1, 3), 4, "GPipe", 0), ("residual_across_cut", (1, 1, 3), 6, "1F1B", 2),
+          ("residual_across_cut", (1, 1, 4), 8, "1F1B", 1)]
 LONG = [("layers", (1, 1, 2), 40), ("layers_odd", (1, 2, 3), 47), ("layers", (2, 1, 4), 50), ("mlp", (2, 2, 2), 63),
         ("skip_many", (1, 1, 4), 44), ("uneven", (1, 2, 3), 41)]
 
@@ -324,6 +371,7 @@ def cases(long):
     named = [Case(f"{spec}-{specs.mesh_text(mesh)}", named_plans, spec, mesh, long)
              for spec in specs.SPECS for mesh in MESHES.get(spec.name, [(1, 1, 2)]) if spec.takes(mesh)]
     named += [Case(f"apart-{specs.mesh_text(mesh)}-m{m}", apart, mesh, m) for mesh, m in (((1, 2, 1), 1), ((2, 2, 2), 3), ((1, 4, 1), 2))]
+    named += [Case(f"rounds-{words[0]}-{words[3]}-m{words[2]}", rounds, *words) for words in ROUNDS]
     number = RANDOM_CASES * (10 if long else 1)
     named += [Case(f"long-{words[0]}-{specs.mesh_text(words[1])}-m{words[2]}", long_steady_state, *words, heavy=True) for words in LONG]
     return named + [Case(f"mesh-{i * PLANS_A_CASE}", random_plans, i * PLANS_A_CASE, PLANS_A_CASE) for i in range(number)]

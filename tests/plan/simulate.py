@@ -2,7 +2,7 @@
 its addresses from memory.h. Raises Failure when the plan is wrong.
 """
 import re
-from collections import namedtuple
+from collections import Counter, namedtuple
 
 from lib.harness import Failure, check
 from plan import dump, memory
@@ -33,9 +33,13 @@ class Stage:
         check(len(self.actions) > 3 and len(self.buffers) > 5, f"stage {number} was not understood")
 
     def messages(self, action):
-        """What an action sends and receives: (sends, tensor, peer, micro-batch), in order."""
-        return [(m.sends, m.tensor, m.peer, action.arguments[m.argument])
-                for step in self.functions.get(action.function, []) for m in step.messages]
+        """What an action sends and receives: (sends, tensor, peer, micro-batch, round), in order. In one group NCCL takes the
+        n-th send to a peer together with the n-th receive from it, behind round n - 1."""
+        found, counts = [], Counter()
+        for m in (m for step in self.functions.get(action.function, []) for m in step.messages):
+            counts[m.sends, m.peer] += 1
+            found.append((m.sends, m.tensor, m.peer, action.arguments[m.argument], counts[m.sends, m.peer]))
+        return found
 
 
 def read_step(line):
@@ -74,6 +78,12 @@ def check_once(stage, microbatches, schedule, stages):
     check(backward == sorted(backward), f"stage {stage.number}: backward in the order {backward}")
 
 
+def first_of(waiting, sends, peer):
+    """The next message of an action with a peer; None while a round before it goes on, be it with another peer."""
+    found = next((m for m in waiting if (m[0], m[2]) == (sends, peer)), None)
+    return found if found and found[4] == min(m[4] for m in waiting) else None
+
+
 def check_rendezvous(stages):
     """Every send meets its receive with no buffering at all: a stage waits in an action until all of it was met."""
     at = [0] * len(stages)
@@ -82,14 +92,12 @@ def check_rendezvous(stages):
         moved = False
         for s, stage in enumerate(stages):
             for message in list(waiting[s]):
-                sends, tensor, peer, mb = message
-                answer = (not sends, tensor, s, mb)
-                # Between two stages messages meet in order: both must be the first of their kind.
-                first = next(m for m in waiting[s] if m[0] == sends and m[2] == peer)
-                there = next((m for m in waiting[peer] if m[0] != sends and m[2] == s), None)
-                if message == first and answer == there:
+                sends, tensor, peer, mb, _ = message
+                # Between two stages messages meet in order, round by round: both must be the first of their kind.
+                there = first_of(waiting[peer], not sends, s)
+                if message == first_of(waiting[s], sends, peer) and there and there[:4] == (not sends, tensor, s, mb):
                     waiting[s].remove(message)
-                    waiting[peer].remove(answer)
+                    waiting[peer].remove(there)
                     moved = True
             if not waiting[s] and at[s] < len(stage.actions):
                 at[s] += 1
