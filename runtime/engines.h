@@ -20,6 +20,7 @@ void mp_engines_begin(struct mp_engines *e);
 void mp_engines_all_reduce(struct mp_engines *e, char *data, size_t bytes, enum mp_type type);
 void mp_engines_reduce_scatter(struct mp_engines *e, const char *from, char *to, size_t bytes, enum mp_type type);
 void mp_engines_all_gather(struct mp_engines *e, const char *from, char *to, size_t bytes, bool own);
+void mp_engines_messages(struct mp_engines *e, const struct mp_message *messages, int count);
 void mp_engines_shift(struct mp_engines *e, const char *from, char *to, size_t bytes, int by);
 
 #endif

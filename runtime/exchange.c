@@ -1,4 +1,5 @@
-// exchange.c: collectives of large tensors: by copy engines where the ranks of the axis reach each other's memory, by NCCL elsewhere.
+// exchange.c: collectives of large tensors and messages between stages: by copy engines where the ranks of the axis reach each other's
+// memory, by NCCL elsewhere.
 #include "engines.h"
 
 static ncclComm_t communicator(const struct mp_rank *r, enum mp_axis axis)
@@ -51,5 +52,22 @@ void mp_shift(struct mp_rank *r, enum mp_axis axis, const void *from, void *to, 
 	NCCL(ncclGroupStart());
 	NCCL(ncclSend(from, (size_t)count, nccl_type(type), (me + by) % n, communicator(r, axis), stream(r, axis)));
 	NCCL(ncclRecv(to, (size_t)count, nccl_type(type), (me + n - by) % n, communicator(r, axis), stream(r, axis)));
+	NCCL(ncclGroupEnd());
+}
+
+void mp_messages(struct mp_rank *r, const struct mp_message *messages, int count)
+{
+	if (r->engines[MP_PP]) {
+		mp_engines_messages(r->engines[MP_PP], messages, count);
+		return;
+	}
+	NCCL(ncclGroupStart());
+	for (int i = 0; i < count; i++) {
+		const struct mp_message *m = &messages[i];
+		if (m->send)
+			NCCL(ncclSend(m->at, (size_t)m->count, nccl_type(m->type), m->stage, r->pp_comm, r->pp_stream));
+		else
+			NCCL(ncclRecv(m->at, (size_t)m->count, nccl_type(m->type), m->stage, r->pp_comm, r->pp_stream));
+	}
 	NCCL(ncclGroupEnd());
 }

@@ -200,7 +200,7 @@ struct mp_program {
 	const char *name;               // "program_0"
 	size_t arena_bytes;             // of one device, everything included
 	size_t workspace_offset, workspace_bytes; // of library calls; that of the side stream, where it makes some, lies behind
-	struct { size_t offset, bytes; } exchange[2];       // of collectives by copy engines over dp and tp; 0 bytes: there are none
+	struct { size_t offset, bytes; } exchange[MP_AXES]; // of what copy engines carry over each axis; 0 bytes: nothing
 	const struct mp_state *states;   int state_count;
 	const struct mp_input *inputs;   int input_count;
 	const struct mp_output *outputs; int output_count;
@@ -285,7 +285,7 @@ struct mp_rank {
 	const struct mp_options *options;
 	struct mp_session *session;                         // what the ranks of a process share
 	struct mp_control *control;                         // messages between ranks outside NCCL
-	struct mp_engines *engines[2];                      // of dp and tp; NULL: NCCL carries out all of the axis' collectives
+	struct mp_engines *engines[MP_AXES];                // NULL: NCCL carries all of the axis
 	struct mp_gemm_plan *gemm_plans;
 	struct mp_conv_plan *conv_plans;
 	struct mp_attention_plan *attention_plans;
@@ -356,6 +356,20 @@ void mp_all_gather(struct mp_rank *r, enum mp_axis axis, const void *from, void 
 
 // To the rank `by` behind this one, from the one as far before it.
 void mp_shift(struct mp_rank *r, enum mp_axis axis, const void *from, void *to, long count, enum mp_type type, int by);
+
+// A message between stages of a pipeline, to or from the rank of the same dp and tp.
+struct mp_message {
+	void *at;
+	long count;
+	enum mp_type type;
+	int stage;              // the other one
+	bool send;
+	size_t there;           // of one that is sent: where it goes in that rank's arena
+};
+
+// Messages that are under way together, on pp_stream. Several with one stage go in rounds: the first that is sent to it with the first that
+// comes from it, and the next when both have ended. By copy engines or NCCL, as collectives.
+void mp_messages(struct mp_rank *r, const struct mp_message *messages, int count);
 
 // Around the call of each step in programs emitted with --trace-steps: a span of the trace, when there is one. name: of the step;
 // it is kept. predicted: microseconds. Calls come in pairs that hold no other pair. (cuda/marks.c, host/marks.c)

@@ -229,7 +229,7 @@ void mp_rank_open(struct mp_rank *r)
 	mp_conv_prepare(r);
 	mp_attention_prepare(r);
 	connect_and_load(r);
-	for (enum mp_axis axis = MP_DP; axis <= MP_TP; axis++)
+	for (enum mp_axis axis = MP_DP; axis < MP_AXES; axis++)
 		r->engines[axis] = mp_engines_open(r, axis);
 	copy_constant(r);
 	if (r->options->trace)
@@ -260,7 +260,7 @@ static void close_device(struct mp_rank *r)
 	mp_attention_release(r);
 	mp_conv_release(r);
 	mp_gemm_release(r);
-	for (enum mp_axis axis = MP_DP; axis <= MP_TP; axis++)
+	for (enum mp_axis axis = MP_DP; axis < MP_AXES; axis++)
 		mp_engines_close(r->engines[axis]);
 	for (int axis = 0; axis < MP_AXES; axis++)
 		if (part[axis])

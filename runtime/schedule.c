@@ -16,7 +16,7 @@ void mp_run(struct mp_rank *r, const struct mp_schedule *schedule)
 	bool marked = worth_marking(r);
 
 	mp_watch_begin(r->watch);
-	for (enum mp_axis axis = MP_DP; axis <= MP_TP; axis++)
+	for (enum mp_axis axis = MP_DP; axis < MP_AXES; axis++)
 		mp_engines_begin(r->engines[axis]);
 	if (!r->trace && mp_graphs_run(r->graphs, r, schedule))
 		return;

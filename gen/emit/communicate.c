@@ -1,4 +1,6 @@
-// communicate.c: NCCL calls, inlined where the step runs.
+// communicate.c: collectives and messages, inlined where the step runs: NCCL calls, and the runtime's where copy engines may carry them.
+#include <string.h>
+
 #include "../plan/exchange.h"
 #include "source.h"
 
@@ -88,22 +90,33 @@ void emit_collective(Text *out, const Emit *emit, const Role *role, const Step *
 	}
 }
 
+// Where the other stage has a tensor in its arena: "123392", "123392 + f % 2 * 4096".
+static const char *place_there(const Emit *emit, const Role *there, const Tensor *t, const char *slot)
+{
+	const Buffer *buffer = &there->buffers.at[find_buffer(emit->plan, there, t)];
+	if (buffer->slots == 1 || !strcmp(slot, "0"))
+		return arena_printf(emit->arena, "%zu", buffer->offset);
+	return arena_printf(emit->arena, "%zu + %s %% %d * (size_t)%zu", buffer->offset, slot, buffer->slots, buffer->stride);
+}
+
 // A message outside of the micro-batch phases carries every micro-batch.
 void emit_messages(Text *out, const Emit *emit, const Role *role, const Step *step, const char *const slots[2], const char *indent)
 {
-	bool group = step->messages.count > 1;
-	if (group)
-		text_add(out, "%sNCCL(ncclGroupStart());\n", indent);
+	const char *name = role->buffers.at[find_buffer(emit->plan, role, step->messages.at[0].transfer->tensor)].name; // of no other group in its function
+	text_add(out, "%sconst struct mp_message %s_messages[] = {\n", indent, name);
 	for (int i = 0; i < step->messages.count; i++) {
 		const Message *message = &step->messages.at[i];
 		const Transfer *transfer = message->transfer;
 		const Buffer *buffer = &role->buffers.at[find_buffer(emit->plan, role, transfer->tensor)];
-		bool whole = buffer->whole && transfer->kind != TRANSFER_FORWARD && transfer->kind != TRANSFER_BACKWARD;
-		text_add(out, "%sNCCL(nccl%s(%s, %ld, %s, %d, r->pp_comm, r->pp_stream));\n", indent, message->send ? "Send" : "Recv",
-		         place_of(emit, role, transfer->tensor, slots[message->argument]),
-		         local_elements(emit->plan, transfer->tensor) * (whole ? buffer->slots : 1), nccl_type(transfer->tensor->type),
+		bool micro = transfer->kind == TRANSFER_FORWARD || transfer->kind == TRANSFER_BACKWARD;
+		const char *slot = slots[message->argument];
+		text_add(out, "%s\t{%s, %ld, %s, %d, ", indent, place_of(emit, role, transfer->tensor, slot),
+		         local_elements(emit->plan, transfer->tensor) * (buffer->whole && !micro ? buffer->slots : 1), mp_type(transfer->tensor->type),
 		         message->send ? transfer->to : transfer->from);
+		if (message->send)
+			text_add(out, "true, %s},\n", place_there(emit, &emit->plan->roles[transfer->to], transfer->tensor, micro ? slot : "0"));
+		else
+			text_add(out, "false, 0},\n");
 	}
-	if (group)
-		text_add(out, "%sNCCL(ncclGroupEnd());\n", indent);
+	text_add(out, "%s};\n%smp_messages(r, %s_messages, %d);\n", indent, indent, name, step->messages.count);
 }

@@ -150,8 +150,8 @@ void emit_tables(Text *out, const Emit *emit, const Role *role)
 	const Tensor *updated = emit_updated(out, emit, role);
 	text_add(out, "extern const struct mp_program program_%d = {\n\t\"program_%d\",\n", role->stage, role->stage);
 	text_add(out, "\t%zu, // bytes of the arena\n\t%zu, %zu, // workspace: offset, bytes\n", role->arena, role->workspace_offset, role->workspace);
-	text_add(out, "\t{{%zu, %zu}, {%zu, %zu}}, // exchanges over dp and tp: offset, bytes\n", role->exchange[AXIS_DP].offset, role->exchange[AXIS_DP].bytes,
-	         role->exchange[AXIS_TP].offset, role->exchange[AXIS_TP].bytes);
+	text_add(out, "\t{{%zu, %zu}, {%zu, %zu}, {%zu, %zu}}, // exchanges over dp, tp and pp: offset, bytes\n", role->exchange[AXIS_DP].offset,
+	         role->exchange[AXIS_DP].bytes, role->exchange[AXIS_TP].offset, role->exchange[AXIS_TP].bytes, role->exchange[AXIS_PP].offset, role->exchange[AXIS_PP].bytes);
 	text_add(out, "\t%s,\n\t%s,\n\t%s,\n\t%s,\n\t%s,\n\t%s,\n\t%s,\n\t%d, // events\n\tload_kernels,\n", table(emit, "states", states), table(emit, "inputs", inputs),
 	         table(emit, "outputs", outputs), table(emit, "metrics", metrics), table(emit, "gemms", role->gemms.count), table(emit, "convs", role->convs.count),
 	         table(emit, "attentions", role->attentions.count), role->event_instances);

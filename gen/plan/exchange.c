@@ -63,6 +63,8 @@ size_t exchange_bytes(const Plan *plan, const Role *role, int axis)
 	for (int f = 0; f < role->functions.count; f++)
 		for (int i = 0; i < role->functions.at[f].steps.count; i++) {
 			const Step *step = &role->functions.at[f].steps.at[i];
+			if (step->kind == STEP_TRANSFER && axis == AXIS_PP)
+				return FLAGS_BYTES;
 			if (!is_exchanged(plan, step) || step->nodes.at[0]->attributes.axis != (Axis)axis)
 				continue;
 			size_t bytes = FLAGS_BYTES + aligned(incoming_bytes(plan, step));

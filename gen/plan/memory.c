@@ -432,7 +432,7 @@ static void add_workspace(const Plan *plan, Role *role, size_t *at)
 
 static void add_exchanges(const Plan *plan, Role *role, size_t *at)
 {
-	for (int axis = AXIS_DP; axis <= AXIS_TP; axis++) {
+	for (int axis = AXIS_DP; axis <= AXIS_PP; axis++) {
 		role->exchange[axis].bytes = exchange_bytes(plan, role, axis);
 		role->exchange[axis].offset = *at;
 		role->bytes[CLASS_EXCHANGE] += role->exchange[axis].bytes;

@@ -217,7 +217,7 @@ typedef struct {
 	bool uses[STREAMS];
 	int saved_slots;        // micro-batches in flight between forward and backward
 	size_t bytes[CLASSES], arena, workspace_offset, workspace; // of one stream; the side stream's lies behind that of compute
-	struct { size_t offset, bytes; } exchange[PLACED_AXES]; // by axis: of collectives by copy engines
+	struct { size_t offset, bytes; } exchange[ALL_AXES]; // by axis: of what copy engines carry
 	size_t shared;          // of them bytes that gradients and activations share, which the arena has once; 0: none
 	bool holds_metrics;
 } Role;

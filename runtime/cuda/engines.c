@@ -28,7 +28,10 @@ struct mp_engines {
 	int me, ranks;
 	unsigned turn;                  // of the step's latest collective; 0: it had none
 	cudaStream_t stream;
-	size_t offset, incoming;        // in every arena: the exchange; bytes behind its flags
+	size_t offset[MP_EXCHANGE_RANKS], incoming;     // by rank: of the exchange in its arena; bytes behind the flags of this one
+	uint32_t *zero;                 // pinned
+	cudaStream_t *lanes;            // of messages that are sent beside each other: one for each other stage
+	cudaEvent_t begun, *ended;      // ended: of each lane
 	char *arena[MP_EXCHANGE_RANKS]; // by rank of the axis, as mapped here
 	CUresult (*batch)(CUstream, unsigned, CUstreamBatchMemOpParams *, unsigned);
 };
@@ -39,6 +42,11 @@ struct address {
 	cudaUUID_t device;
 	char host[80];
 };
+
+static char *exchange_at(const struct mp_engines *e, int rank)
+{
+	return e->arena[rank] + e->offset[rank];
+}
 
 // ---------------------------------------------------------------------------------------------------------
 // Who reaches whom
@@ -79,7 +87,7 @@ static void describe(const struct mp_rank *r, struct address *own)
 // By NCCL, through the exchange's bytes of the fresh arena.
 static void tell_all(const struct mp_engines *e, ncclComm_t comm, struct address *all)
 {
-	char *there = e->r->arena + e->offset;
+	char *there = exchange_at(e, e->me);
 	size_t each = sizeof *all;
 
 	CUDA(cudaMemcpyAsync(there + (size_t)e->me * each, &all[e->me], each, cudaMemcpyHostToDevice, e->stream));
@@ -93,7 +101,7 @@ static void tell_all(const struct mp_engines *e, ncclComm_t comm, struct address
 static bool all_agree(const struct mp_engines *e, ncclComm_t comm, bool own)
 {
 	int32_t agrees = own;
-	void *there = e->r->arena + e->offset;
+	void *there = exchange_at(e, e->me);
 
 	CUDA(cudaMemcpyAsync(there, &agrees, sizeof agrees, cudaMemcpyHostToDevice, e->stream));
 	NCCL(ncclAllReduce(there, there, 1, ncclInt32, ncclMin, comm, e->stream));
@@ -110,10 +118,8 @@ static bool map_arenas(struct mp_engines *e, const struct address *all)
 
 	for (int rank = 0; rank < e->ranks; rank++) {
 		bool here = own->host[0] && !strcmp(all[rank].host, own->host);
-		if (rank == e->me)
-			e->arena[rank] = e->r->arena;
-		else if (!here || !memcmp(&all[rank].device, &own->device, sizeof own->device)
-		         || cudaIpcOpenMemHandle((void **)&e->arena[rank], all[rank].arena, cudaIpcMemLazyEnablePeerAccess) != cudaSuccess) {
+		if (rank != e->me && (!here || !memcmp(&all[rank].device, &own->device, sizeof own->device)
+		         || cudaIpcOpenMemHandle((void **)&e->arena[rank], all[rank].arena, cudaIpcMemLazyEnablePeerAccess) != cudaSuccess)) {
 			cudaGetLastError();
 			e->arena[rank] = NULL;
 			return false;
@@ -151,13 +157,44 @@ static void write_values(const struct mp_engines *e)
 
 	for (uint32_t i = 0; i < VALUES; i++)
 		values[i] = i;
-	CUDA(cudaMemcpyAsync(e->r->arena + e->offset + VALUES_AT, values, sizeof values, cudaMemcpyHostToDevice, e->stream));
+	CUDA(cudaMemcpyAsync(exchange_at(e, e->me) + VALUES_AT, values, sizeof values, cudaMemcpyHostToDevice, e->stream));
 	CUDA(cudaStreamSynchronize(e->stream));
+}
+
+static void make_lanes(struct mp_engines *e)
+{
+	int least, greatest;
+
+	CUDA(cudaMallocHost((void **)&e->zero, sizeof *e->zero));
+	*e->zero = 0;
+	CUDA(cudaDeviceGetStreamPriorityRange(&least, &greatest));
+	CUDA(cudaEventCreateWithFlags(&e->begun, cudaEventDisableTiming));
+	e->lanes = mp_allocate((size_t)e->ranks * sizeof *e->lanes);
+	e->ended = mp_allocate((size_t)e->ranks * sizeof *e->ended);
+	for (int i = 0; i < e->ranks - 1; i++) {
+		CUDA(cudaStreamCreateWithPriority(&e->lanes[i], cudaStreamNonBlocking, greatest));
+		CUDA(cudaEventCreateWithFlags(&e->ended[i], cudaEventDisableTiming));
+	}
+}
+
+static void free_lanes(struct mp_engines *e)
+{
+	CUDA(cudaFreeHost(e->zero));
+	CUDA(cudaEventDestroy(e->begun));
+	for (int i = 0; i < e->ranks - 1; i++) {
+		CUDA(cudaStreamDestroy(e->lanes[i]));
+		CUDA(cudaEventDestroy(e->ended[i]));
+	}
+	free(e->lanes);
+	free(e->ended);
 }
 
 struct mp_engines *mp_engines_open(struct mp_rank *r, enum mp_axis axis)
 {
-	ncclComm_t comm = axis == MP_DP ? r->dp_comm : r->tp_comm;
+	const ncclComm_t comms[MP_AXES] = {r->dp_comm, r->tp_comm, r->pp_comm};
+	const cudaStream_t streams[MP_AXES] = {r->dp_stream, r->tp_stream, r->pp_stream};
+	const int coordinates[MP_AXES] = {r->dp, r->tp, r->pp};
+	ncclComm_t comm = comms[axis];
 	size_t bytes = r->program->exchange[axis].bytes;
 	int ranks = r->model->axis[axis];
 
@@ -165,8 +202,11 @@ struct mp_engines *mp_engines_open(struct mp_rank *r, enum mp_axis axis)
 		return NULL;
 	struct mp_engines *e = mp_allocate(sizeof *e);
 	struct address *all = mp_allocate((size_t)ranks * sizeof *all);
-	*e = (struct mp_engines){.r = r, .me = axis == MP_DP ? r->dp : r->tp, .ranks = ranks, .stream = axis == MP_DP ? r->dp_stream : r->tp_stream,
-	                         .offset = r->program->exchange[axis].offset, .incoming = bytes - MP_EXCHANGE_FLAGS};
+	*e = (struct mp_engines){.r = r, .me = coordinates[axis], .ranks = ranks, .stream = streams[axis],
+	                         .incoming = bytes - MP_EXCHANGE_FLAGS};
+	for (int rank = 0; rank < ranks; rank++) // stages have programs of their own, all in this one
+		e->offset[rank] = (axis == MP_PP ? r->model->program(rank) : r->program)->exchange[axis].offset;
+	e->arena[e->me] = r->arena;
 	describe(r, &all[e->me]);
 	tell_all(e, comm, all);
 	bool maps = find_driver(e) && map_arenas(e, all), agreed = all_agree(e, comm, maps);
@@ -177,6 +217,8 @@ struct mp_engines *mp_engines_open(struct mp_rank *r, enum mp_axis axis)
 	}
 	load_sums(e);
 	write_values(e);
+	if (axis == MP_PP)
+		make_lanes(e);
 	return e;
 }
 
@@ -187,6 +229,8 @@ void mp_engines_close(struct mp_engines *e)
 	for (int rank = 0; rank < e->ranks; rank++)
 		if (rank != e->me && e->arena[rank])
 			CUDA(cudaIpcCloseMemHandle(e->arena[rank]));
+	if (e->lanes)
+		free_lanes(e);
 	free(e);
 }
 
@@ -202,14 +246,14 @@ static void copy(const struct mp_engines *e, void *to, const void *from, size_t 
 // The flag of rank `of` in the arena of rank `where`.
 static char *flag_of(const struct mp_engines *e, enum flag flag, int of, int where)
 {
-	return e->arena[where] + e->offset + ((size_t)flag * MP_EXCHANGE_RANKS + (size_t)of) * FLAG_APART;
+	return exchange_at(e, where) + ((size_t)flag * MP_EXCHANGE_RANKS + (size_t)of) * FLAG_APART;
 }
 
 // Gives the flags of this rank at others, from the one `first` behind it to the one `last` behind it, a value: what was enqueued before is
 // done when they see it. A copy too: what writes a value into a stream waits for the writes of all kernels under way.
 static void tell(const struct mp_engines *e, enum flag flag, int first, int last, unsigned value)
 {
-	const char *from = e->r->arena + e->offset + VALUES_AT + value * sizeof(uint32_t);
+	const char *from = exchange_at(e, e->me) + VALUES_AT + value * sizeof(uint32_t);
 
 	for (int by = first; by <= last; by++)
 		copy(e, flag_of(e, flag, e->me, (e->me + by) % e->ranks), from, sizeof(uint32_t));
@@ -231,6 +275,12 @@ static void await(const struct mp_engines *e, enum flag flag, int first, int las
 	CUresult status = e->batch((CUstream)e->stream, (unsigned)(last - first + 1), waits, 0);
 	if (status != CUDA_SUCCESS)
 		mp_fail(MP_DEVICE_FAILED, "cuStreamBatchMemOp: error %d of the driver", (int)status);
+}
+
+// How many ranks behind this one another is.
+static int by_of(const struct mp_engines *e, int rank)
+{
+	return (rank - e->me + e->ranks) % e->ranks;
 }
 
 static void meet(const struct mp_engines *e, enum flag flag, unsigned value)
@@ -268,7 +318,7 @@ static char *there(const struct mp_engines *e, int rank, const char *own)
 // Where the part of rank `from` comes in at rank `at`.
 static char *place_in(const struct mp_engines *e, int from, int at, size_t bytes)
 {
-	return e->arena[at] + e->offset + MP_EXCHANGE_FLAGS + (size_t)(from < at ? from : from - 1) * bytes;
+	return exchange_at(e, at) + MP_EXCHANGE_FLAGS + (size_t)(from < at ? from : from - 1) * bytes;
 }
 
 // ---------------------------------------------------------------------------------------------------------
@@ -351,4 +401,73 @@ void mp_engines_shift(struct mp_engines *e, const char *from, char *to, size_t b
 	copy(e, there(e, (e->me + by) % e->ranks, to), from, bytes);
 	tell(e, ARRIVED, by, by, turn);
 	await(e, ARRIVED, back, back, turn);
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// Messages
+
+// Unlike collectives they come in no order that all ranks share, and how many a pair has in a step is its own matter. So a flag is
+// raised by one rank and lowered by the one that waited for it, in its own memory: by a copy from the host, as one inside the device is a kernel.
+static void await_raised(const struct mp_engines *e, enum flag flag, int by)
+{
+	await(e, flag, by, by, 1);
+	CUDA(cudaMemcpyAsync(flag_of(e, flag, (e->me + by) % e->ranks, e->me), e->zero, sizeof *e->zero, cudaMemcpyHostToDevice, e->stream));
+}
+
+// The ordinal of a message among those of the same stage and direction.
+static int round_of(const struct mp_message *messages, int i)
+{
+	int round = 0;
+	for (int k = 0; k < i; k++)
+		round += messages[k].stage == messages[i].stage && messages[k].send == messages[i].send;
+	return round;
+}
+
+static bool is_of(const struct mp_message *messages, int i, int round, bool send)
+{
+	return messages[i].send == send && round_of(messages, i) == round;
+}
+
+// On its own lane, so that no message waits for another stage than the one that takes it.
+static void send_beside(const struct mp_engines *e, const struct mp_message *m, int lane)
+{
+	struct mp_engines beside = *e;
+	int by = by_of(e, m->stage);
+
+	beside.stream = e->lanes[lane];
+	CUDA(cudaStreamWaitEvent(beside.stream, e->begun, 0));
+	await_raised(&beside, READY, by);
+	copy(&beside, e->arena[m->stage] + m->there, m->at, (size_t)m->count * mp_type_bytes(m->type));
+	tell(&beside, ARRIVED, by, by, 1);
+	CUDA(cudaEventRecord(e->ended[lane], beside.stream));
+}
+
+static void send_and_receive(const struct mp_engines *e, const struct mp_message *messages, int count, int round)
+{
+	int sent = 0;
+
+	for (int i = 0; i < count; i++)
+		if (is_of(messages, i, round, false))
+			tell(e, READY, by_of(e, messages[i].stage), by_of(e, messages[i].stage), 1);
+	CUDA(cudaEventRecord(e->begun, e->stream));
+	for (int i = 0; i < count; i++)
+		if (is_of(messages, i, round, true))
+			send_beside(e, &messages[i], sent++);
+	for (int i = 0; i < count; i++)
+		if (is_of(messages, i, round, false))
+			await_raised(e, ARRIVED, by_of(e, messages[i].stage));
+	while (sent > 0)
+		CUDA(cudaStreamWaitEvent(e->stream, e->ended[--sent], 0));
+}
+
+void mp_engines_messages(struct mp_engines *e, const struct mp_message *messages, int count)
+{
+	int rounds = 0;
+
+	for (int i = 0; i < count; i++) {
+		int round = round_of(messages, i);
+		rounds = round >= rounds ? round + 1 : rounds;
+	}
+	for (int round = 0; round < rounds; round++)
+		send_and_receive(e, messages, count, round);
 }

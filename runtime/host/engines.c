@@ -32,6 +32,11 @@ void mp_engines_all_gather(struct mp_engines *e, const char *from, char *to, siz
 	(void)e, (void)from, (void)to, (void)bytes, (void)own;
 }
 
+void mp_engines_messages(struct mp_engines *e, const struct mp_message *messages, int count)
+{
+	(void)e, (void)messages, (void)count;
+}
+
 void mp_engines_shift(struct mp_engines *e, const char *from, char *to, size_t bytes, int by)
 {
 	(void)e, (void)from, (void)to, (void)bytes, (void)by;
