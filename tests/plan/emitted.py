@@ -38,6 +38,7 @@ class Message:
     count: int
     type: str
     access: Access
+    there: tuple = None # of what is sent: where it goes on the other stage: offset, slots, stride
 
 
 @dataclasses.dataclass
@@ -130,6 +131,7 @@ class Reader:
         self.places, self.prototypes, self.workspace, self.sizes, self.layers = places, prototypes, workspace, sizes, layers
         self.updated, self.layer, self.called = updated, None, set()
         self.chunks = None      # inside of a loop over chunks: how many
+        self.tables = {}        # of messages, by name: rows of words
 
     def place(self, argument, write, read, size=None):
         """[Access] of a pointer argument; nothing for NULL and host memory."""
@@ -212,6 +214,8 @@ class Reader:
             self.communication(name, arguments, operation)
         elif name in EXCHANGES:
             self.exchange(name, arguments, operation)
+        elif name == "mp_messages":
+            self.send_and_receive(arguments, operation)
         else:
             check(name in self.prototypes, f"{name} is not in kernels.h")
             kinds = self.prototypes[name]
@@ -270,6 +274,19 @@ class Reader:
             return
         self.communication(what, [more[0], more[1], more[2], kind, "ncclSum", *stream], operation)
 
+    def send_and_receive(self, arguments, operation):
+        """The rows of a table, in order: as a group of NCCL's calls, of which those that send say where it goes."""
+        rows = self.tables.pop(arguments[1])
+        check(len(rows) == int(arguments[2]), f"{arguments[1]} has {len(rows)} rows")
+        for place, count, kind, stage, send, there in rows:
+            kind = {"MP_BF16": "ncclBfloat16", "MP_F32": "ncclFloat32", "MP_F64": "ncclFloat64", "MP_I32": "ncclInt32"}[kind]
+            self.communication({"true": "ncclSend", "false": "ncclRecv"}[send], [place, count, kind, stage, "r->pp_comm", "r->pp_stream"], operation)
+            found = re.fullmatch(r"(\d+)(?: \+ (\w+) % (\d+) \* \(size_t\)(\d+))?", there)
+            check(found and (send == "true" or there == "0"), f"what is {there!r}?")
+            message = operation.messages[-1]
+            check(not found[2] or not message.access.slot or found[2] == message.access.slot, f"{place} goes to {there}")
+            message.there = (int(found[1]), int(found[3] or 1), int(found[4] or 0))
+
     def all_chunks(self, operation):
         """What the loop as a whole reads and writes: what a chunk makes and reads again is written; the first chunk adds to what
         was there if it adds to a sum over micro-batches."""
@@ -299,7 +316,7 @@ class Reader:
         return operations
 
     def body(self, lines, first_line):
-        operations, conditions, comment, group, layers = [], [], "", None, None
+        operations, conditions, comment, group, layers, table = [], [], "", None, None, None
         for i, line in enumerate(lines):
             here, line = first_line + i, line.strip()
             if line.startswith("//"):
@@ -310,6 +327,12 @@ class Reader:
                 conditions.append({"r->evaluating": "evaluating"}.get(found[1], found[1]))
             elif found := LOOP.match(line):
                 layers = layers_of(found)
+            elif found := re.match(r"const struct mp_message (\w+)\[\] = \{$", line):
+                table = self.tables[found[1]] = []
+            elif found := re.match(r"\{(.*)\},$", line):
+                table.append(split(found[1]))
+            elif line == "};":
+                table = None
             elif layers is not None:
                 operations += self.loop(layers, line, conditions)
                 layers = None
@@ -376,9 +399,9 @@ def read_functions(lines, places, prototypes, workspace, sizes, updated):
 
 def read_program(text, stage, places, prototypes, sizes):
     lines, buffers = text.splitlines(), dict(places.buffers)
-    exchanges = list(map(int, re.search(r"^\t\{\{(\d+), (\d+)\}, \{(\d+), (\d+)\}\}, // exchanges", text, re.M).groups()))
-    for axis, offset, size in zip(("dp", "tp"), exchanges[::2], exchanges[1::2]):
-        used = re.search(rf"^\t+mp_\w+\(r, MP_{axis.upper()}, ", text, re.M)
+    exchanges = list(map(int, re.search(r"^\t\{\{(\d+), (\d+)\}, \{(\d+), (\d+)\}, \{(\d+), (\d+)\}\}, // exchanges", text, re.M).groups()))
+    for axis, offset, size in zip(("dp", "tp", "pp"), exchanges[::2], exchanges[1::2]):
+        used = re.search(r"^\t+mp_messages\(" if axis == "pp" else rf"^\t+mp_\w+\(r, MP_{axis.upper()}, ", text, re.M)
         check(bool(used) == bool(size), f"the exchange over {axis} has {size} bytes")
         if size:
             buffers[EXCHANGE + axis] = Buffer(EXCHANGE + axis, "exchange", size, 1, offset, 0, None, None, None)

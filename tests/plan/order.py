@@ -214,7 +214,7 @@ class Stage:
     """The steps of one stage with what each waits for: steps before it on its stream, and events."""
 
     def __init__(self, unrolled):
-        self.steps, self.needs = [], []
+        self.steps, self.needs, self.buffers = [], [], unrolled.program.buffers
         self.waiting = [collections.deque() for _ in STREAMS] # by stream: indices of steps that are not done
         last, pending, events = {}, collections.defaultdict(set), {}
         for item in unrolled.items:
@@ -270,6 +270,9 @@ def check_pair(sender, i, sent, receiver, k, received):
     left, right = content(sender.steps[i], sent), content(receiver.steps[k], received)
     same = left[0] == right[0] and left[2:] == right[2:] and (None in (left[1], right[1]) or left[1] == right[1])
     check(same, f"{sender.steps[i].where} sends {left}, {receiver.steps[k].where} receives {right}")
+    buffer = receiver.buffers[received.access.buffer]
+    place = (buffer.offset, buffer.slots, buffer.stride) if received.access.slot else (buffer.offset, 1, 0)
+    check(sent.there == place, f"{sender.steps[i].where} sends {left} to {sent.there}, {receiver.steps[k].where} receives it at {place}")
     return left
 
 
