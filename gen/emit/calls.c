@@ -134,6 +134,8 @@ const char *kernel_call(Kernels *kernels, const Role *role, const Function *func
 	text_add(&call, "%s(", launcher);
 	for (int i = 0; i < node->outs; i++)
 		text_add(&call, "%s%s", i ? ", " : "", place_of(emit, role, i || !behind ? node->out[i] : last->out[0], slot));
+	if (joins_behind(node) && !sums_result(node))
+		text_add(&call, ", NULL");
 	for (int i = 0; i < node->ins; i++)
 		if (!node->outs || !writes_operand(node, i)) // else it is the result
 			text_add(&call, "%s%s%s", i || node->outs ? ", " : "", place_of(emit, role, node->in[i], slot), front && !i ? joined.at : "");

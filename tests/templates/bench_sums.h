@@ -4,7 +4,8 @@
 static void bench_column_sums(const char *type, long thousands)
 {
 	static const long shapes[][2] = { // rows, columns
-		{32768, 768}, {32768, 2304}, {32768, 3072}, {8192, 1600}, {8192, 4800}, {8192, 6400}, {2816, 768}, {1024, 1601},
+		{32768, 768}, {32768, 2304}, {32768, 3072}, {16384, 1024}, {16384, 3072}, {16384, 4096}, {8192, 1600}, {8192, 4800}, {8192, 6400},
+		{2816, 768}, {1024, 1601},
 	};
 	for (auto &shape : shapes) {
 		const long rows = shape[0] * thousands / 1024, columns = shape[1], tile = 512 / (long)sizeof(real);
@@ -16,13 +17,17 @@ static void bench_column_sums(const char *type, long thousands)
 		report(named(type, "column sums", rows, columns), moved,
 		       [&] { tmpl_column_sums({{{y.at(), partials.at(), x.at()}}}, rows, columns, chunks < 1 ? 1 : chunks, false, 0); });
 	}
-	const long chunks = 1056, columns_of_norm = 1600; // as the gradients of a norm's weight and bias
-	Buffer<full> both(2 * chunks * columns_of_norm), of_chunks(2 * 33 * columns_of_norm), of_all(2 * columns_of_norm);
-	struct mp_addends sums = {};
-	for (int k = 0; k < 2; k++)
-		sums.of[k] = {of_all.at() + k * columns_of_norm, of_chunks.at() + k * 33 * columns_of_norm, both.at() + k * chunks * columns_of_norm};
-	report(named(type, "two column sums", chunks, columns_of_norm), sizeof(real) * (double)both.count,
-	       [&] { tmpl_column_sums(sums, chunks, columns_of_norm, 33, false, 0); });
+	for (long columns_of_norm : {1024, 1600})
+		for (int count : {2, 3}) { // as the gradients of a norm's weight and bias, and of the bias of the layer before
+			const long chunks = 1056;
+			Buffer<real> all(count * chunks * columns_of_norm);
+			Buffer<full> of_chunks(count * 33 * columns_of_norm), of_all(count * columns_of_norm);
+			struct mp_addends sums = {};
+			for (int k = 0; k < count; k++)
+				sums.of[k] = {of_all.at() + k * columns_of_norm, of_chunks.at() + k * 33 * columns_of_norm, all.at() + k * chunks * columns_of_norm};
+			report(named(type, count == 2 ? "two column sums" : "three column sums", chunks, columns_of_norm), sizeof(real) * (double)all.count,
+			       [&] { tmpl_column_sums(sums, chunks, columns_of_norm, 33, false, 0); });
+		}
 	const long positions = thousands, batch = 32, columns = 768;
 	Buffer<real> x(positions * batch * columns);
 	Buffer<full> y(positions * columns);
