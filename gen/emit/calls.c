@@ -48,7 +48,7 @@ static const char *sums_call(const Emit *emit, const Role *role, const Step *ste
 	text_add(&call, "%s({{", launcher);
 	for (int i = 0; i < step->nodes.count; i++) {
 		const Node *node = step->nodes.at[i];
-		text_add(&call, "%s{%s, %s, %s}", i ? ", " : "", place_of(emit, role, node->out[0], slot), place_of(emit, role, node->out[1], slot),
+		text_add(&call, "%s{%s, %s, %s}", i ? ", " : "", place_of(emit, role, node->out[0], slot), node->outs > 1 ? place_of(emit, role, node->out[1], slot) : "NULL",
 		         place_of(emit, role, node->in[0], slot));
 	}
 	text_add(&call, "}}, %ld, %ld, %ld, ", local_product(emit->plan, x, 0, a->to), local_product(emit->plan, x, a->to, x->dims), a->chunks);

@@ -83,7 +83,7 @@ bool joins_behind(const Node *node);
 // Whether a norm's gradient, which joins_behind, has dx_sums as its last output: those of its result as it is stored, by chunks of rows.
 bool sums_result(const Node *node);
 
-// In how many chunks OP_COLUMN_SUMS adds up `rows` rows of x, over its first `dims` dims; 0: OP_SUM does it as fast. (gradients.c)
+// In how many chunks OP_COLUMN_SUMS adds up `rows` rows of x, over its first `dims` dims; 0: OP_SUM does it. (gradients.c)
 long column_sums_chunks(const Tensor *x, int dims, long rows);
 
 // The rules of the table's placement column.

@@ -45,13 +45,16 @@ static void sum_chunks(Node *sum, Tensor *chunks)
 	long parts = column_sums_chunks(chunks, 1, chunks->shape[0]);
 	sum->in[0] = chunks;
 	sum->attributes.to = 1;
-	if (sum->op == OP_COLUMN_SUMS && parts) {
-		sum->attributes.chunks = sum->out[1]->shape[0] = parts;
-	} else {
+	if (sum->op == OP_SUM)
+		return;
+	if (!parts)
 		sum->op = OP_SUM;
-		sum->attributes.chunks = 0;
+	if (parts < 2)
 		sum->outs = 1;
-	}
+	else
+		sum->out[1]->shape[0] = parts;
+	sum->attributes.chunks = parts;
+	assert(parts < 2 || sum->outs == 2);
 }
 
 static bool sums_output_of(const Step *step, const Node *norm)

@@ -17,17 +17,19 @@ static void bench_column_sums(const char *type, long thousands)
 		report(named(type, "column sums", rows, columns), moved,
 		       [&] { tmpl_column_sums({{{y.at(), partials.at(), x.at()}}}, rows, columns, chunks < 1 ? 1 : chunks, false, 0); });
 	}
-	for (long columns_of_norm : {1024, 1600})
-		for (int count : {2, 3}) { // as the gradients of a norm's weight and bias, and of the bias of the layer before
-			const long chunks = 1056;
-			Buffer<real> all(count * chunks * columns_of_norm);
-			Buffer<full> of_chunks(count * 33 * columns_of_norm), of_all(count * columns_of_norm);
-			struct mp_addends sums = {};
-			for (int k = 0; k < count; k++)
-				sums.of[k] = {of_all.at() + k * columns_of_norm, of_chunks.at() + k * 33 * columns_of_norm, all.at() + k * chunks * columns_of_norm};
-			report(named(type, count == 2 ? "two column sums" : "three column sums", chunks, columns_of_norm), sizeof(real) * (double)all.count,
-			       [&] { tmpl_column_sums(sums, chunks, columns_of_norm, 33, false, 0); });
-		}
+	for (long of_norm : {1024, 1600})
+		for (int count : {2, 3}) // as the gradients of a norm's weight and bias, and of the bias of the layer before
+			for (long chunks : {33, 1}) {
+				const long rows = of_norm == 1024 ? 1056 : 528;
+				Buffer<real> all(count * rows * of_norm);
+				Buffer<full> of_chunks(count * chunks * of_norm), of_all(count * of_norm);
+				struct mp_addends sums = {};
+				for (int k = 0; k < count; k++)
+					sums.of[k] = {of_all.at() + k * of_norm, of_chunks.at() + k * chunks * of_norm, all.at() + k * rows * of_norm};
+				report(named(type, chunks > 1 ? count == 2 ? "two column sums in chunks" : "three column sums in chunks"
+				                              : count == 2 ? "two column sums" : "three column sums", rows, of_norm),
+				       sizeof(real) * (double)all.count, [&] { tmpl_column_sums(sums, rows, of_norm, chunks, false, 0); });
+			}
 	const long positions = thousands, batch = 32, columns = 768;
 	Buffer<real> x(positions * batch * columns);
 	Buffer<full> y(positions * columns);
