@@ -3,7 +3,7 @@
 #define MP_ADDENDS_H
 
 struct mp_addend {
-	void *sums, *partials;          // of the columns of all rows; of those of each chunk of rows, working memory
+	void *sums, *partials;          // of the columns of all rows; of those of each chunk of rows, working memory, NULL: one chunk
 	const void *x;
 };
 

@@ -92,31 +92,53 @@ template <int width, int held, class real> MP_DEVICE mp_held<width, held, real> 
 	return value;
 }
 
-template <int width, int held, class Each, class... real>
-MP_DEVICE void mp_each_held(const mp_team &team, Each each, const mp_held<width, held, real> &...row)
+// A row that all rows are computed with, in place of a held one: read where it is used, for lack of registers. It is in the nearest cache
+// then. The compiler must not know that the address is the same each time, or it would hold the row after all.
+template <int width, class real> struct mp_read_again {
+	const real *row;
+	__device__ __forceinline__ mp_strip<width, real> at(int, long c) const
+	{
+		const real *from = row;
+#ifdef __CUDA_ARCH__
+		asm volatile("" : "+l"(from));
+#endif
+		return mp_load<width>(from + c);
+	}
+};
+
+// Held, or read again.
+template <int width, int held, bool holds, class real> MP_DEVICE auto mp_hold_or_read(const mp_team &team, const real *row)
+{
+	if constexpr (holds)
+		return mp_hold<width, held>(team, row);
+	else
+		return mp_read_again<width, real>{row};
+}
+
+template <int width, int held, class Each, class real, class... Row>
+MP_DEVICE void mp_each_held(const mp_team &team, Each each, const mp_held<width, held, real> &first, const Row &...row)
 {
 #pragma unroll
 	for (int k = 0; k < held; k++) {
 		const unsigned c = mp_held_column<width>(team, k);
 		if (c < team.cols)
-			each(k, c, width, row.strip[k]...);
+			each(k, c, width, first.at(k, c), row.at(k, c)...);
 	}
 }
 
 // each(strip, c, value…) for the strips that are not held.
-template <int width, int held, class Each, class... real>
-MP_DEVICE void mp_each_other(const mp_team &team, Each each, const mp_held<width, held, real> &...row)
+template <int width, int held, class Each, class real, class... Row>
+MP_DEVICE void mp_each_other(const mp_team &team, Each each, const mp_held<width, held, real> &head, const Row &...row)
 {
 	if (team.cols <= mp_panel_columns<width, held>(team))
 		return;
 	const unsigned first = team.thread * width, stride = team.threads * width;
 	for (unsigned c = first; c < team.cols; c += c - first == team.panel ? held * stride : stride)
 		if (c - first != team.panel)
-			each(mp_width<width>(), c, mp_load<width>(row.row + c)...);
+			each(mp_width<width>(), c, mp_load<width>(head.row + c), mp_load<width>(row.row + c)...);
 }
 
-template <int width, int held, class Each, class... real>
-MP_DEVICE void mp_each_strip(const mp_team &team, Each each, const mp_held<width, held, real> &...row)
+template <int width, class Each, class... Row> MP_DEVICE void mp_each_strip(const mp_team &team, Each each, const Row &...row)
 {
 	mp_each_held<width>(team, [&](int, long c, int, auto... value) { each(mp_width<width>(), c, value...); }, row...);
 	mp_each_other<width>(team, each, row...);
@@ -171,8 +193,8 @@ template <class full, int n> MP_DEVICE void mp_team_sums(mp_team &team, full (&v
 }
 
 // sum[k] = what add(strip, c, sum, value…) adds to it over every strip of a row, by the whole team.
-template <int width, int held, class full, int n, class Add, class... real>
-MP_DEVICE void mp_sum_strips(mp_team &team, full (&sum)[n], Add add, const mp_held<width, held, real> &...row)
+template <int width, class full, int n, class Add, class... Row>
+MP_DEVICE void mp_sum_strips(mp_team &team, full (&sum)[n], Add add, const Row &...row)
 {
 	for (int k = 0; k < n; k++)
 		sum[k] = 0;
@@ -207,6 +229,7 @@ template <int width, int held, class real> struct mp_held {
 template <int width, int held> MP_DEVICE long mp_panel_columns(const mp_team &) { return width; }
 
 template <int width, int held, class real> MP_DEVICE mp_held<width, held, real> mp_hold(const mp_team &, const real *row) { return {row}; }
+template <int width, int held, bool, class real> MP_DEVICE mp_held<width, held, real> mp_hold_or_read(const mp_team &, const real *row) { return {row}; }
 
 template <int width, int held, class Each, class... real>
 MP_DEVICE void mp_each_held(const mp_team &team, Each each, const mp_held<width, held, real> &...row)

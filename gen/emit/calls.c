@@ -48,7 +48,7 @@ static const char *sums_call(const Emit *emit, const Role *role, const Step *ste
 	text_add(&call, "%s({{", launcher);
 	for (int i = 0; i < step->nodes.count; i++) {
 		const Node *node = step->nodes.at[i];
-		text_add(&call, "%s{%s, %s, %s}", i ? ", " : "", place_of(emit, role, node->out[0], slot), place_of(emit, role, node->out[1], slot),
+		text_add(&call, "%s{%s, %s, %s}", i ? ", " : "", place_of(emit, role, node->out[0], slot), node->outs > 1 ? place_of(emit, role, node->out[1], slot) : "NULL",
 		         place_of(emit, role, node->in[0], slot));
 	}
 	text_add(&call, "}}, %ld, %ld, %ld, ", local_product(emit->plan, x, 0, a->to), local_product(emit->plan, x, a->to, x->dims), a->chunks);
@@ -134,6 +134,8 @@ const char *kernel_call(Kernels *kernels, const Role *role, const Function *func
 	text_add(&call, "%s(", launcher);
 	for (int i = 0; i < node->outs; i++)
 		text_add(&call, "%s%s", i ? ", " : "", place_of(emit, role, i || !behind ? node->out[i] : last->out[0], slot));
+	if (joins_behind(node) && !sums_result(node))
+		text_add(&call, ", NULL");
 	for (int i = 0; i < node->ins; i++)
 		if (!node->outs || !writes_operand(node, i)) // else it is the result
 			text_add(&call, "%s%s%s", i || node->outs ? ", " : "", place_of(emit, role, node->in[i], slot), front && !i ? joined.at : "");

@@ -37,14 +37,21 @@ const char *use_kernel(Kernels *kernels, const Kernel *kernel)
 	return fresh.name;
 }
 
-// A function that asks for the attributes of every kernel in `source`: the runtime loads what it is asked about.
+// A function that asks for the attributes of every kernel in `source`: the runtime loads what it is asked about. A kernel that is a C++
+// template has one parameter, which is true or false.
 static void emit_loader(Text *source, Arena *arena)
 {
-	static const char mark[] = "__global__ void ";
+	static const char mark[] = "__global__ void ", either[] = "template <bool ";
 	Text calls = {.arena = arena};
 	for (const char *c = source->at; (c = strstr(c, mark)); ) {
+		const char *line = c;
+		while (line > source->at && line[-1] != '\n')
+			line--;
 		c += sizeof mark - 1;
-		text_add(&calls, "\tCUDA(cudaFuncGetAttributes(&unused, (const void *)%.*s));\n", (int)strcspn(c, "("), c);
+		bool is_template = !strncmp(line, either, sizeof either - 1);
+		for (int i = 0; i <= is_template; i++)
+			text_add(&calls, "\tCUDA(cudaFuncGetAttributes(&unused, (const void *)%.*s%s));\n", (int)strcspn(c, "("), c,
+			         !is_template ? "" : i ? "<true>" : "<false>");
 	}
 	text_add(source, "\n// Loads every kernel now. At its first launch it would wait for the device, and with it for communication.\nvoid load_kernels(void)\n{\n");
 	if (calls.at)

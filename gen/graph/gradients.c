@@ -18,20 +18,26 @@ const char *part_name(Gradient *g, int i, const char *part)
 	return arena_printf(g->graph->arena, "%s.%s", g->names[i], part);
 }
 
-// Chunks of 32 rows or more, as many as give an H100 four blocks of mp_column_sums for each multiprocessor; a block has 32 strips
-// of 16 bytes. Few rows are one chunk: a block of 8 strips reads as many at once, and a second kernel would take as long as the first.
-Tensor *make_column_sums(Gradient *g, const char *name, Tensor *x, int dims, long rows)
+// Chunks of 32 rows or more, as many as give an H100 three blocks of mp_column_sums for each multiprocessor; a block has 32 strips
+// of 16 bytes. Few rows are one chunk: a block of 2 strips reads as many at once, and a second kernel would take as long as the first. So
+// are more rows of a tensor that was just made and is in cache, which does not mind that blocks read pieces of 32 bytes.
+long column_sums_chunks(const Tensor *x, int dims, long rows)
 {
-	enum { BLOCKS = 4 * 132, CHUNK_ROWS = 32, TILE_BYTES = 32 * 16, FEW_ROWS = 256 };
+	enum { BLOCKS = 3 * 132, CHUNK_ROWS = 32, TILE_BYTES = 32 * 16, FEW_ROWS = 256, CACHED_ROWS = 16 * 132, CACHED_BYTES = 8 << 20 };
 	long columns = 1;
 	for (int d = dims; d < x->dims; d++)
 		columns *= x->shape[d];
 	long tile = TILE_BYTES / (long)type_size(x->type), most = BLOCKS / ((columns + tile - 1) / tile);
-	Attributes of = {.scale = 1, .from = 0, .to = dims, .chunks = rows / CHUNK_ROWS < most ? rows / CHUNK_ROWS : most};
-	if (x->dims > dims && of.chunks > 1 && rows > FEW_ROWS)
-		return make_backward(g, OP_COLUMN_SUMS, name, &x, 1, &of);
-	of.chunks = 0;
-	return make_backward(g, OP_SUM, name, &x, 1, &of);
+	long chunks = rows / CHUNK_ROWS < most ? rows / CHUNK_ROWS : most;
+	if (x->dims == dims || chunks < 2 || rows <= FEW_ROWS)
+		return 0;
+	return rows <= CACHED_ROWS && rows * columns * (long)type_size(x->type) <= CACHED_BYTES ? 1 : chunks;
+}
+
+Tensor *make_column_sums(Gradient *g, const char *name, Tensor *x, int dims, long rows)
+{
+	Attributes of = {.scale = 1, .from = 0, .to = dims, .chunks = column_sums_chunks(x, dims, rows)};
+	return make_backward(g, of.chunks ? OP_COLUMN_SUMS : OP_SUM, name, &x, 1, &of);
 }
 
 // What batch normalisation takes the mean of away from has no say in its result: the gradient of a bias before it is zero, but for

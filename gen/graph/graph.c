@@ -55,6 +55,11 @@ bool joins_behind(const Node *node)
 	return node->op == OP_LAYER_NORM_GRAD || node->op == OP_RMS_NORM_GRAD;
 }
 
+bool sums_result(const Node *node)
+{
+	return joins_behind(node) && node->outs > (node->op == OP_LAYER_NORM_GRAD ? 3 : 2);
+}
+
 static bool same_windows(const Window *a, const Window *b)
 {
 	return !memcmp(a->kernel, b->kernel, sizeof a->kernel) && !memcmp(a->stride, b->stride, sizeof a->stride)

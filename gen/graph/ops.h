@@ -80,6 +80,11 @@ bool may_overwrite(const Node *node);
 // Whether the template of a node's kernel has slots for element-wise nodes that make its first operand, or that go on from its first result.
 bool joins_in_front(const Node *node);
 bool joins_behind(const Node *node);
+// Whether a norm's gradient, which joins_behind, has dx_sums as its last output: those of its result as it is stored, by chunks of rows.
+bool sums_result(const Node *node);
+
+// In how many chunks OP_COLUMN_SUMS adds up `rows` rows of x, over its first `dims` dims; 0: OP_SUM does it. (gradients.c)
+long column_sums_chunks(const Tensor *x, int dims, long rows);
 
 // The rules of the table's placement column.
 #define PLACEMENTS(X) X(given) X(replicated) X(matmul) X(reshape) X(sum) X(column_sums) X(expand) X(rows) X(sum_all) X(linear) \

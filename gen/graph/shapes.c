@@ -184,16 +184,17 @@ void shape_sum(Graph *graph, Node *node)
 	add_output(graph, node, graph->master, dims, shape);
 }
 
-// Of all dims before `to`; and working memory, the sums of each chunk of the rows.
+// Of all dims before `to`; and working memory, the sums of each chunk of the rows where there are several.
 void shape_column_sums(Graph *graph, Node *node)
 {
 	const Tensor *x = node->in[0];
 	const Attributes *a = &node->attributes;
 	long partials[MAX_DIMS + 1] = {a->chunks};
-	assert(!a->from && a->to > 0 && a->to < x->dims && a->chunks > 1);
+	assert(!a->from && a->to > 0 && a->to < x->dims && a->chunks > 0);
 	memcpy(partials + 1, x->shape + a->to, (size_t)(x->dims - a->to) * sizeof *partials);
 	add_output(graph, node, graph->master, x->dims - a->to, partials + 1);
-	add_named_output(graph, node, "partials", graph->master, x->dims - a->to + 1, partials);
+	if (a->chunks > 1)
+		add_named_output(graph, node, "partials", graph->master, x->dims - a->to + 1, partials);
 }
 
 void shape_expand(Graph *graph, Node *node)

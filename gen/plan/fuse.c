@@ -307,7 +307,9 @@ void fuse_steps(Plan *plan)
 			for (int i = 0; i < role->nodes[phase].count; i++)
 				append_node(&f, function, role->nodes[phase].at[i]);
 		}
+		begin_sums(plan, function_of(role, FUNCTION_BACKWARD), f.uses);
 	}
+	f.uses = count_uses(plan);
 	sequence_prologue(plan);
 	sequence_epilogue(plan);
 	for (int s = 0; s < plan->stages; s++) {

@@ -15,6 +15,9 @@ bool is_sent(const Plan *plan, const Step *step);       // it makes what another
 void sequence_prologue(Plan *plan);
 void sequence_epilogue(Plan *plan);
 
+// Needs: a backward function with a step for each sum, uses by tensor id. Gives: sums of a norm's gradient that its kernel begins. (sums.c)
+void begin_sums(const Plan *plan, Function *function, const int *uses);
+
 // Marks the nodes whose result takes the memory of their first operand. uses: by tensor id, nodes that read it. (in_place.c)
 void find_in_place(Plan *plan, const int *uses);
 

@@ -72,7 +72,8 @@ def cases(long):
     plans = [(spec, [*options, "--mesh", mesh]) for spec, options in PLANS for mesh in ("1", "dp=2,tp=2,pp=2")
              if mesh == "1" or "sharded" not in spec or "layer=pair" in options]
     plans += [("specs/sharded_linear.lua", ["-D", f"layer={l}", "--mesh", "dp=2,tp=2"]) for l in ("column", "row")]
-    plans += [("specs/convnet.lua", ["--mesh", "1"]), (ATTENDS, ["--mesh", "1"]), (ATTENDS, ["--mesh", "1", "--dtype", "bf16"])]
+    plans += [("specs/convnet.lua", ["--mesh", "1"]), (ATTENDS, ["--mesh", "1"]), (ATTENDS, ["--mesh", "1", "--dtype", "bf16"]),
+              ("tests/equality/biases.lua", ["--mesh", "1", "--dtype", "bf16"])]
     sources = sorted((ROOT / "tests/cuda").glob("*_test.cpp"))
     return [Case(source.stem, emulated, source) for source in sources] + [
         Case("gemm_test", products)] + [

@@ -340,6 +340,8 @@ MESSAGES = [(ATTENDS, (1, 1, 2), "1F1B", 1, "f64"), (ATTENDS, (1, 1, 3), "1F1B",
 def cases(long):
     rows = plans(specs.SPECS + specs.LANGUAGE, meshes(8)) if long else short_plans()
     rows.append((specs.NORM_OF_SAMPLES, (1, 2, 1), "1F1B", 1, "f64"))
+    rows += [(specs.BIASES, mesh, "1F1B", microbatches, dtype) for mesh, microbatches, dtype in (
+        ((1, 1, 3), 2, "f32"), ((1, 2, 1), 2, "f64"), ((2, 1, 1), 1, "f64"), ((2, 2, 2), 1, "f64"))]
     rows += [row for row in OPTIMIZED if row not in rows]
     tokens = [(specs.SEQUENCES, (1, 2, 1)), (specs.SEQUENCES, (2, 2, 2)), (specs.SEQUENCES, (1, 3, 1)), (specs.VOCABULARY, (1, 3, 2))]
     rows += [row for spec, mesh in tokens if (row := (spec, mesh, "1F1B", 2, "f64")) not in rows]

@@ -108,6 +108,7 @@ CHUNKED = [chunked(spec) for spec in LANGUAGE if spec.name in ("gpt2", "gpt2_seq
 # The smallest cases of mistakes that the sample of plans need not meet.
 NORM_OF_SAMPLES = Spec("norm_of_samples", "tests/equality/norm_of_samples.lua", 1, True, "synthetic", {"x": [3, 4, 4]},
                        statistics="replica")
+BIASES = Spec("biases", "tests/equality/biases.lua", 3, True, "synthetic", {"x": [12]})
 CLASS_SHARDS = Spec("class_shards", "tests/equality/class_shards.lua", 1, True, "synthetic", {"x": [4]})
 
 

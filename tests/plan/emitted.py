@@ -209,7 +209,10 @@ class Reader:
             sums = [split(one) for one in re.findall(r"\{([^{}]*)\}", arguments[0])]
             check(0 < len(sums) <= 4 and f"{{{{{', '.join('{' + ', '.join(s) + '}' for s in sums)}}}}}" == arguments[0], f"what is {arguments[0]}?")
             for total, partials, x in sums:
-                operation.accesses += self.place(total, True, False) + self.place(partials, True, False) + self.place(x, False, True)
+                operation.accesses += self.place(total, True, False) + self.place(x, False, True)
+                check((partials == "NULL") == (arguments[3] == "1"), f"{arguments[3]} chunks of rows have the partial sums {partials}")
+                if partials != "NULL":
+                    operation.accesses += self.place(partials, True, False)
         elif name.startswith("nccl"):
             self.communication(name, arguments, operation)
         elif name in EXCHANGES:

@@ -369,7 +369,7 @@ LONG = [("layers", (1, 1, 2), 40), ("layers_odd", (1, 2, 3), 47), ("layers", (2,
 
 def cases(long):
     named = [Case(f"{spec}-{specs.mesh_text(mesh)}", named_plans, spec, mesh, long)
-             for spec in specs.SPECS for mesh in MESHES.get(spec.name, [(1, 1, 2)]) if spec.takes(mesh)]
+             for spec in [*specs.SPECS, specs.BIASES] for mesh in MESHES.get(spec.name, [(1, 1, 2)]) if spec.takes(mesh)]
     named += [Case(f"apart-{specs.mesh_text(mesh)}-m{m}", apart, mesh, m) for mesh, m in (((1, 2, 1), 1), ((2, 2, 2), 3), ((1, 4, 1), 2))]
     named += [Case(f"rounds-{words[0]}-{words[3]}-m{words[2]}", rounds, *words) for words in ROUNDS]
     number = RANDOM_CASES * (10 if long else 1)

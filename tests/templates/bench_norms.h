@@ -11,7 +11,7 @@ static void bench(const char *type, long n)
 {
 	const double e = sizeof(real);
 	Buffer<real> x(n), y(n), dy(n), dx(n);
-	Buffer<full> w(65536), mean(n / 64), rstd(n / 64), sums(1L << 23), more(1L << 23);
+	Buffer<full> w(65536), mean(n / 64), rstd(n / 64), sums(1L << 23), more(1L << 23), of_dx(1L << 23);
 	fill_random(x, 2);
 	fill_random(dy, 1);
 	fill_random(w, 1);
@@ -21,8 +21,11 @@ static void bench(const char *type, long n)
 	for (long cols : {768, 1600, 8192, 769})
 		report(named(type, "relu(a + bias)", n / cols, cols), 2 * e * (double)(n / cols * cols),
 		       [&] { tmpl_elementwise_rows(y.at(), x.at(), dy.at(), n / cols, cols, 0); });
-	for (long cols : {128, 768, 1024, 1600, 2048, 4096, 8192, 16384, 769}) {
-		const long rows = n / cols;
+	static const long norms[][2] = { // columns, rows; 0: as many as there are elements for
+		{128, 0}, {768, 0}, {1024, 0}, {1024, 16384}, {1600, 0}, {2048, 0}, {3072, 16384}, {4096, 0}, {8192, 0}, {16384, 0}, {769, 0},
+	};
+	for (auto &norm : norms) {
+		const long cols = norm[0], rows = norm[1] && norm[1] < n / cols ? norm[1] : n / cols;
 		const double moved = e * (double)(rows * cols);
 		report(named(type, "layer norm", rows, cols), 2 * moved,
 		       [&] { tmpl_layer_norm(y.at(), mean.at(), rstd.at(), x.at(), w.at(), w.at(), rows, cols, (full)1e-5, 0); });
@@ -30,11 +33,13 @@ static void bench(const char *type, long n)
 		       [&] { tmpl_rms_norm(y.at(), rstd.at(), x.at(), w.at(), rows, cols, (full)1e-5, 0); });
 		const long of_warp = 32 * (sizeof(real) == 2 ? 16 : 12), threads = (cols + of_warp - 1) / of_warp * 32; // as graph/norms.c
 		const long most = 132 * (threads < 512 ? 512 / threads : 1), chunks = rows / 8 < most ? rows / 8 : most;
-		report(named(type, "layer norm gradient", rows, cols), 3 * moved, [&] {
-			tmpl_layer_norm_grad(dx.at(), sums.at(), more.at(), dy.at(), x.at(), mean.at(), rstd.at(), w.at(), rows, cols, chunks, 0);
-		});
-		report(named(type, "rms norm gradient", rows, cols), 3 * moved,
-		       [&] { tmpl_rms_norm_grad(dx.at(), sums.at(), dy.at(), x.at(), rstd.at(), w.at(), rows, cols, chunks, 0); });
+		for (full *dx_sums : {(full *)NULL, of_dx.at()}) {
+			report(named(type, dx_sums ? "layer norm gradient and dx's sums" : "layer norm gradient", rows, cols), 3 * moved, [&] {
+				tmpl_layer_norm_grad(dx.at(), sums.at(), more.at(), dx_sums, dy.at(), x.at(), mean.at(), rstd.at(), w.at(), rows, cols, chunks, 0);
+			});
+			report(named(type, dx_sums ? "rms norm gradient and dx's sums" : "rms norm gradient", rows, cols), 3 * moved,
+			       [&] { tmpl_rms_norm_grad(dx.at(), sums.at(), dx_sums, dy.at(), x.at(), rstd.at(), w.at(), rows, cols, chunks, 0); });
+		}
 	}
 	for (long size : {64, 128})
 		for (long heads : {3, 6}) {

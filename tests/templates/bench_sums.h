@@ -4,11 +4,12 @@
 static void bench_column_sums(const char *type, long thousands)
 {
 	static const long shapes[][2] = { // rows, columns
-		{32768, 768}, {32768, 2304}, {32768, 3072}, {8192, 1600}, {8192, 4800}, {8192, 6400}, {2816, 768}, {1024, 1601},
+		{32768, 768}, {32768, 2304}, {32768, 3072}, {16384, 1024}, {16384, 3072}, {16384, 4096}, {8192, 1600}, {8192, 4800}, {8192, 6400},
+		{2816, 768}, {1024, 1601},
 	};
 	for (auto &shape : shapes) {
 		const long rows = shape[0] * thousands / 1024, columns = shape[1], tile = 512 / (long)sizeof(real);
-		long chunks = 4 * 132 / ((columns + tile - 1) / tile); // as graph/gradients.c
+		long chunks = 3 * 132 / ((columns + tile - 1) / tile); // as graph/gradients.c
 		chunks = rows / 32 < chunks ? rows / 32 : chunks;
 		Buffer<real> x(rows * columns);
 		Buffer<full> y(columns), partials((chunks + 1) * columns);
@@ -16,13 +17,19 @@ static void bench_column_sums(const char *type, long thousands)
 		report(named(type, "column sums", rows, columns), moved,
 		       [&] { tmpl_column_sums({{{y.at(), partials.at(), x.at()}}}, rows, columns, chunks < 1 ? 1 : chunks, false, 0); });
 	}
-	const long chunks = 1056, columns_of_norm = 1600; // as the gradients of a norm's weight and bias
-	Buffer<full> both(2 * chunks * columns_of_norm), of_chunks(2 * 33 * columns_of_norm), of_all(2 * columns_of_norm);
-	struct mp_addends sums = {};
-	for (int k = 0; k < 2; k++)
-		sums.of[k] = {of_all.at() + k * columns_of_norm, of_chunks.at() + k * 33 * columns_of_norm, both.at() + k * chunks * columns_of_norm};
-	report(named(type, "two column sums", chunks, columns_of_norm), sizeof(real) * (double)both.count,
-	       [&] { tmpl_column_sums(sums, chunks, columns_of_norm, 33, false, 0); });
+	for (long of_norm : {1024, 1600})
+		for (int count : {2, 3}) // as the gradients of a norm's weight and bias, and of the bias of the layer before
+			for (long chunks : {33, 1}) {
+				const long rows = of_norm == 1024 ? 1056 : 528;
+				Buffer<real> all(count * rows * of_norm);
+				Buffer<full> of_chunks(count * chunks * of_norm), of_all(count * of_norm);
+				struct mp_addends sums = {};
+				for (int k = 0; k < count; k++)
+					sums.of[k] = {of_all.at() + k * of_norm, of_chunks.at() + k * chunks * of_norm, all.at() + k * rows * of_norm};
+				report(named(type, chunks > 1 ? count == 2 ? "two column sums in chunks" : "three column sums in chunks"
+				                              : count == 2 ? "two column sums" : "three column sums", rows, of_norm),
+				       sizeof(real) * (double)all.count, [&] { tmpl_column_sums(sums, rows, of_norm, chunks, false, 0); });
+			}
 	const long positions = thousands, batch = 32, columns = 768;
 	Buffer<real> x(positions * batch * columns);
 	Buffer<full> y(positions * columns);

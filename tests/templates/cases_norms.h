@@ -10,13 +10,13 @@ static const long norm_shapes[][3] = { // rows, cols, chunks
 struct Norms {
 	long rows, cols, chunks;
 	Buffer<real> x, dy, y, dx;
-	Buffer<full> w, b, mean, rstd, weight_sums, bias_sums;
+	Buffer<full> w, b, mean, rstd, weight_sums, bias_sums, dx_sums;
 	std::vector<double> want_y, want_dx, want_mean, want_rstd, want_weight, want_bias;
 
 	Norms(long rows, long cols, long chunks)
 		: rows(rows), cols(cols), chunks(chunks), x(rows * cols), dy(rows * cols), y(rows * cols), dx(rows * cols), w(cols), b(cols),
-		  mean(rows), rstd(rows), weight_sums(chunks * cols), bias_sums(chunks * cols), want_y(rows * cols), want_dx(rows * cols),
-		  want_mean(rows), want_rstd(rows), want_weight(chunks * cols), want_bias(chunks * cols)
+		  mean(rows), rstd(rows), weight_sums(chunks * cols), bias_sums(chunks * cols), dx_sums(chunks * cols), want_y(rows * cols),
+		  want_dx(rows * cols), want_mean(rows), want_rstd(rows), want_weight(chunks * cols), want_bias(chunks * cols)
 	{
 		fill_random(x, 2);
 		fill_random(dy, 1);
@@ -83,6 +83,18 @@ struct Norms {
 		if (centered)
 			expect(bias_sums, want_bias, 8, 8, shape);
 	}
+
+	// Of dx as it is stored.
+	void compare_dx_sums()
+	{
+		std::vector<double> want(chunks * cols);
+		dx.download();
+		for (long chunk = 0; chunk < chunks; chunk++)
+			for (long row = rows * chunk / chunks; row < rows * (chunk + 1) / chunks; row++)
+				for (long c = 0; c < cols; c++)
+					want[chunk * cols + c] += (double)dx[row * cols + c];
+		expect(dx_sums, want, 8, cols < 3 ? 1e3 : 10, shape_text(rows, cols, chunks));
+	}
 };
 
 static void test_norms()
@@ -94,18 +106,24 @@ static void test_norms()
 			tmpl_layer_norm(norm.y.at(), norm.mean.at(), norm.rstd.at(), norm.x.at(), norm.w.at(), biased ? norm.b.at() : NULL, norm.rows,
 			                norm.cols, (full)1e-2, 0);
 			norm.compare(true, true);
-			tmpl_layer_norm_grad(norm.dx.at(), norm.weight_sums.at(), norm.bias_sums.at(), norm.dy.at(), norm.x.at(), norm.mean.at(),
-			                     norm.rstd.at(), norm.w.at(), norm.rows, norm.cols, norm.chunks, 0);
-			norm.compare(false, true);
+			for (bool sums_dx : {false, true}) {
+				tmpl_layer_norm_grad(norm.dx.at(), norm.weight_sums.at(), norm.bias_sums.at(), sums_dx ? norm.dx_sums.at() : NULL, norm.dy.at(),
+				                     norm.x.at(), norm.mean.at(), norm.rstd.at(), norm.w.at(), norm.rows, norm.cols, norm.chunks, 0);
+				norm.compare(false, true);
+			}
+			norm.compare_dx_sums();
 		}
 	for (auto &shape : norm_shapes) {
 		Norms norm(shape[0], shape[1], shape[2]);
 		norm.expect_of(false, false, 1e-2);
 		tmpl_rms_norm(norm.y.at(), norm.rstd.at(), norm.x.at(), norm.w.at(), norm.rows, norm.cols, (full)1e-2, 0);
 		norm.compare(true, false);
-		tmpl_rms_norm_grad(norm.dx.at(), norm.weight_sums.at(), norm.dy.at(), norm.x.at(), norm.rstd.at(), norm.w.at(), norm.rows,
-		                   norm.cols, norm.chunks, 0);
-		norm.compare(false, false);
+		for (bool sums_dx : {false, true}) {
+			tmpl_rms_norm_grad(norm.dx.at(), norm.weight_sums.at(), sums_dx ? norm.dx_sums.at() : NULL, norm.dy.at(), norm.x.at(),
+			                   norm.rstd.at(), norm.w.at(), norm.rows, norm.cols, norm.chunks, 0);
+			norm.compare(false, false);
+		}
+		norm.compare_dx_sums();
 	}
 }
 
@@ -193,16 +211,18 @@ static void test_norm_blocks()
 				norm.expect_of(true, true, 1e-2);
 				MP_LAUNCH(tmpl_layer_norm_kernel, grid, block, 0, norm.y.at(), norm.mean.at(), norm.rstd.at(), norm.x.at(), norm.w.at(), norm.b.at(), 37,
 				                                        cols, (full)1e-2, wide);
-				MP_LAUNCH(tmpl_layer_norm_grad_kernel, grid, block, 0, norm.dx.at(), norm.weight_sums.at(), norm.bias_sums.at(), norm.dy.at(),
-				                                             norm.x.at(), norm.mean.at(), norm.rstd.at(), norm.w.at(), 37, cols, 5, wide);
+				MP_LAUNCH(tmpl_layer_norm_grad_kernel<true>, grid, block, 0, norm.dx.at(), norm.weight_sums.at(), norm.bias_sums.at(),
+				          norm.dx_sums.at(), norm.dy.at(), norm.x.at(), norm.mean.at(), norm.rstd.at(), norm.w.at(), 37, cols, 5, wide);
 				norm.compare(true, true);
 				norm.compare(false, true);
+				norm.compare_dx_sums();
 				norm.expect_of(false, false, 1e-2);
 				MP_LAUNCH(tmpl_rms_norm_kernel, grid, block, 0, norm.y.at(), norm.rstd.at(), norm.x.at(), norm.w.at(), 37, cols, (full)1e-2, wide);
-				MP_LAUNCH(tmpl_rms_norm_grad_kernel, grid, block, 0, norm.dx.at(), norm.weight_sums.at(), norm.dy.at(), norm.x.at(), norm.rstd.at(),
-				                                           norm.w.at(), 37, cols, 5, wide);
+				MP_LAUNCH(tmpl_rms_norm_grad_kernel<true>, grid, block, 0, norm.dx.at(), norm.weight_sums.at(), norm.dx_sums.at(), norm.dy.at(),
+				          norm.x.at(), norm.rstd.at(), norm.w.at(), 37, cols, 5, wide);
 				norm.compare(true, false);
 				norm.compare(false, false);
+				norm.compare_dx_sums();
 			}
 }
 #endif

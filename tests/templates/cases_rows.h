@@ -34,6 +34,7 @@ static void test_column_sums()
 {
 	static const long shapes[][3] = { // rows, columns, chunks
 		{64, 10, 2}, {65, 7, 2}, {1000, 768, 31}, {300, 257, 9}, {129, 1600, 4}, {3, 1, 3}, {2048, 24, 64}, {5, 9, 8},
+		{257, 30, 1}, {1056, 1024, 1}, {2111, 7, 1}, {1001, 260, 1}, {6, 1, 1},
 	};
 	for (auto &shape : shapes)
 		for (bool accumulate : {false, true}) {
@@ -44,7 +45,7 @@ static void test_column_sums()
 			std::vector<double> want(count * columns);
 			struct mp_addends sums = {};
 			for (long k = 0; k < count; k++) {
-				sums.of[k] = {y.at() + k * columns, partials.at() + k * chunks * columns, x.at() + k * rows * columns};
+				sums.of[k] = {y.at() + k * columns, chunks > 1 ? partials.at() + k * chunks * columns : NULL, x.at() + k * rows * columns};
 				for (long c = 0; c < columns; c++) {
 					long double sum = accumulate ? (long double)y[k * columns + c] : 0;
 					for (long row = 0; row < rows; row++)

@@ -88,7 +88,7 @@ static void test_joined(long rows, long cols, long chunks)
 {
 	const char *shape = shape_text(rows, cols, chunks);
 	Buffer<float> a(rows * cols), b(a.count), x(a.count), y(a.count), dx(a.count), made(a.count), w(cols), bias(cols), mean(rows), rstd(rows);
-	Buffer<float> sums(chunks * cols), more(chunks * cols);
+	Buffer<float> sums(chunks * cols), more(chunks * cols), of_dx(chunks * cols);
 	for (Buffer<float> *buffer : {&a, &b, &w, &bias})
 		fill_random(*buffer, 2);
 	for (long i = 0; i < a.count; i++)
@@ -101,13 +101,22 @@ static void test_joined(long rows, long cols, long chunks)
 	expect(x, sum, 0, 0, shape);
 	expect(y, normal, 0, 0, shape);
 	expect(rstd, scale, 0, 0, shape);
-	apart::tmpl_layer_norm_grad(dx.at(), sums.at(), more.at(), a.at(), x.at(), mean.at(), rstd.at(), w.at(), rows, cols, chunks, 0);
+	apart::tmpl_layer_norm_grad(dx.at(), sums.at(), more.at(), NULL, a.at(), x.at(), mean.at(), rstd.at(), w.at(), rows, cols, chunks, 0);
 	std::vector<double> slope = values_of(dx), weight = values_of(sums);
 	for (long i = 0; i < a.count; i++)
 		slope[i] = (float)slope[i] + b[i];
-	layer_norm_grad_add(dx.at(), sums.at(), more.at(), a.at(), x.at(), mean.at(), rstd.at(), w.at(), b.at(), rows, cols, chunks, 0);
-	expect(dx, slope, 0, 0, shape);
-	expect(sums, weight, 0, 0, shape);
+	std::vector<double> of_chunks(of_dx.count);
+	for (long chunk = 0; chunk < chunks; chunk++)
+		for (long row = rows * chunk / chunks; row < rows * (chunk + 1) / chunks; row++)
+			for (long c = 0; c < cols; c++)
+				of_chunks[chunk * cols + c] += slope[row * cols + c];
+	for (bool sums_dx : {false, true}) {
+		layer_norm_grad_add(dx.at(), sums.at(), more.at(), sums_dx ? of_dx.at() : NULL, a.at(), x.at(), mean.at(), rstd.at(), w.at(), b.at(),
+				rows, cols, chunks, 0);
+		expect(dx, slope, 0, 0, shape);
+		expect(sums, weight, 0, 0, shape);
+	}
+	expect(of_dx, of_chunks, 8, cols < 3 ? 1e3 : 10, shape);
 }
 
 int main()

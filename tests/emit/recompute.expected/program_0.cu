@@ -126,7 +126,7 @@ static void backward(struct mp_rank *r, int mb, int)
 	mp_gemm(r, &gemms[H_2_NORM_LAYER_NORM_GRAD], h_2_up_add_grad(r), h_2_up_weight(r), NULL, h_2_norm_layer_norm_grad(r), false, r->compute);
 	// h.1.add.grad_with_h.2.norm.layer_norm: layer_norm_grad f32[4,8], add f32[4,8]
 	CUDA(cudaStreamWaitEvent(r->compute, r->event[H_1_DOWN_WEIGHT_GRAD_READY], 0));
-	layer_norm_grad_add(h_1_add_grad_with_h_2_norm_layer_norm(r), h_1_add_grad_from_h_2_norm_layer_norm_weight_sums(r), h_1_add_grad_from_h_2_norm_layer_norm_bias_sums(r), h_2_norm_layer_norm_grad(r), h_1_add(r, mb), h_2_norm_layer_norm_again_mean(r), h_2_norm_layer_norm_again_rstd(r), h_2_norm_weight(r), h_2_add_grad_with_h_3_norm_layer_norm(r, mb), 4, 8, 1, r->compute);
+	layer_norm_grad_add(h_1_add_grad_with_h_2_norm_layer_norm(r), h_1_add_grad_from_h_2_norm_layer_norm_weight_sums(r), h_1_add_grad_from_h_2_norm_layer_norm_bias_sums(r), NULL, h_2_norm_layer_norm_grad(r), h_1_add(r, mb), h_2_norm_layer_norm_again_mean(r), h_2_norm_layer_norm_again_rstd(r), h_2_norm_weight(r), h_2_add_grad_with_h_3_norm_layer_norm(r, mb), 4, 8, 1, r->compute);
 	CUDA(cudaEventRecord(r->event[H_1_ADD_GRAD_WITH_H_2_NORM_LAYER_NORM_READY], r->compute));
 	// h.2.norm.weight.grad: sum f32[8]
 	CUDA(cudaStreamWaitEvent(r->side, r->event[H_1_ADD_GRAD_WITH_H_2_NORM_LAYER_NORM_READY], 0));
@@ -165,7 +165,7 @@ static void backward(struct mp_rank *r, int mb, int)
 	mp_gemm(r, &gemms[H_1_NORM_LAYER_NORM_GRAD], h_1_up_add_grad(r), h_1_up_weight(r), NULL, h_1_norm_layer_norm_grad(r), false, r->compute);
 	// x.grad_from_h.1.norm.layer_norm: layer_norm_grad f32[4,8]
 	CUDA(cudaStreamWaitEvent(r->compute, r->event[H_1_NORM_WEIGHT_GRAD_READY], 0));
-	layer_norm_grad(x_grad_from_h_1_norm_layer_norm(r), x_grad_from_h_1_norm_layer_norm_weight_sums(r), x_grad_from_h_1_norm_layer_norm_bias_sums(r), h_1_norm_layer_norm_grad(r), x(r, mb), h_1_norm_layer_norm_again_mean(r), h_1_norm_layer_norm_again_rstd(r), h_1_norm_weight(r), 4, 8, 1, r->compute);
+	layer_norm_grad(x_grad_from_h_1_norm_layer_norm(r), x_grad_from_h_1_norm_layer_norm_weight_sums(r), x_grad_from_h_1_norm_layer_norm_bias_sums(r), NULL, h_1_norm_layer_norm_grad(r), x(r, mb), h_1_norm_layer_norm_again_mean(r), h_1_norm_layer_norm_again_rstd(r), h_1_norm_weight(r), 4, 8, 1, r->compute);
 	CUDA(cudaEventRecord(r->event[X_GRAD_FROM_H_1_NORM_LAYER_NORM_READY], r->compute));
 	// h.1.norm.weight.grad: sum f32[8]
 	CUDA(cudaStreamWaitEvent(r->side, r->event[X_GRAD_FROM_H_1_NORM_LAYER_NORM_READY], 0));

@@ -1,16 +1,18 @@
 // ---- layer_norm_grad_add: from templates/layer_norm_grad.cu
 
-// A panel's columns of dx and of the sums, from row `from` to the one before `end`.
-template <int width> MP_DEVICE void layer_norm_grad_add_panel(mp_team &team, float *__restrict__ dx, float *__restrict__ weight_sums,
-	float *__restrict__ bias_sums, const float *dy, const float *x, const float *mean, const float *rstd, const float *w,
+// A panel's columns of dx and of the sums, of one chunk's rows.
+template <int width, bool sums_dx> MP_DEVICE void layer_norm_grad_add_panel(mp_team &team, float *__restrict__ dx, float *__restrict__ weight_sums,
+	float *__restrict__ bias_sums, float *__restrict__ dx_sums, const float *dy, const float *x, const float *mean, const float *rstd,
+	const float *w,
 	const float *__restrict__ x0,
-	long from, long end, long cols)
+	long rows, long cols, long chunk, long chunks)
 {
 	enum { held = MP_HELD_SUMS(width) };
+	const long from = rows * chunk / chunks, end = rows * (chunk + 1) / chunks;
 	const float share = 1 / (float)cols;
-	const auto weight = mp_hold<width, held>(team, w);
+	const auto weight = mp_hold_or_read<width, held, !sums_dx>(team, w);
 	auto next_slope = mp_hold<width, held>(team, dy + from * cols), next_value = mp_hold<width, held>(team, x + from * cols);
-	float weight_sum[held][width] = {}, bias_sum[held][width] = {};
+	float weight_sum[held][width] = {}, bias_sum[held][width] = {}, dx_sum[held][width] = {};
 	for (long row = from; row < end; row++) {
 		const auto slope = next_slope, value = next_value;
 		const float scale = rstd[row], start = -mean[row] * scale;
@@ -37,41 +39,46 @@ template <int width> MP_DEVICE void layer_norm_grad_add_panel(mp_team &team, flo
 				to[e] = t1;
 				weight_sum[k][e] = mp_multiply_add((float)dy[e], n, weight_sum[k][e]);
 				bias_sum[k][e] += dy[e];
+				if (sums_dx)
+					dx_sum[k][e] += (float)to[e];
 			}
 			mp_store<width>(dx + first + c, to, elements);
 		}, slope, value, weight);
 	}
 	mp_each_held<width>(team, [&](int k, long c, int elements, auto) {
-		mp_store<width>(weight_sums + c, weight_sum[k], elements);
-		mp_store<width>(bias_sums + c, bias_sum[k], elements);
-	}, weight);
+		mp_store<width>(weight_sums + chunk * cols + c, weight_sum[k], elements);
+		mp_store<width>(bias_sums + chunk * cols + c, bias_sum[k], elements);
+		if (sums_dx)
+			mp_store<width>(dx_sums + chunk * cols + c, dx_sum[k], elements);
+	}, next_slope);
 }
 
-template <int width> MP_DEVICE void layer_norm_grad_add_chunks(float *__restrict__ dx, float *__restrict__ weight_sums,
-	float *__restrict__ bias_sums, const float *dy, const float *x, const float *mean, const float *rstd, const float *w,
+template <int width, bool sums_dx> MP_DEVICE void layer_norm_grad_add_chunks(float *__restrict__ dx, float *__restrict__ weight_sums,
+	float *__restrict__ bias_sums, float *__restrict__ dx_sums, const float *dy, const float *x, const float *mean, const float *rstd,
+	const float *w,
 	const float *__restrict__ x0,
 	long rows, long cols, long chunks)
 {
 	mp_team team = mp_block_team(cols);
 	for (long chunk = team.row; chunk < chunks; chunk += team.stride)
 		for (team.panel = 0; team.panel < cols; team.panel += mp_panel_columns<width, MP_HELD_SUMS(width)>(team))
-			layer_norm_grad_add_panel<width>(team, dx, weight_sums + chunk * cols, bias_sums + chunk * cols, dy, x, mean, rstd, w,
+			layer_norm_grad_add_panel<width, sums_dx>(team, dx, weight_sums, bias_sums, dx_sums, dy, x, mean, rstd, w,
 				x0,
-				rows * chunk / chunks, rows * (chunk + 1) / chunks, cols);
+				rows, cols, chunk, chunks);
 }
 
-static MP_BLOCK_TEAMS __global__ void layer_norm_grad_add_kernel(float *__restrict__ dx, float *__restrict__ weight_sums,
-	float *__restrict__ bias_sums, const float *__restrict__ dy, const float *__restrict__ x, const float *__restrict__ mean,
-	const float *__restrict__ rstd, const float *__restrict__ w,
+template <bool sums_dx> static MP_BLOCK_TEAMS __global__ void layer_norm_grad_add_kernel(float *__restrict__ dx, float *__restrict__ weight_sums,
+	float *__restrict__ bias_sums, float *__restrict__ dx_sums, const float *__restrict__ dy, const float *__restrict__ x,
+	const float *__restrict__ mean, const float *__restrict__ rstd, const float *__restrict__ w,
 	const float *__restrict__ x0,
 	long rows, long cols, long chunks, bool wide)
 {
 	if (wide)
-		layer_norm_grad_add_chunks<MP_PANEL(float)>(dx, weight_sums, bias_sums, dy, x, mean, rstd, w,
+		layer_norm_grad_add_chunks<MP_PANEL(float), sums_dx>(dx, weight_sums, bias_sums, dx_sums, dy, x, mean, rstd, w,
 			x0,
 			rows, cols, chunks);
 	else
-		layer_norm_grad_add_chunks<MP_NARROW_PANEL>(dx, weight_sums, bias_sums, dy, x, mean, rstd, w,
+		layer_norm_grad_add_chunks<MP_NARROW_PANEL, sums_dx>(dx, weight_sums, bias_sums, dx_sums, dy, x, mean, rstd, w,
 			x0,
 			rows, cols, chunks);
 }
@@ -79,18 +86,25 @@ static MP_BLOCK_TEAMS __global__ void layer_norm_grad_add_kernel(float *__restri
 // dx: float[rows, cols] = the gradient of x: float[rows, cols] from dy: float[rows, cols]
 // weight_sums, bias_sums: float[chunks, cols] = the sums over a chunk's rows of dy * (x - mean) * rstd and of dy; chunk j has the
 // rows [rows * j / chunks, rows * (j + 1) / chunks); mean, rstd: float[rows] of layer_norm; w: float[cols]
+// dx_sums: float[chunks, cols] = the same sums of dx; NULL: not wanted
 // With t0 for what is dx above, dx = add(x0, t0); x0 and so on have its shape
-void layer_norm_grad_add(float *dx, float *weight_sums, float *bias_sums, const float *dy, const float *x, const float *mean,
-	const float *rstd, const float *w,
+void layer_norm_grad_add(float *dx, float *weight_sums, float *bias_sums, float *dx_sums, const float *dy, const float *x,
+	const float *mean, const float *rstd, const float *w,
 	const float *x0,
 	long rows, long cols, long chunks, cudaStream_t stream)
 {
 	const bool wide = mp_wide<float>(cols, dx, dy, x, w,
 		x0,
-		weight_sums, bias_sums);
+		weight_sums, bias_sums, dx_sums);
 	const int width = wide ? MP_PANEL(float) : MP_NARROW_PANEL;
-	MP_LAUNCH(layer_norm_grad_add_kernel, mp_row_blocks(chunks), mp_block_team_threads(cols, width), stream,
-		dx, weight_sums, bias_sums, dy, x, mean, rstd, w,
-		x0,
-		rows, cols, chunks, wide);
+	if (dx_sums)
+		MP_LAUNCH(layer_norm_grad_add_kernel<true>, mp_row_blocks(chunks), mp_block_team_threads(cols, width), stream,
+			dx, weight_sums, bias_sums, dx_sums, dy, x, mean, rstd, w,
+			x0,
+			rows, cols, chunks, wide);
+	else
+		MP_LAUNCH(layer_norm_grad_add_kernel<false>, mp_row_blocks(chunks), mp_block_team_threads(cols, width), stream,
+			dx, weight_sums, bias_sums, NULL, dy, x, mean, rstd, w,
+			x0,
+			rows, cols, chunks, wide);
 }
