@@ -234,9 +234,9 @@ static const struct mp_schedule forward_0_schedule = {forward_0_actions, COUNT(f
 static const struct mp_schedule forward_1_schedule = {forward_1_actions, COUNT(forward_1_actions)};
 
 static const struct mp_program programs[] = {
-	{"program_0", ARENA, 0, 0, states_0, 2, inputs + 1, 1, NULL, 0, NULL, 0, NULL, 0, NULL, 0, NULL, 0, EVENTS, NULL,
+	{"program_0", ARENA, 0, 0, {{0, 0}, {0, 0}, {0, 0}}, states_0, 2, inputs + 1, 1, NULL, 0, NULL, 0, NULL, 0, NULL, 0, NULL, 0, EVENTS, NULL,
 	 TRAINING ? train_0_schedule : none, TRAINING ? forward_0_schedule : none, TRAINING ? none : forward_0_schedule, NULL, NULL, 0, 0, false},
-	{"program_1", ARENA, 0, 0, states_1, 1, inputs, 1, outputs_1, !TRAINING, metrics_1, 2, gemms_1, 3, NULL, 0, NULL, 0, EVENTS, NULL,
+	{"program_1", ARENA, 0, 0, {{0, 0}, {0, 0}, {0, 0}}, states_1, 1, inputs, 1, outputs_1, !TRAINING, metrics_1, 2, gemms_1, 3, NULL, 0, NULL, 0, EVENTS, NULL,
 	 TRAINING ? train_1_schedule : none, TRAINING ? forward_1_schedule : none, TRAINING ? none : forward_1_schedule, NULL, NULL, 0, 0, false},
 };
 static const struct mp_program *program(int stage) { return &programs[stage]; }

@@ -322,9 +322,9 @@ static const struct mp_schedule forward_0_schedule = {forward_only_0, COUNT(forw
 static const struct mp_schedule evaluate_1_schedule = {evaluate_1, COUNT(evaluate_1)}, infer_1_schedule = {infer_1, COUNT(infer_1)};
 
 static const struct mp_program programs[] = {
-	{"program_0", ARENA, 0, 0, states_0, 2, inputs, 1, NULL, 0, NULL, 0, gemms_0, 2, NULL, 0, NULL, 0, EVENTS, NULL,
+	{"program_0", ARENA, 0, 0, {{0, 0}, {0, 0}, {0, 0}}, states_0, 2, inputs, 1, NULL, 0, NULL, 0, gemms_0, 2, NULL, 0, NULL, 0, EVENTS, NULL,
 	 TRAINING ? train_0_schedule : none, TRAINING ? forward_0_schedule : none, TRAINING ? none : forward_0_schedule, NULL, NULL, 0, 0, false},
-	{"program_1", ARENA + 256, 0, 0, states_1, 2, inputs + 1, TRAINING, outputs_1, !TRAINING, metrics_1, TRAINING ? 3 : 0,
+	{"program_1", ARENA + 256, 0, 0, {{0, 0}, {0, 0}, {0, 0}}, states_1, 2, inputs + 1, TRAINING, outputs_1, !TRAINING, metrics_1, TRAINING ? 3 : 0,
 	 gemms_1, 3, NULL, 0, NULL, 0, EVENTS, NULL,
 	 TRAINING ? train_1_schedule : none, TRAINING ? evaluate_1_schedule : none, TRAINING ? none : infer_1_schedule, NULL, NULL, 0, 0, false},
 };
