@@ -43,9 +43,9 @@ AT_MB(hidden_grad, float, HIDDEN_GRAD, ROWS * WIDTH * 4)
 AT_MB(logits, float, LOGITS, ROWS * VOCABULARY * 4)
 
 static const struct mp_gemm gemms_1[] = {
-	{"head", ROWS, VOCABULARY, WIDTH, MP_NT, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
-	{"head.weight.grad", VOCABULARY, WIDTH, ROWS, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
-	{"head.input.grad", ROWS, WIDTH, VOCABULARY, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
+	{"head", ROWS, VOCABULARY, WIDTH, MP_NT, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
+	{"head.weight.grad", VOCABULARY, WIDTH, ROWS, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
+	{"head.input.grad", ROWS, WIDTH, VOCABULARY, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
 };
 enum { READY = 0, GRAD_READY = 2, SENT = 4, DONE = 6, EVENTS };
 

@@ -46,13 +46,13 @@ AT_MB(logits, float, 12288, ROWS * CLASSES * 4)
 enum { ARENA = 16384 };
 
 static const struct mp_gemm gemms_0[] = {
-	{"fc1", ROWS, HIDDEN, IN, MP_NT, MP_BIAS_RELU, MP_F32, MP_F32, false, 16, 0},
-	{"fc1.weight.grad", HIDDEN, IN, ROWS, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
+	{"fc1", ROWS, HIDDEN, IN, MP_NT, MP_BIAS_RELU, MP_F32, MP_F32, false, 16},
+	{"fc1.weight.grad", HIDDEN, IN, ROWS, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
 };
 static const struct mp_gemm gemms_1[] = {
-	{"fc2", ROWS, CLASSES, HIDDEN, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 16, 0},
-	{"fc2.weight.grad", CLASSES, HIDDEN, ROWS, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
-	{"fc2.input.grad", ROWS, HIDDEN, CLASSES, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
+	{"fc2", ROWS, CLASSES, HIDDEN, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 16},
+	{"fc2.weight.grad", CLASSES, HIDDEN, ROWS, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
+	{"fc2.input.grad", ROWS, HIDDEN, CLASSES, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
 };
 enum { READY = 0, GRAD_READY = 2, SENT = 4, DONE = 6, EVENTS };
 
