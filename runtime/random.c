@@ -7,8 +7,6 @@
 #include "random.h"
 
 #include <math.h>
-#include <pthread.h>
-#include <unistd.h>
 
 // FNV-1a over the seed's bytes, least significant first, and the name; then the finalizer of splitmix64, because
 // FNV-1a leaves the high bits of short inputs nearly equal and Philox uses them as half of its key.
@@ -39,16 +37,24 @@ static void normal_pair(uint32_t a, uint32_t b, double out[2])
 	out[1] = radius * sin(angle);
 }
 
-static void block_values(const struct mp_init *init, uint64_t key, uint64_t block, double v[4])
+// Values of n blocks from `block` on, n <= MP_PHILOX_STRIP.
+static void block_values(const struct mp_init *init, uint64_t key, uint64_t block, int n, double *v)
 {
-	uint32_t x[4];
-	mp_random_block(key, 0, block, x);
-	if (init->kind == MP_NORMAL) {
-		normal_pair(x[0], x[1], v);
-		normal_pair(x[2], x[3], v + 2);
+	uint32_t x[4][MP_PHILOX_STRIP];
+	const uint32_t words[4] = {(uint32_t)key, (uint32_t)(key >> 32), 0, 0};
+	double scale = init->kind == MP_NORMAL ? init->b : init->b - init->a;
+	mp_philox_numbers(x, block, words, n);
+	for (int j = 0; j < n; j++) {
+		if (init->kind == MP_NORMAL) {
+			normal_pair(x[0][j], x[1][j], v + 4 * j);
+			normal_pair(x[2][j], x[3][j], v + 4 * j + 2);
+		} else {
+			for (int i = 0; i < 4; i++)
+				v[4 * j + i] = mp_unit(x[i][j]);
+		}
 	}
-	for (int i = 0; i < 4; i++)
-		v[i] = init->kind == MP_NORMAL ? init->a + init->b * v[i] : init->a + (init->b - init->a) * mp_unit(x[i]);
+	for (int i = 0; i < 4 * n; i++)
+		v[i] = init->a + scale * v[i];
 }
 
 static void store(const struct mp_init *init, enum mp_type type, void *out, long i, double v)
@@ -66,51 +72,17 @@ static void store(const struct mp_init *init, enum mp_type type, void *out, long
 	}
 }
 
-// Elements that one thread draws.
-struct span {
-	const struct mp_init *init;
-	uint64_t key;
-	enum mp_type type;
-	long first, count;
-	void *out;
-	pthread_t thread;
-};
-
-static void *fill_span(void *argument)
-{
-	const struct span *span = argument;
-	const struct mp_init *init = span->init;
-	double v[4] = {init->a, init->a, init->a, init->a};
-
-	for (long i = 0; i < span->count; i++) {
-		long element = span->first + i;
-		if (init->kind != MP_CONSTANT && (i == 0 || element % 4 == 0))
-			block_values(init, span->key, (uint64_t)element / 4, v);
-		store(init, span->type, span->out, i, v[element % 4]);
-	}
-	return NULL;
-}
-
-// A normal value takes 20 ns or more: a billion of them are worth all processors of a machine.
 void mp_random_fill(const struct mp_init *init, uint64_t key, enum mp_type type, long first, long count, void *out)
 {
-	enum { LEAST = 1 << 15, THREADS = 16 }; // values that pay for a thread; the most threads
-	struct span span[THREADS];
-	long processors = sysconf(_SC_NPROCESSORS_ONLN), threads = count / LEAST;
-	bool started[THREADS] = {false};
-
-	threads = threads > processors ? processors : threads;
-	threads = threads < 1 ? 1 : threads > THREADS ? THREADS : threads;
-	for (long t = 0; t < threads; t++) {
-		long begin = count * t / threads, end = count * (t + 1) / threads;
-		span[t] = (struct span){init, key, type, first + begin, end - begin, (char *)out + (size_t)begin * (type == MP_F64 ? 8 : 4), 0};
-		started[t] = t + 1 < threads && pthread_create(&span[t].thread, NULL, fill_span, &span[t]) == 0;
-		if (!started[t])
-			fill_span(&span[t]);
+	double v[4 * MP_PHILOX_STRIP];
+	for (long done = 0, n; done < count; done += n) {
+		long element = first + done, skip = element % 4;
+		n = 4 * MP_PHILOX_STRIP - skip < count - done ? 4 * MP_PHILOX_STRIP - skip : count - done;
+		if (init->kind != MP_CONSTANT)
+			block_values(init, key, (uint64_t)element / 4, (int)((skip + n + 3) / 4), v);
+		for (long i = 0; i < n; i++)
+			store(init, type, out, done + i, init->kind == MP_CONSTANT ? init->a : v[skip + i]);
 	}
-	for (long t = 0; t < threads; t++)
-		if (started[t])
-			pthread_join(span[t].thread, NULL);
 }
 
 // Fisher and Yates, from the last element down. The remainder of a 64-bit word favours small values by n / 2^64.
