@@ -26,13 +26,34 @@ bool mp_shard_writes(const struct mp_rank *r, const struct mp_state *s);
 typedef void mp_shard_visit(void *context, const struct mp_state *s, const struct mp_piece *piece, void *bytes, long first,
                             long count);
 
-// Fills the state in the arena: calls visit for every run of elements that the rank stores, a few megabytes at a time,
-// and copies to the device. Padding becomes zero; with `keep`, what visit leaves alone keeps the device's value. Returns
-// when the device holds it.
-void mp_shard_fill(struct mp_rank *r, const struct mp_state *s, bool keep, mp_shard_visit *visit, void *context);
+// Memory of the host for a part of a state that is contiguous on the device.
+struct mp_slab {
+	size_t most;                    // bytes that fit
+	char *memory, *bounce;          // pinned; for runs that are not contiguous in it
+	size_t offset, bytes;           // what mp_shard_fill_slab filled: its place in the arena
+};
+
+enum { MP_FILE_SLAB = 4 << 20 };        // bytes of a slab that files are read into and written from
+
+// Of one allocation: it takes about a millisecond. mp_slabs_close frees them.
+void mp_slabs_open(struct mp_slab *slab, int count, size_t most);
+void mp_slabs_close(struct mp_slab *slab, int count);
+
+// Fills the state in the arena: calls visit for every run of elements that the rank stores, a slab at a time, and copies to
+// the device. Padding becomes zero; with `keep`, what visit leaves alone keeps the device's value. Returns when the device
+// holds it.
+void mp_shard_fill(struct mp_rank *r, const struct mp_state *s, const struct mp_slab *slab, bool keep, mp_shard_visit *visit,
+                   void *context);
 
 // Copies the state from the arena, in parts, and calls visit for every run.
-void mp_shard_read(struct mp_rank *r, const struct mp_state *s, mp_shard_visit *visit, void *context);
+void mp_shard_read(struct mp_rank *r, const struct mp_state *s, const struct mp_slab *slab, mp_shard_visit *visit, void *context);
+
+// How many bytes the rank stores of the state, how many slabs of at most `most` bytes hold them, and filling one of these
+// without the device: any thread may.
+size_t mp_shard_bytes(const struct mp_rank *r, const struct mp_state *s);
+long mp_shard_slabs(const struct mp_rank *r, const struct mp_state *s, size_t most);
+void mp_shard_fill_slab(const struct mp_rank *r, const struct mp_state *s, long number, struct mp_slab *slab,
+                        mp_shard_visit *visit, void *context);
 
 // ---------------------------------------------------------------------------------------------------------
 // The folder (checkpoint_folder.c)

@@ -190,6 +190,8 @@ static void read_run(void *context, const struct mp_state *s, const struct mp_pi
 static void read_states(struct mp_rank *r, const char *path, int file)
 {
 	struct mp_tensors *set = mp_tensors_open(path);
+	struct mp_slab slab;
+	mp_slabs_open(&slab, 1, MP_FILE_SLAB);
 	for (int i = 0; i < r->program->state_count; i++) {
 		const struct mp_state *s = &r->program->states[i];
 		struct reading in = {.model = r->model, .set = set};
@@ -199,9 +201,10 @@ static void read_states(struct mp_rank *r, const char *path, int file)
 		for (int k = 0; k < pieces; k++)
 			found += mp_checkpoint_tensor(r->model, set, s, &piece[k]) != NULL;
 		if (mp_checkpoint_file_of(s) == file && found)
-			mp_shard_fill(r, s, found < pieces, read_run, &in);
+			mp_shard_fill(r, s, &slab, found < pieces, read_run, &in);
 		free(in.raw);
 	}
+	mp_slabs_close(&slab, 1);
 	mp_tensors_close(set);
 }
 

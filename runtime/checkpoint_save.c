@@ -145,11 +145,14 @@ static void write_slices(struct mp_rank *r, struct writer *w)
 {
 	for (int i = 0; i < w->count && r->rank == 0; i++)
 		write_bytes(&w->volumes[i], w->volumes[i].layout.header, w->volumes[i].layout.header_bytes, 0);
+	struct mp_slab slab;
+	mp_slabs_open(&slab, 1, MP_FILE_SLAB);
 	for (int i = 0; i < r->program->state_count; i++) {
 		w->piece = NULL;
 		if (mp_shard_writes(r, &r->program->states[i]))
-			mp_shard_read(r, &r->program->states[i], write_run, w);
+			mp_shard_read(r, &r->program->states[i], &slab, write_run, w);
 	}
+	mp_slabs_close(&slab, 1);
 	for (int i = 0; i < w->count; i++)
 		if (w->volumes[i].fd >= 0)
 			mp_sync_and_close(w->volumes[i].fd, w->volumes[i].path);

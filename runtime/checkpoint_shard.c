@@ -12,10 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SLAB_BYTES = 4 << 20, BOUNCE_BYTES = 1 << 20, LONG_RUN = 4096 };
+enum { BOUNCE_PART = 4, LONG_RUN = 4096 };      // the second buffer is a fourth of a slab
 
 struct walk {
-	struct mp_rank *r;
+	const struct mp_rank *r;
 	const struct mp_state *s;
 	mp_shard_visit *visit;
 	void *context;
@@ -24,6 +24,9 @@ struct walk {
 	long local[MP_DIMS], start[MP_DIMS];    // extents stored, padding included; first logical index
 	long from[MP_DIMS], extent[MP_DIMS];    // the slab, in local indices
 	long stride[MP_DIMS];                   // of the local tensor, and so of the slab
+	int dim;                                // of which slabs are ranges, of `rows` indices
+	long rows, slabs;
+	size_t most;                            // bytes of a slab
 	char *slab, *bounce;
 };
 
@@ -138,7 +141,7 @@ static void exchange(const struct walk *w, const struct overlap *o, bool into_sl
 static void visit_run(const struct walk *w, const struct mp_piece *piece, const struct overlap *o, int dim, bool direct,
                       long base, long first)
 {
-	long run = 1, most = (long)(BOUNCE_BYTES / w->size);
+	long run = 1, most = (long)(w->most / BOUNCE_PART / w->size);
 	for (int d = dim; d < o->dims; d++)
 		run *= o->extent[d];
 	if (direct) {
@@ -186,77 +189,148 @@ static void visit_piece(const struct walk *w, const struct mp_piece *piece)
 // ---------------------------------------------------------------------------------------------------------
 // Slabs
 
+// Slabs are ranges of the first dim whose rows are small enough; the dims outside of it are single indices.
 static void measure(struct walk *w)
 {
-	long stride = 1;
-	for (int d = w->s->dims; d-- > 0; stride *= w->local[d]) {
+	long stride = 1, most = (long)(w->most / w->size);
+	int dims = w->s->dims;
+	for (int d = dims; d-- > 0; stride *= w->local[d]) {
 		int axis = w->s->axis[d], size = axis == MP_WHOLE ? 1 : w->r->model->axis[axis];
 		w->local[d] = mp_shard_extent(w->s->shape[d], size);
 		w->start[d] = coordinate(w->r, axis) * w->local[d];
 		w->stride[d] = stride;
 		w->extent[d] = w->local[d];
 	}
+	w->slabs = w->rows = 1;
+	while (w->dim < dims - 1 && w->stride[w->dim] > most)
+		w->slabs *= w->local[w->dim++];
+	if (dims == 0)
+		return;
+	long extent = w->local[w->dim], rows = most / w->stride[w->dim];
+	w->rows = rows < 1 ? 1 : rows < extent ? rows : extent;
+	w->slabs *= (extent + w->rows - 1) / w->rows;
 }
 
-// One slab, of `elements` from element `begin` of the local tensor on.
-static void pass(struct walk *w, long begin, long elements)
+// Makes a slab the one that is walked. Returns the element of the local tensor that it begins with.
+static long take_slab(struct walk *w, long number, long *elements)
+{
+	*elements = 1;
+	if (w->s->dims == 0)
+		return 0;
+	long extent = w->local[w->dim], ranges = (extent + w->rows - 1) / w->rows, row = w->stride[w->dim];
+	long at = number % ranges * w->rows, n = w->rows < extent - at ? w->rows : extent - at, outer = number / ranges;
+	w->from[w->dim] = at;
+	w->extent[w->dim] = n;
+	for (long d = w->dim, rest = outer; d-- > 0; rest /= w->local[d]) {
+		w->from[d] = rest % w->local[d];
+		w->extent[d] = 1;
+	}
+	*elements = n * row;
+	return (outer * extent + at) * row;
+}
+
+// Calls visit for what a slab of so many elements holds of each piece. What no piece has is padding.
+static void visit_slab(const struct walk *w, long elements)
 {
 	struct mp_piece own;
+	struct overlap o;
 	int pieces;
 	const struct mp_piece *piece = mp_pieces_of(w->s, &own, &pieces);
-	char *arena = w->r->arena + w->s->offset + (size_t)begin * w->size;
-	size_t bytes = (size_t)elements * w->size;
-	if (!w->fill || w->keep) {
-		CUDA(cudaMemcpyAsync(w->slab, arena, bytes, cudaMemcpyDeviceToHost, w->r->compute));
-		CUDA(cudaStreamSynchronize(w->r->compute));
-	} else {
-		memset(w->slab, 0, bytes);
+	long padding = elements;
+	for (int i = 0; i < pieces; i++) {
+		long shared = find_overlap(w, &piece[i], &o);
+		for (int d = 0; d < o.dims; d++)
+			shared *= o.extent[d];
+		padding -= shared;
 	}
+	if (w->fill && !w->keep && padding > 0)
+		memset(w->slab, 0, (size_t)elements * w->size);
 	for (int i = 0; i < pieces; i++)
 		visit_piece(w, &piece[i]);
-	if (w->fill) {
-		CUDA(cudaMemcpyAsync(arena, w->slab, bytes, cudaMemcpyHostToDevice, w->r->compute));
-		CUDA(cudaStreamSynchronize(w->r->compute));
-	}
 }
 
-// Slabs are ranges of the first dim whose rows are small enough; the dims outside of it are single indices.
 static void walk(struct walk *w)
 {
-	int dims = w->s->dims, dim = 0;
-	long most = (long)(SLAB_BYTES / w->size), outer = 1;
+	char *arena = w->r->arena + w->s->offset;
 	measure(w);
-	while (dim < dims - 1 && w->stride[dim] > most)
-		outer *= w->local[dim++];
-	long extent = dims ? w->local[dim] : 1, row = dims ? w->stride[dim] : 1, rows = most / row ? most / row : 1;
-	if (rows > extent)
-		rows = extent;
-	CUDA(cudaMallocHost((void **)&w->slab, (size_t)(rows * row) * w->size));
-	w->bounce = mp_allocate(BOUNCE_BYTES);
-	for (long i = 0; i < outer; i++) {
-		long rest = i;
-		for (int d = dim; d-- > 0; rest /= w->local[d]) {
-			w->from[d] = rest % w->local[d];
-			w->extent[d] = 1;
+	for (long k = 0, elements; k < w->slabs; k++) {
+		size_t begin = (size_t)take_slab(w, k, &elements) * w->size, bytes = (size_t)elements * w->size;
+		if (!w->fill || w->keep) {
+			CUDA(cudaMemcpyAsync(w->slab, arena + begin, bytes, cudaMemcpyDeviceToHost, w->r->compute));
+			CUDA(cudaStreamSynchronize(w->r->compute));
 		}
-		for (long at = 0; at < extent; at += rows) {
-			long n = rows < extent - at ? rows : extent - at;
-			w->from[dim] = at;
-			w->extent[dim] = n;
-			pass(w, (i * extent + at) * row, n * row);
+		visit_slab(w, elements);
+		if (w->fill) {
+			CUDA(cudaMemcpyAsync(arena + begin, w->slab, bytes, cudaMemcpyHostToDevice, w->r->compute));
+			CUDA(cudaStreamSynchronize(w->r->compute));
 		}
 	}
-	free(w->bounce);
-	CUDA(cudaFreeHost(w->slab));
 }
 
-void mp_shard_fill(struct mp_rank *r, const struct mp_state *s, bool keep, mp_shard_visit *visit, void *context)
+static struct walk new_walk(const struct mp_rank *r, const struct mp_state *s, const struct mp_slab *slab, mp_shard_visit *visit,
+                            void *context)
 {
-	walk(&(struct walk){.r = r, .s = s, .visit = visit, .context = context, .fill = true, .keep = keep,
-	                    .size = mp_type_bytes(s->type)});
+	return (struct walk){.r = r, .s = s, .visit = visit, .context = context, .size = mp_type_bytes(s->type), .most = slab->most,
+	                     .slab = slab->memory, .bounce = slab->bounce};
 }
 
-void mp_shard_read(struct mp_rank *r, const struct mp_state *s, mp_shard_visit *visit, void *context)
+void mp_shard_fill(struct mp_rank *r, const struct mp_state *s, const struct mp_slab *slab, bool keep, mp_shard_visit *visit,
+                   void *context)
 {
-	walk(&(struct walk){.r = r, .s = s, .visit = visit, .context = context, .size = mp_type_bytes(s->type)});
+	struct walk w = new_walk(r, s, slab, visit, context);
+	w.fill = true;
+	w.keep = keep;
+	walk(&w);
+}
+
+void mp_shard_read(struct mp_rank *r, const struct mp_state *s, const struct mp_slab *slab, mp_shard_visit *visit, void *context)
+{
+	struct walk w = new_walk(r, s, slab, visit, context);
+	walk(&w);
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// Slab by slab
+
+void mp_slabs_open(struct mp_slab *slab, int count, size_t most)
+{
+	void *memory;
+	CUDA(cudaMallocHost(&memory, (size_t)count * most));
+	for (int i = 0; i < count; i++)
+		slab[i] = (struct mp_slab){.most = most, .memory = (char *)memory + (size_t)i * most,
+		                           .bounce = mp_allocate(most / BOUNCE_PART)};
+}
+
+void mp_slabs_close(struct mp_slab *slab, int count)
+{
+	for (int i = 0; i < count; i++)
+		free(slab[i].bounce);
+	CUDA(cudaFreeHost(slab[0].memory));
+}
+
+size_t mp_shard_bytes(const struct mp_rank *r, const struct mp_state *s)
+{
+	size_t bytes = mp_type_bytes(s->type);
+	for (int d = 0; d < s->dims; d++)
+		bytes *= (size_t)mp_shard_extent(s->shape[d], s->axis[d] == MP_WHOLE ? 1 : r->model->axis[s->axis[d]]);
+	return bytes;
+}
+
+long mp_shard_slabs(const struct mp_rank *r, const struct mp_state *s, size_t most)
+{
+	struct walk w = new_walk(r, s, &(struct mp_slab){.most = most}, NULL, NULL);
+	measure(&w);
+	return w.slabs;
+}
+
+void mp_shard_fill_slab(const struct mp_rank *r, const struct mp_state *s, long number, struct mp_slab *slab,
+                        mp_shard_visit *visit, void *context)
+{
+	struct walk w = new_walk(r, s, slab, visit, context);
+	long elements;
+	w.fill = true;
+	measure(&w);
+	slab->offset = s->offset + (size_t)take_slab(&w, number, &elements) * w.size;
+	slab->bytes = (size_t)elements * w.size;
+	visit_slab(&w, elements);
 }

@@ -7,8 +7,6 @@
 #include "random.h"
 
 #include <math.h>
-#include <pthread.h>
-#include <unistd.h>
 
 // FNV-1a over the seed's bytes, least significant first, and the name; then the finalizer of splitmix64, because
 // FNV-1a leaves the high bits of short inputs nearly equal and Philox uses them as half of its key.
@@ -31,24 +29,70 @@ void mp_random_block(uint64_t key, uint64_t stream, uint64_t block, uint32_t out
 	mp_philox(counter, words, out);
 }
 
-// Two independent standard normal values (Box and Muller 1958).
-static void normal_pair(uint32_t a, uint32_t b, double out[2])
+enum { PAIRS = 2 * MP_PHILOX_STRIP };
+
+// Sine and cosine of an angle in (0, 2 pi) to within 2^-47: the nearest multiple of pi is taken off, in two parts of which
+// the first is exact, then come Taylor's series, to powers 19 and 18. There is nothing to branch on.
+static void turn(double angle, double *sine, double *cosine)
 {
-	double radius = sqrt(-2 * log(mp_unit(a))), angle = 6.283185307179586477 * mp_unit(b);
-	out[0] = radius * cos(angle);
-	out[1] = radius * sin(angle);
+	static const double pi[2] = {0x1.921fb544p+1, 0x1.0b4611a626331p-33};
+	int half = (int)(angle * 0.3183098861837907 + 0.5);
+	double sign = 1 - 2 * (half & 1), r = angle - half * pi[0] - half * pi[1], x = r * r, s = -1 / 121645100408832000.0,
+	       c = -1 / 6402373705728000.0;
+	s = s * x + 1 / 355687428096000.0, c = c * x + 1 / 20922789888000.0;
+	s = s * x - 1 / 1307674368000.0, c = c * x - 1 / 87178291200.0;
+	s = s * x + 1 / 6227020800.0, c = c * x + 1 / 479001600.0;
+	s = s * x - 1 / 39916800.0, c = c * x - 1 / 3628800.0;
+	s = s * x + 1 / 362880.0, c = c * x + 1 / 40320.0;
+	s = s * x - 1 / 5040.0, c = c * x - 1 / 720.0;
+	s = s * x + 1 / 120.0, c = c * x + 1 / 24.0;
+	s = s * x - 1 / 6.0, c = c * x - 1 / 2.0;
+	*sine = sign * (s * x * r + r);
+	*cosine = sign * (c * x + 1);
 }
 
-static void block_values(const struct mp_init *init, uint64_t key, uint64_t block, double v[4])
+static double normal(const struct mp_init *init, double radius, double sine)
 {
-	uint32_t x[4];
-	mp_random_block(key, 0, block, x);
-	if (init->kind == MP_NORMAL) {
-		normal_pair(x[0], x[1], v);
-		normal_pair(x[2], x[3], v + 2);
+	return init->a + init->b * (radius * sine);
+}
+
+// Whether all values within `error` of v are the same f32.
+static bool rounds(double v, double error) { return (float)(v - error) == (float)(v + error); }
+
+// Pairs of independent normal values (Box and Muller 1958). The library's sine and cosine take longer than all the rest.
+// Where f32 is wanted, those of turn are enough to know which one the library's lead to, but once in ten thousand.
+static void normal_values(const struct mp_init *init, uint32_t x[4][MP_PHILOX_STRIP], int n, enum mp_type type, double *v)
+{
+	double radius[PAIRS], angle[PAIRS], sine[PAIRS], cosine[PAIRS];
+	for (int i = 0; i < 2 * n; i++) {
+		radius[i] = sqrt(-2 * log(mp_unit(x[i % 2 * 2][i / 2])));
+		angle[i] = 6.283185307179586477 * mp_unit(x[i % 2 * 2 + 1][i / 2]);
 	}
-	for (int i = 0; i < 4; i++)
-		v[i] = init->kind == MP_NORMAL ? init->a + init->b * v[i] : init->a + (init->b - init->a) * mp_unit(x[i]);
+	for (int i = 0; i < 2 * n && type == MP_F32; i++)
+		turn(angle[i], &sine[i], &cosine[i]);
+	for (int i = 0; i < 2 * n; i++) {
+		double error = 0x1p-44 * (fabs(init->b) * radius[i] + fabs(init->a));
+		if (type == MP_F32) {
+			v[2 * i] = normal(init, radius[i], cosine[i]);
+			v[2 * i + 1] = normal(init, radius[i], sine[i]);
+		}
+		if (type != MP_F32 || !rounds(v[2 * i], error) || !rounds(v[2 * i + 1], error)) {
+			v[2 * i] = normal(init, radius[i], cos(angle[i]));
+			v[2 * i + 1] = normal(init, radius[i], sin(angle[i]));
+		}
+	}
+}
+
+// Values of n blocks from `block` on, n <= MP_PHILOX_STRIP. Those of f32 are right when they are rounded.
+static void block_values(const struct mp_init *init, uint64_t key, uint64_t block, int n, enum mp_type type, double *v)
+{
+	uint32_t x[4][MP_PHILOX_STRIP];
+	const uint32_t words[4] = {(uint32_t)key, (uint32_t)(key >> 32), 0, 0};
+	mp_philox_numbers(x, block, words, n);
+	if (init->kind == MP_NORMAL)
+		normal_values(init, x, n, type, v);
+	for (int i = 0; i < 4 * n && init->kind == MP_UNIFORM; i++)
+		v[i] = init->a + (init->b - init->a) * mp_unit(x[i % 4][i / 4]);
 }
 
 static void store(const struct mp_init *init, enum mp_type type, void *out, long i, double v)
@@ -66,51 +110,17 @@ static void store(const struct mp_init *init, enum mp_type type, void *out, long
 	}
 }
 
-// Elements that one thread draws.
-struct span {
-	const struct mp_init *init;
-	uint64_t key;
-	enum mp_type type;
-	long first, count;
-	void *out;
-	pthread_t thread;
-};
-
-static void *fill_span(void *argument)
-{
-	const struct span *span = argument;
-	const struct mp_init *init = span->init;
-	double v[4] = {init->a, init->a, init->a, init->a};
-
-	for (long i = 0; i < span->count; i++) {
-		long element = span->first + i;
-		if (init->kind != MP_CONSTANT && (i == 0 || element % 4 == 0))
-			block_values(init, span->key, (uint64_t)element / 4, v);
-		store(init, span->type, span->out, i, v[element % 4]);
-	}
-	return NULL;
-}
-
-// A normal value takes 20 ns or more: a billion of them are worth all processors of a machine.
 void mp_random_fill(const struct mp_init *init, uint64_t key, enum mp_type type, long first, long count, void *out)
 {
-	enum { LEAST = 1 << 15, THREADS = 16 }; // values that pay for a thread; the most threads
-	struct span span[THREADS];
-	long processors = sysconf(_SC_NPROCESSORS_ONLN), threads = count / LEAST;
-	bool started[THREADS] = {false};
-
-	threads = threads > processors ? processors : threads;
-	threads = threads < 1 ? 1 : threads > THREADS ? THREADS : threads;
-	for (long t = 0; t < threads; t++) {
-		long begin = count * t / threads, end = count * (t + 1) / threads;
-		span[t] = (struct span){init, key, type, first + begin, end - begin, (char *)out + (size_t)begin * (type == MP_F64 ? 8 : 4), 0};
-		started[t] = t + 1 < threads && pthread_create(&span[t].thread, NULL, fill_span, &span[t]) == 0;
-		if (!started[t])
-			fill_span(&span[t]);
+	double v[4 * MP_PHILOX_STRIP];
+	for (long done = 0, n; done < count; done += n) {
+		long element = first + done, skip = element % 4;
+		n = 4 * MP_PHILOX_STRIP - skip < count - done ? 4 * MP_PHILOX_STRIP - skip : count - done;
+		if (init->kind != MP_CONSTANT)
+			block_values(init, key, (uint64_t)element / 4, (int)((skip + n + 3) / 4), type, v);
+		for (long i = 0; i < n; i++)
+			store(init, type, out, done + i, init->kind == MP_CONSTANT ? init->a : v[skip + i]);
 	}
-	for (long t = 0; t < threads; t++)
-		if (started[t])
-			pthread_join(span[t].thread, NULL);
 }
 
 // Fisher and Yates, from the last element down. The remainder of a 64-bit word favours small values by n / 2^64.

@@ -18,7 +18,7 @@ void mp_random_block(uint64_t key, uint64_t stream, uint64_t block, uint32_t out
 static inline double mp_unit(uint32_t x) { return (x + 0.5) * 0x1p-32; }
 
 // Elements first .. first + count - 1 of the tensor with this key and initialisation, converted to type. Element i
-// uses block i / 4; f32 values are the f64 values rounded. Many elements are drawn by several threads.
+// uses block i / 4; f32 values are the f64 values rounded.
 void mp_random_fill(const struct mp_init *init, uint64_t key, enum mp_type type, long first, long count, void *out);
 
 // A permutation of 0 .. n-1, drawn anew for each epoch.

@@ -20,7 +20,7 @@ static void known_answers(void)
 
 static void slices_agree(void)
 {
-	enum { N = 150000, PART = 3701 }; // the whole is drawn by several threads, a part by one
+	enum { N = 150000, PART = 3701 };
 	static const struct mp_init inits[] = {{MP_CONSTANT, 3, 0}, {MP_UNIFORM, -0.25, 0.5}, {MP_NORMAL, 1, 0.02}};
 	static float whole[N], part[N];
 	static double wide[N];
