@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 enum flag { READY, ARRIVED, SUMMED, FLAGS };
+enum { BEGUN = 1 }; // what flags have at a step's begin; then 0, and the numbers of collectives, which are greater
 enum { FLAG_APART = 64, VALUES = 2048, VALUES_AT = MP_EXCHANGE_FLAGS - VALUES * sizeof(uint32_t) };
 
 struct mp_engines {
@@ -97,16 +98,15 @@ static void tell_all(const struct mp_engines *e, ncclComm_t comm, struct address
 	CUDA(cudaStreamSynchronize(e->stream));
 }
 
-// The least of what all say.
+// The least of what all say. Ranks that have heard of it may tell flags: it lies where none is.
 static bool all_agree(const struct mp_engines *e, ncclComm_t comm, bool own)
 {
 	int32_t agrees = own;
-	void *there = exchange_at(e, e->me);
+	void *there = exchange_at(e, e->me) + VALUES_AT;
 
 	CUDA(cudaMemcpyAsync(there, &agrees, sizeof agrees, cudaMemcpyHostToDevice, e->stream));
 	NCCL(ncclAllReduce(there, there, 1, ncclInt32, ncclMin, comm, e->stream));
 	CUDA(cudaMemcpyAsync(&agrees, there, sizeof agrees, cudaMemcpyDeviceToHost, e->stream));
-	CUDA(cudaMemsetAsync(there, 0, sizeof agrees, e->stream));
 	CUDA(cudaStreamSynchronize(e->stream));
 	return agrees;
 }
@@ -289,18 +289,27 @@ static void meet(const struct mp_engines *e, enum flag flag, unsigned value)
 	await(e, flag, 1, e->ranks - 1, value);
 }
 
-// The value of the next collective's flags, which none of them has. In a graph every run of a step has the same values, and flags may still
-// have those of the run before: the first collective of a step takes them back. Who has seen READY taken back has passed the run
-// before, and waits for no other flag; who has seen ARRIVED taken back has seen READY, which may change again.
+// In a graph every run of a step has the same values, and flags may still have those of the run before, which are taken back. No flag
+// has BEGUN before. Who has seen it in READY of all knows that all have passed the run before, and wait for no other flag. READY changes
+// again when ARRIVED of all tells that they have seen it, and ARRIVED when READY does; two meetings alone would not do: a flag that nobody
+// told in the run before, or in none yet, is taken back already, and says nothing of its rank.
+static void take_back(const struct mp_engines *e)
+{
+	meet(e, READY, BEGUN);
+	tell(e, SUMMED, 1, e->ranks - 1, 0);
+	meet(e, ARRIVED, BEGUN);
+	meet(e, READY, 0);
+	meet(e, ARRIVED, 0);
+}
+
+// The value of the next collective's flags, which none of them has.
 static unsigned next_turn(struct mp_engines *e)
 {
-	if (e->turn == 0) {
-		meet(e, READY, 0);
-		tell(e, SUMMED, 1, e->ranks - 1, 0);
-		meet(e, ARRIVED, 0);
+	if (e->turn == 0 || e->turn == VALUES - 1) {
+		take_back(e);
+		e->turn = BEGUN;
 	}
-	e->turn = e->turn % (VALUES - 1) + 1;
-	return e->turn;
+	return ++e->turn;
 }
 
 void mp_engines_begin(struct mp_engines *e)
