@@ -189,23 +189,39 @@ static void free_lanes(struct mp_engines *e)
 	free(e->ended);
 }
 
+// Stages have programs of their own, all of them in this one.
+static const struct mp_program *program_of(const struct mp_rank *r, enum mp_axis axis, int rank)
+{
+	return axis == MP_PP ? r->model->program(rank) : r->program;
+}
+
+// Whether the plan gives copy engines something to do over the axis, which all its ranks know.
+static bool exchanges(const struct mp_rank *r, enum mp_axis axis)
+{
+	int ranks = r->model->axis[axis];
+
+	for (int rank = 0; rank < ranks; rank++)
+		if (!program_of(r, axis, rank)->exchange[axis].bytes)
+			return false;
+	return ranks > 1 && ranks <= MP_EXCHANGE_RANKS && !r->options->nccl_alone;
+}
+
 struct mp_engines *mp_engines_open(struct mp_rank *r, enum mp_axis axis)
 {
 	const ncclComm_t comms[MP_AXES] = {r->dp_comm, r->tp_comm, r->pp_comm};
 	const cudaStream_t streams[MP_AXES] = {r->dp_stream, r->tp_stream, r->pp_stream};
 	const int coordinates[MP_AXES] = {r->dp, r->tp, r->pp};
 	ncclComm_t comm = comms[axis];
-	size_t bytes = r->program->exchange[axis].bytes;
 	int ranks = r->model->axis[axis];
 
-	if (!bytes || !comm || ranks > MP_EXCHANGE_RANKS || r->options->nccl_alone)
+	if (!exchanges(r, axis))
 		return NULL;
 	struct mp_engines *e = mp_allocate(sizeof *e);
 	struct address *all = mp_allocate((size_t)ranks * sizeof *all);
 	*e = (struct mp_engines){.r = r, .me = coordinates[axis], .ranks = ranks, .stream = streams[axis],
-	                         .incoming = bytes - MP_EXCHANGE_FLAGS};
-	for (int rank = 0; rank < ranks; rank++) // stages have programs of their own, all in this one
-		e->offset[rank] = (axis == MP_PP ? r->model->program(rank) : r->program)->exchange[axis].offset;
+	                         .incoming = r->program->exchange[axis].bytes - MP_EXCHANGE_FLAGS};
+	for (int rank = 0; rank < ranks; rank++)
+		e->offset[rank] = program_of(r, axis, rank)->exchange[axis].offset;
 	e->arena[e->me] = r->arena;
 	describe(r, &all[e->me]);
 	tell_all(e, comm, all);
