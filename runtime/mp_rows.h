@@ -127,7 +127,7 @@ template <class full, class real, class Change> MP_DEVICE void mp_change_row(rea
 
 enum { MP_SUM_THREADS = 256 };
 
-#define MP_SUM_BLOCKS __launch_bounds__(MP_SUM_THREADS, 3) // before a kernel with blocks of mp_sum_threads: three of the largest run at once
+#define MP_SUM_BLOCKS __launch_bounds__(MP_SUM_THREADS) // before a kernel with blocks of mp_sum_threads
 
 // How many threads of mp_column_sums are side by side where a row has so many strips: a warp, which reads a whole page of memory
 // sooner, or fewer where that gives more multiprocessors something to do.
@@ -150,37 +150,22 @@ static inline unsigned mp_sum_threads(long n, int lanes)
 
 // Sums down `columns` adjacent columns, at most lanes * width, of n rows that are `stride` elements apart, by the whole block;
 // done(column, sum) is called by one thread for each column; sums are of the type full. Eight strips of a thread's are read before
-// the first is added: few blocks keep the memory busy then. Only the rows behind the last eight are asked for one by one.
+// the first is added: few blocks keep the memory busy then.
 template <int width, class full, class real, class Done>
 MP_DEVICE void mp_column_sums(const real *__restrict__ x, long n, long stride, long columns, int lanes, Done done)
 {
 	__shared__ alignas(16) full of_warp[MP_SUM_THREADS / 32][32 * width];
 	const int group = threadIdx.x / (unsigned)lanes, groups = blockDim.x / (unsigned)lanes, first = threadIdx.x % (unsigned)lanes * width;
-	long left = first < columns && group < n ? (n - group + groups - 1) / groups : 0; // rows of this thread
-	const long next = groups * stride;
-	const real *from = x + group * stride + first;
 	full sum[width] = {};
-#pragma unroll 1
-	for (; left >= 8; left -= 8) {
+	for (long row = group; row < n && first < columns; row += 8 * groups) {
 		mp_strip<width, real> value[8];
 #pragma unroll
-		for (int k = 0; k < 8; k++, from += next)
-			value[k] = mp_load<width>(from);
+		for (int k = 0; k < 8; k++)
+			if (row + k * groups < n)
+				value[k] = mp_load<width>(x + (row + k * groups) * stride + first);
 #pragma unroll
 		for (int k = 0; k < 8; k++)
-#pragma unroll
-			for (int e = 0; e < width; e++)
-				sum[e] += (full)value[k][e];
-	}
-	if (left) {
-		mp_strip<width, real> value[7];
-#pragma unroll
-		for (int k = 0; k < 7; k++, from += next)
-			if (k < left)
-				value[k] = mp_load<width>(from);
-#pragma unroll
-		for (int k = 0; k < 7; k++)
-			if (k < left)
+			if (row + k * groups < n)
 #pragma unroll
 				for (int e = 0; e < width; e++)
 					sum[e] += (full)value[k][e];

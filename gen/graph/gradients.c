@@ -18,12 +18,12 @@ const char *part_name(Gradient *g, int i, const char *part)
 	return arena_printf(g->graph->arena, "%s.%s", g->names[i], part);
 }
 
-// Chunks of 32 rows or more, as many as give an H100 three blocks of mp_column_sums for each multiprocessor; a block has 32 strips
+// Chunks of 32 rows or more, as many as give an H100 four blocks of mp_column_sums for each multiprocessor; a block has 32 strips
 // of 16 bytes. Few rows are one chunk: a block of 2 strips reads as many at once, and a second kernel would take as long as the first. So
 // are more rows of a tensor that was just made and is in cache, which does not mind that blocks read pieces of 32 bytes.
 long column_sums_chunks(const Tensor *x, int dims, long rows)
 {
-	enum { BLOCKS = 3 * 132, CHUNK_ROWS = 32, TILE_BYTES = 32 * 16, FEW_ROWS = 256, CACHED_ROWS = 16 * 132, CACHED_BYTES = 8 << 20 };
+	enum { BLOCKS = 4 * 132, CHUNK_ROWS = 32, TILE_BYTES = 32 * 16, FEW_ROWS = 256, CACHED_ROWS = 16 * 132, CACHED_BYTES = 8 << 20 };
 	long columns = 1;
 	for (int d = dims; d < x->dims; d++)
 		columns *= x->shape[d];

@@ -9,7 +9,7 @@ static void bench_column_sums(const char *type, long thousands)
 	};
 	for (auto &shape : shapes) {
 		const long rows = shape[0] * thousands / 1024, columns = shape[1], tile = 512 / (long)sizeof(real);
-		long chunks = 3 * 132 / ((columns + tile - 1) / tile); // as graph/gradients.c
+		long chunks = 4 * 132 / ((columns + tile - 1) / tile); // as graph/gradients.c
 		chunks = rows / 32 < chunks ? rows / 32 : chunks;
 		Buffer<real> x(rows * columns);
 		Buffer<full> y(columns), partials((chunks + 1) * columns);
