@@ -53,44 +53,25 @@ bool is_communication(const Step *step)
 	return step->kind == STEP_COLLECTIVE || step->kind == STEP_TRANSFER;
 }
 
-bool has_collectives(const Function *function)
-{
-	for (int i = 0; i < function->steps.count; i++)
-		if (function->steps.at[i].kind == STEP_COLLECTIVE)
-			return true;
-	return false;
-}
-
 // Of one device, what runs one step after another: the chain, communication, the side stream.
 static int queue_of(const Step *step)
 {
 	return is_communication(step) ? 1 : step->stream == STREAM_SIDE ? 2 : 0;
 }
 
-Times predict_times(const Plan *plan, const Function *function, bool last)
-{
-	int n = function->steps.count;
-	const Dependencies *on = find_dependencies(plan, function);
-	Times times = {arena_alloc(plan->arena, (size_t)(n + 1) * sizeof(double)), arena_alloc(plan->arena, (size_t)(n + 1) * sizeof(double))};
-	double free_at[3] = {0}; // by queue
-	for (int i = 0; i < n; i++) {
-		const Step *step = &function->steps.at[i];
-		double *queue = &free_at[queue_of(step)], start = *queue;
-		if (step->when == WHEN_EVALUATING || (step->when == WHEN_LAST && !last))
-			continue;
-		for (int k = 0; k < on[i].count; k++)
-			start = times.finish[on[i].at[k].step] > start ? times.finish[on[i].at[k].step] : start;
-		times.start[i] = start;
-		times.finish[i] = *queue = start + step_seconds(plan, step);
-	}
-	return times;
-}
-
 double function_seconds(const Plan *plan, const Function *function)
 {
-	Times times = predict_times(plan, function, false);
-	double end = 0;
-	for (int i = 0; i < function->steps.count; i++)
-		end = times.finish[i] > end ? times.finish[i] : end;
+	const Dependencies *on = find_dependencies(plan, function);
+	double *finish = arena_alloc(plan->arena, (size_t)(function->steps.count + 1) * sizeof *finish), free_at[3] = {0}, end = 0; // free_at: by queue
+	for (int i = 0; i < function->steps.count; i++) {
+		const Step *step = &function->steps.at[i];
+		double *queue = &free_at[queue_of(step)], start = *queue;
+		if (step->when != WHEN_ALWAYS)
+			continue;
+		for (int k = 0; k < on[i].count; k++)
+			start = finish[on[i].at[k].step] > start ? finish[on[i].at[k].step] : start;
+		finish[i] = *queue = start + step_seconds(plan, step);
+		end = finish[i] > end ? finish[i] : end;
+	}
 	return end;
 }

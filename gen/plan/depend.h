@@ -18,18 +18,8 @@ Dependencies *find_dependencies(const Plan *plan, const Function *function);
 // Whether a step waits for other devices. A device has one such step under way at a time. (synchronise.c)
 bool is_communication(const Step *step);
 
-// Whether a function has collectives.
-bool has_collectives(const Function *function);
-
-// By step: when it runs, in seconds from its function's start, communication and the side stream beside the chain where nothing waits for them;
-// 0 for what does not run. last: for the last micro-batch, which does more.
-typedef struct {
-	double *start, *finish;
-} Times;
-
-Times predict_times(const Plan *plan, const Function *function, bool last);
-
-// Predicted seconds of one run of a function; without what only the last micro-batch or an evaluation does.
+// Predicted seconds of one run of a function, communication and the side stream beside the chain where nothing waits for them; without
+// what only the last micro-batch or an evaluation does.
 double function_seconds(const Plan *plan, const Function *function);
 
 #endif

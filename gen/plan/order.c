@@ -173,6 +173,14 @@ static void order_function(const Plan *plan, Function *function)
 	function->steps.capacity = n;
 }
 
+static bool has_collectives(const Function *function)
+{
+	for (int i = 0; i < function->steps.count; i++)
+		if (function->steps.at[i].kind == STEP_COLLECTIVE)
+			return true;
+	return false;
+}
+
 void hide_communication(const Plan *plan, Function *function)
 {
 	if (has_collectives(function))
