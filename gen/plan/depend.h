@@ -19,7 +19,7 @@ Dependencies *find_dependencies(const Plan *plan, const Function *function);
 bool is_communication(const Step *step);
 
 // Predicted seconds of one run of a function, communication and the side stream beside the chain where nothing waits for them; without
-// what only the last micro-batch or an evaluation does.
-double function_seconds(const Plan *plan, const Function *function);
+// what only an evaluation does. last: for the last micro-batch, which may do more.
+double function_seconds(const Plan *plan, const Function *function, bool last);
 
 #endif

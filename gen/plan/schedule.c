@@ -47,6 +47,7 @@ typedef struct {
 	Plan *plan;
 	double *finish;         // [stage][backward][micro-batch]; negative: not yet
 	double *seconds;        // [stage][backward]: of one micro-batch
+	double *last;           // [stage]: of the last one's backward
 	LIST(const Transfer *) *arriving; // [stage][backward]: what it waits for
 } Simulation;
 
@@ -64,9 +65,13 @@ static Simulation start_simulation(Plan *plan)
 	sim.arriving = arena_alloc(plan->arena, (size_t)p * 2 * sizeof *sim.arriving);
 	for (int i = 0; i < p * 2 * m; i++)
 		sim.finish[i] = -1;
-	for (int s = 0; s < p; s++)
-		for (int backward = 0; backward < 2; backward++)
-			sim.seconds[s * 2 + backward] = function_seconds(plan, &plan->roles[s].functions.at[backward ? FUNCTION_BACKWARD : FUNCTION_FORWARD]);
+	sim.last = arena_alloc(plan->arena, (size_t)p * sizeof *sim.last);
+	for (int s = 0; s < p; s++) {
+		const Function *functions = plan->roles[s].functions.at;
+		sim.seconds[s * 2] = function_seconds(plan, &functions[FUNCTION_FORWARD], false);
+		sim.seconds[s * 2 + 1] = function_seconds(plan, &functions[FUNCTION_BACKWARD], false);
+		sim.last[s] = function_seconds(plan, &functions[FUNCTION_BACKWARD], true);
+	}
 	for (int i = 0; i < plan->transfers.count; i++) {
 		const Transfer *transfer = plan->transfers.at[i];
 		if (transfer->kind == TRANSFER_FORWARD || transfer->kind == TRANSFER_BACKWARD)
@@ -105,7 +110,8 @@ void simulate(Plan *plan, Compute *lists)
 				if (start < 0)
 					break;
 				action->start = start > free_at[s] ? start : free_at[s];
-				action->finish = free_at[s] = action->start + sim.seconds[s * 2 + action->backward];
+				bool last = action->backward && action->microbatch == plan->mesh[AXIS_MICRO] - 1;
+				action->finish = free_at[s] = action->start + (last ? sim.last[s] : sim.seconds[s * 2 + action->backward]);
 				*finish_of(&sim, s, action->backward, action->microbatch) = action->finish;
 				next[s]++;
 				moved = true;
@@ -132,7 +138,7 @@ static void keep_timeline(Plan *plan, const Compute *lists)
 		double own = 0;
 		for (int kind = FUNCTION_BEGIN; kind <= FUNCTION_END; kind++)
 			if (kind != FUNCTION_FORWARD && kind != FUNCTION_BACKWARD)
-				own += function_seconds(plan, &plan->roles[s].functions.at[kind]);
+				own += function_seconds(plan, &plan->roles[s].functions.at[kind], true);
 		once = own > once ? own : once;
 	}
 	plan->step_time = end + once;
