@@ -305,10 +305,10 @@ static void meet(const struct mp_engines *e, enum flag flag, unsigned value)
 	await(e, flag, 1, e->ranks - 1, value);
 }
 
-// In a graph every run of a step has the same values, and flags may still have those of the run before, which are taken back. No flag
-// has BEGUN before. Who has seen it in READY of all knows that all have passed the run before, and wait for no other flag. READY changes
-// again when ARRIVED of all tells that they have seen it, and ARRIVED when READY does; two meetings alone would not do: a flag that nobody
-// told in the run before, or in none yet, is taken back already, and says nothing of its rank.
+// In a graph every run of a step has the same values, and flags may still have those of the run before. No flag has BEGUN then: who has it
+// in READY from all knows that all have passed the run before and wait for no flag of it; who has it in ARRIVED, that all have seen
+// it in READY, which may change; with 0 in READY ARRIVED may, and with 0 in ARRIVED READY again. Meeting in 0 alone would not do: flags that
+// nobody told in the run before, or before the first one, are 0 already and say nothing of their rank.
 static void take_back(const struct mp_engines *e)
 {
 	meet(e, READY, BEGUN);

@@ -1,5 +1,5 @@
 """The CUDA build: the default target of what is emitted compiles and links with nvcc. No GPU is needed. And the kernels of
-runtime/cuda that no host build runs, emulated on the CPU."""
+runtime/cuda that no host build runs, emulated on the CPU; products and copy engines on stand-ins for libraries and driver."""
 import os
 import pathlib
 import shutil
@@ -52,6 +52,42 @@ def emulated(source):
     check(result.status == 0, (result.stderr.strip() or f"exit {result.status}").splitlines()[-1])
 
 
+def build_engines(folder, source, binary):
+    """tests/cuda/engines_test.c on a source of copy engines."""
+    flags = ["-std=c11", "-O1", "-g", "-fsanitize=address,undefined", "-Wall", "-Wextra", "-Werror",
+             *(f"-I{ROOT}/{folder}" for folder in ("runtime/host", "runtime", "runtime/cuda", "tests/cuda/fake"))]
+    objects = [folder / "engines_test.o", folder / "cuda.o"]
+    for object, file in zip(objects, (ROOT / "tests/cuda/engines_test.c", ROOT / "tests/cuda/fake/cuda.c")):
+        if not object.exists():
+            command("cc", *flags, "-c", file, "-o", object)
+    command("cc", *flags, *objects, source, "-lpthread", "-o", binary)
+
+
+def mistakes():
+    """(what it is, the lines that stand in engines.c, those that stand there instead) of engines_mistakes.txt."""
+    for block in (ROOT / "tests/cuda/engines_mistakes.txt").read_text().split("\n\n")[1:]:
+        name, *lines = block.strip("\n").split("\n")
+        yield name, *("".join(line[1:] + "\n" for line in lines if line[0] in " " + sign) for sign in "-+")
+
+
+def engines():
+    """The protocol of runtime/cuda/engines.c, and that its test finds each of the mistakes."""
+    folder = WORK / "cuda/engines"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    build_engines(folder, ROOT / "runtime/cuda/engines.c", folder / "right")
+    result = command(folder / "right", status=None)
+    check(result.status == 0, (result.stderr.strip() or f"exit {result.status}").splitlines()[0])
+    text = (ROOT / "runtime/cuda/engines.c").read_text()
+    for name, right, wrong in mistakes():
+        check(text.count(right) == 1, f"{name}: engines.c does not have, once, {right.strip()}")
+        (folder / "wrong.c").write_text(text.replace(right, wrong))
+        build_engines(folder, folder / "wrong.c", folder / "wrong")
+        result = command(folder / "wrong", status=None)
+        check(result.status, f"it is not found that {name}")
+        print(f"{name}: {result.stderr.splitlines()[0]}")
+
+
 def products():
     """tests/gpu/gemm_test.c, and with it mp_gemm and --tune as they are on GPUs, on a stand-in for cuBLASLt."""
     binary = WORK / "cuda" / "gemm_test"
@@ -76,6 +112,6 @@ def cases(long):
               ("tests/equality/biases.lua", ["--mesh", "1", "--dtype", "bf16"])]
     sources = sorted((ROOT / "tests/cuda").glob("*_test.cpp"))
     return [Case(source.stem, emulated, source) for source in sources] + [
-        Case("gemm_test", products)] + [
+        Case("gemm_test", products), Case("engines_test", engines, heavy=True)] + [
         Case(fold(f"{pathlib.Path(spec).stem}-{'-'.join(options)}"), compiles, spec, options)
         for spec, options in plans + (MORE if long else MORE[:2])]

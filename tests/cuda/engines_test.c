@@ -1,7 +1,7 @@
 // runtime/cuda/engines.c on streams that keep what it enqueues (fake/cuda.c): random lists of collectives run as graphs do, step for step with
 // the same values, and ranks take turns at random, as few of them as possible, or one as far behind or ahead as it can be. Data are
 // written before each collective and checked behind it, in memory that the collectives share, so that what comes too early or too
-// late is seen. Ranks that all wait are a failure, too.
+// late is seen. Ranks that all wait are a failure, too. So it is with messages between stages, whose ranks have several streams.
 //   cc -std=c11 -g -fsanitize=address,undefined -Iruntime/host -Iruntime -Iruntime/cuda -Itests/cuda/fake tests/cuda/engines_test.c
 //      tests/cuda/fake/cuda.c runtime/cuda/engines.c -lpthread
 #define _GNU_SOURCE
@@ -10,25 +10,32 @@
 #include <assert.h>
 #include <string.h>
 
-enum { RANKS = 8, COLLECTIVES = 2200, LISTS = 2, STEPS = 7, MEMORY = 16384, MARGIN = 16, JUNK = 0x5a };
+enum { RANKS = 8, COLLECTIVES = 2200, LISTS = 2, STEPS = 7, MEMORY = 16384, MARGIN = 16, JUNK = 0x5a, MESSAGES = 6, LONGEST = 200 };
 
-enum kind { ALL_REDUCE, REDUCE_SCATTER, ALL_GATHER, SHIFT, KINDS };
-static const char *const names[KINDS] = {"all_reduce", "reduce_scatter", "all_gather", "shift"};
+enum kind { ALL_REDUCE, REDUCE_SCATTER, ALL_GATHER, SHIFT, KINDS, EXCHANGE = KINDS };
+static const char *const names[] = {"all_reduce", "reduce_scatter", "all_gather", "shift", "messages"};
+
+struct message {
+	int from, to;                   // ranks
+	size_t bytes;
+};
 
 struct collective {
 	enum kind kind;
 	enum mp_type type;
 	size_t bytes;
-	bool own, in_place;             // in_place: what a rank gives or gets is its part of the whole
+	bool own, in_place;             // in_place: what a rank gives to a gather, or gets of a scatter, is its part of the whole
 	int by;
 	size_t from, to;                // in every arena, from its start; the same for all_reduce
+	struct message messages[MESSAGES];      // EXCHANGE
+	int count;
 };
 
 struct list {
 	struct collective at[COLLECTIVES];
 	int count;
-	struct fake_operation *operations[RANKS];
-	int operation_count[RANKS];
+	struct fake_operation *operations[RANKS][FAKE_LANES];
+	int operation_count[RANKS][FAKE_LANES];
 };
 
 // Which rank goes on. RANKED: the first in an order that now and then is another.
@@ -37,18 +44,18 @@ struct schedule {
 	int rank;
 };
 
-// Where a rank is: in which step, at which of its operations, and how much of that is done.
+// Where a rank is: in which step, and of each stream at which operation and how much of that is done.
 struct place {
-	int step, operation;
-	size_t done;
+	int step, operation[FAKE_LANES];
+	size_t done[FAKE_LANES];
 };
 
 struct world {
 	int ranks;
-	size_t incoming;                // bytes behind the flags of the exchange
+	size_t incoming, data;          // bytes behind the flags of the exchange; where in every arena the data are
 	struct ncclComm comm;
 	struct mp_model model;
-	struct mp_program program;
+	enum mp_axis axis;
 	struct mp_options options;
 	struct mp_rank rank[RANKS];
 	struct CUstream_st stream[RANKS];
@@ -57,6 +64,9 @@ struct world {
 	int steps[STEPS];               // which list each step is
 	struct place place[RANKS];
 };
+
+static struct mp_program programs[RANKS];       // of stages; all others have the first
+static const struct mp_program *program_of(int stage) { return &programs[stage]; }
 
 static unsigned below(unsigned n)
 {
@@ -82,40 +92,67 @@ static void *open_rank(void *argument)
 	const struct opening *o = argument;
 
 	fake_device = o->rank;
+	fake_own = &o->w->stream[o->rank];
 	fake_lack = o->lack;
-	o->w->engines[o->rank] = mp_engines_open(&o->w->rank[o->rank], o->w->model.axis[MP_TP] > 1 ? MP_TP : MP_DP);
+	o->w->engines[o->rank] = mp_engines_open(&o->w->rank[o->rank], o->w->axis);
 	return NULL;
 }
 
-// Ranks of the axis, with fresh arenas; one of them lacks something.
+// Between it and the data nothing is written.
+static char *exchange_end(const struct world *w, int rank)
+{
+	const struct mp_rank *r = &w->rank[rank];
+	return r->arena + r->program->exchange[w->axis].offset + r->program->exchange[w->axis].bytes;
+}
+
+static void make_rank(struct world *w, int rank, size_t bytes)
+{
+	struct mp_rank *r = &w->rank[rank];
+	struct CUstream_st *s = &w->stream[rank];
+
+	*r = (struct mp_rank){.model = &w->model, .program = program_of(w->axis == MP_PP ? rank : 0), .options = &w->options};
+	r->arena = mp_allocate(bytes);
+	memset(r->arena, JUNK, r->program->exchange[w->axis].offset);
+	memset(exchange_end(w, rank), JUNK, (size_t)(r->arena + w->data - exchange_end(w, rank)));
+	*s = (struct CUstream_st){.rank = rank, .lanes = {s}, .flags = r->arena + r->program->exchange[w->axis].offset, .flag_bytes = MP_EXCHANGE_FLAGS / 2};
+	*(w->axis == MP_DP ? &r->dp : w->axis == MP_TP ? &r->tp : &r->pp) = rank;
+	*(w->axis == MP_DP ? &r->dp_comm : w->axis == MP_TP ? &r->tp_comm : &r->pp_comm) = &w->comm;
+	*(w->axis == MP_DP ? &r->dp_stream : w->axis == MP_TP ? &r->tp_stream : &r->pp_stream) = s;
+}
+
+// Ranks of the axis, with fresh arenas; one of them lacks something. The exchanges of stages lie at different places.
 static void open_world(struct world *w, int ranks, size_t incoming, enum mp_axis axis, enum fake_lack lack)
 {
 	struct opening openings[RANKS];
 	pthread_t threads[RANKS];
-	size_t offset = 256, begin = offset + MP_EXCHANGE_FLAGS + incoming;
 
-	*w = (struct world){.ranks = ranks, .incoming = incoming, .comm.ranks = ranks, .model.axis = {1, 1, 1}};
+	*w = (struct world){.ranks = ranks, .incoming = incoming, .comm.ranks = ranks, .axis = axis, .model = {.axis = {1, 1, 1}, .program = program_of}};
 	w->model.axis[axis] = ranks;
-	w->program.exchange[axis].offset = offset;
-	w->program.exchange[axis].bytes = MP_EXCHANGE_FLAGS + incoming;
+	w->data = (RANKS + 1) * MP_ALIGN + MP_EXCHANGE_FLAGS + incoming;
 	pthread_barrier_init(&w->comm.barrier, NULL, (unsigned)ranks);
 	for (int rank = 0; rank < ranks; rank++) {
-		struct mp_rank *r = &w->rank[rank];
-		struct CUstream_st *s = &w->stream[rank];
-		*r = (struct mp_rank){.model = &w->model, .program = &w->program, .options = &w->options};
-		r->arena = mp_allocate(begin + MEMORY);
-		*s = (struct CUstream_st){.rank = rank, .flags = r->arena + offset, .flag_bytes = MP_EXCHANGE_FLAGS / 2};
-		*(axis == MP_DP ? &r->dp : &r->tp) = rank;
-		*(axis == MP_DP ? &r->dp_comm : &r->tp_comm) = &w->comm;
-		*(axis == MP_DP ? &r->dp_stream : &r->tp_stream) = s;
+		programs[rank] = (struct mp_program){.name = "program"};
+		programs[rank].exchange[axis].offset = (size_t)(1 + rank) * MP_ALIGN;
+		programs[rank].exchange[axis].bytes = MP_EXCHANGE_FLAGS + incoming;
+		make_rank(w, rank, w->data + MEMORY);
 		openings[rank] = (struct opening){w, rank, rank == ranks - 1 ? lack : FAKE_NOTHING};
 		if (lack == FAKE_OWN_DEVICE && ranks > 2) // two of several share one
 			openings[rank].lack = rank == 1 ? lack : FAKE_NOTHING;
-		CHECK(!pthread_create(&threads[rank], NULL, open_rank, &openings[rank]), "no thread");
 	}
+	for (int rank = 0; rank < ranks; rank++)
+		CHECK(!pthread_create(&threads[rank], NULL, open_rank, &openings[rank]), "no thread");
 	for (int rank = 0; rank < ranks; rank++)
 		pthread_join(threads[rank], NULL);
 	pthread_barrier_destroy(&w->comm.barrier);
+}
+
+static void check_around_exchange(const struct world *w, int rank)
+{
+	const char *arena = w->rank[rank].arena, *data = arena + w->data, *exchange = arena + w->rank[rank].program->exchange[w->axis].offset;
+
+	for (const char *at = arena; at < data; at++)
+		CHECK((at >= exchange && at < exchange_end(w, rank)) || *at == JUNK, "%d ranks: rank %d has %d at %td, outside the exchange", w->ranks, rank, *at,
+		      at - arena);
 }
 
 static void close_world(struct world *w)
@@ -124,7 +161,8 @@ static void close_world(struct world *w)
 		mp_engines_close(w->engines[rank]);
 		free(w->rank[rank].arena);
 		for (int list = 0; list < LISTS; list++)
-			free(w->lists[list].operations[rank]);
+			for (int lane = 0; lane < FAKE_LANES; lane++)
+				free(w->lists[list].operations[rank][lane]);
 	}
 	CHECK(fake_mapped == 0, "%d arenas are still mapped", fake_mapped);
 }
@@ -145,11 +183,41 @@ static size_t taken(const struct world *w, const struct collective *c, int rank,
 	return c->kind == REDUCE_SCATTER && c->in_place ? c->from + (size_t)rank * c->bytes : c->to;
 }
 
+// Bytes behind what a rank gets that must stay as they are.
+static size_t margin(const struct collective *c) { return c->kind == REDUCE_SCATTER && c->in_place ? 0 : MARGIN; }
+
 // What a rank gives in the collective of a step.
 static char value(int step, int collective, int rank, size_t at)
 {
 	uint64_t x = ((uint64_t)(step * COLLECTIVES + collective) * RANKS + (uint64_t)rank) << 16 | at;
 	return (char)(x * 0x9e3779b97f4a7c15u >> 56);
+}
+
+// Where a message comes from, and goes to, of those that are under way together.
+static size_t sent_at(const struct collective *c, int message) { return c->from + (size_t)message * (LONGEST + MARGIN); }
+static size_t received_at(const struct collective *c, int message) { return c->to + (size_t)message * (LONGEST + MARGIN); }
+
+static void write_messages(const struct world *w, const struct collective *c, int collective, int rank, int step)
+{
+	for (int i = 0; i < c->count; i++) {
+		const struct message *m = &c->messages[i];
+		for (size_t at = 0; m->from == rank && at < m->bytes; at++)
+			w->rank[rank].arena[sent_at(c, i) + at] = value(step, collective, rank, sent_at(c, i) + at);
+		if (m->to == rank)
+			memset(w->rank[rank].arena + received_at(c, i), JUNK, m->bytes + MARGIN);
+	}
+}
+
+static void check_messages(const struct world *w, const struct collective *c, int collective, int rank, int step)
+{
+	for (int i = 0; i < c->count; i++) {
+		const struct message *m = &c->messages[i];
+		for (size_t at = 0; m->to == rank && at < m->bytes + MARGIN; at++) {
+			char right = at < m->bytes ? value(step, collective, m->from, sent_at(c, i) + at) : JUNK, is = w->rank[rank].arena[received_at(c, i) + at];
+			CHECK(is == right, "%d ranks: rank %d, step %d, message %d of collective %d, from rank %d: byte %zu is %d, not %d", w->ranks, rank, step, i,
+			      collective, m->from, at, is, right);
+		}
+	}
 }
 
 static void write_data(const struct world *w, const struct list *list, int collective, int rank, int step)
@@ -158,7 +226,11 @@ static void write_data(const struct world *w, const struct list *list, int colle
 	char *arena = w->rank[rank].arena;
 	size_t bytes, to = taken(w, c, rank, &bytes);
 
-	memset(arena + to, JUNK, bytes + (c->in_place ? 0 : MARGIN));
+	if (c->kind == EXCHANGE) {
+		write_messages(w, c, collective, rank, step);
+		return;
+	}
+	memset(arena + to, JUNK, bytes + margin(c));
 	size_t from = given(w, c, rank, &bytes);
 	for (size_t i = 0; i < bytes; i++)
 		arena[from + i] = value(step, collective, rank, i);
@@ -190,8 +262,12 @@ static void check_data(const struct world *w, const struct list *list, int colle
 {
 	const struct collective *c = &list->at[collective];
 	const char *arena = w->rank[rank].arena;
-	size_t bytes, to = taken(w, c, rank, &bytes), end = bytes + (c->in_place ? 0 : MARGIN);
+	size_t bytes, to = taken(w, c, rank, &bytes), end = bytes + margin(c);
 
+	if (c->kind == EXCHANGE) {
+		check_messages(w, c, collective, rank, step);
+		return;
+	}
 	for (size_t i = 0; i < end; i++) {
 		bool left = c->kind == ALL_GATHER && !c->own && i < bytes && i / c->bytes == (size_t)rank;
 		char right = i < bytes ? expected(w, list, collective, rank, step, i) : JUNK;
@@ -214,11 +290,23 @@ static struct collective random_collective(const struct world *w, enum kind kind
 	case REDUCE_SCATTER: c.bytes = (1 + below((unsigned)(part / width))) * width; break;
 	default: c.bytes = 1 + below(300);
 	}
-	c.in_place = kind == ALL_REDUCE || (kind != SHIFT && c.in_place);
 	taken(w, &c, 0, &bytes);
 	gap = kind == ALL_REDUCE ? 0 : (bytes + MARGIN + 15) / 16 * 16;
-	c.to = w->program.exchange[w->model.axis[MP_TP] > 1 ? MP_TP : MP_DP].offset + MP_EXCHANGE_FLAGS + w->incoming + width * below(64);
+	c.to = w->data + width * below(64);
 	c.from = c.to + gap;
+	return c;
+}
+
+// Several between the same two, too.
+static struct collective random_messages(const struct world *w)
+{
+	struct collective c = {.kind = EXCHANGE, .count = 1 + (int)below(MESSAGES), .from = w->data + 4 * below(100)};
+
+	c.to = c.from + MESSAGES * (LONGEST + MARGIN);
+	for (int i = 0; i < c.count; i++) {
+		int from = (int)below((unsigned)w->ranks), by = 1 + (int)below((unsigned)w->ranks - 1);
+		c.messages[i] = (struct message){from, (from + by) % w->ranks, 2 * (1 + below(LONGEST / 2))};
+	}
 	return c;
 }
 
@@ -229,7 +317,7 @@ static void random_list(const struct world *w, struct list *list)
 	list->count = of == 0 ? 1 + (int)below(8) : of == 1 ? 1 + (int)below(4) : 1 + (int)below(2);
 	enum kind only = of == 3 ? SHIFT : (enum kind)below(KINDS);
 	for (int i = 0; i < list->count; i++)
-		list->at[i] = random_collective(w, of % 2 ? only : (enum kind)below(KINDS));
+		list->at[i] = w->axis == MP_PP ? random_messages(w) : random_collective(w, of % 2 ? only : (enum kind)below(KINDS));
 }
 
 // Shifts by 1 but for two by 2, `apart` collectives from one another.
@@ -244,6 +332,26 @@ static void long_list(const struct world *w, struct list *list, int apart)
 	}
 }
 
+// Ranks list them in different orders; those from one rank to another keep theirs.
+static void enqueue_messages(const struct world *w, const struct collective *c, int rank)
+{
+	struct mp_message messages[MESSAGES];
+	int count = 0;
+
+	for (int turn = 0; turn < 2; turn++)
+		for (int i = 0; i < c->count; i++) {
+			const struct message *m = &c->messages[i];
+			bool send = m->from == rank, sends = (turn + rank) % 2;
+			char *arena = w->rank[rank].arena;
+			if (send && sends)
+				messages[count++] = (struct mp_message){arena + sent_at(c, i), (long)m->bytes / 2, MP_BF16, m->to, true, received_at(c, i)};
+			if (m->to == rank && !sends)
+				messages[count++] = (struct mp_message){arena + received_at(c, i), (long)m->bytes / 2, MP_BF16, m->from, false, 0};
+		}
+	if (count)
+		mp_engines_messages(w->engines[rank], messages, count);
+}
+
 static void enqueue(const struct world *w, const struct collective *c, int rank)
 {
 	struct mp_engines *e = w->engines[rank];
@@ -255,7 +363,8 @@ static void enqueue(const struct world *w, const struct collective *c, int rank)
 	case ALL_REDUCE: mp_engines_all_reduce(e, to, c->bytes, c->type); break;
 	case REDUCE_SCATTER: mp_engines_reduce_scatter(e, from, to, c->bytes, c->type); break;
 	case ALL_GATHER: mp_engines_all_gather(e, from, to, c->bytes, c->own); break;
-	default: mp_engines_shift(e, from, to, c->bytes, c->by);
+	case SHIFT: mp_engines_shift(e, from, to, c->bytes, c->by); break;
+	default: enqueue_messages(w, c, rank);
 	}
 }
 
@@ -271,10 +380,13 @@ static void keep_list(struct world *w, struct list *list, int rank)
 		enqueue(w, &list->at[s->collective], rank);
 		fake_enqueue(s, (struct fake_operation){.kind = FAKE_CHECK});
 	}
-	list->operations[rank] = s->operations;
-	list->operation_count[rank] = s->count;
-	s->operations = NULL;
-	s->count = s->room = 0;
+	for (int lane = 0; lane < FAKE_LANES && s->lanes[lane]; lane++) {
+		struct CUstream_st *of = s->lanes[lane];
+		list->operations[rank][lane] = of->operations;
+		list->operation_count[rank][lane] = of->count;
+		of->operations = NULL;
+		of->count = of->room = 0;
+	}
 }
 
 // ---------------------------------------------------------------------------------------------------------
@@ -285,40 +397,58 @@ static const struct list *list_of(const struct world *w, int rank)
 	return &w->lists[w->steps[w->place[rank].step]];
 }
 
-static const struct fake_operation *next_of(const struct world *w, int rank)
+// NULL: the stream has done all of the step.
+static const struct fake_operation *next_of(const struct world *w, int rank, int lane)
 {
-	return &list_of(w, rank)->operations[rank][w->place[rank].operation];
+	const struct list *list = list_of(w, rank);
+	int operation = w->place[rank].operation[lane];
+	return operation < list->operation_count[rank][lane] ? &list->operations[rank][lane][operation] : NULL;
+}
+
+static bool lane_can_go_on(const struct world *w, int rank, int lane)
+{
+	const struct fake_operation *o = next_of(w, rank, lane);
+
+	if (o && o->kind == FAKE_JOIN)
+		return w->place[rank].operation[o->lane] >= o->passed;
+	return o && (o->kind != FAKE_WAIT || *(const uint32_t *)o->to == o->value);
 }
 
 static bool can_go_on(const struct world *w, int rank)
 {
-	if (w->place[rank].step == STEPS)
-		return false;
-	const struct fake_operation *o = next_of(w, rank);
-	return o->kind != FAKE_WAIT || *(const uint32_t *)o->to == o->value;
+	bool can = false;
+	for (int lane = 0; w->place[rank].step < STEPS && lane < FAKE_LANES; lane++)
+		can = can || lane_can_go_on(w, rank, lane);
+	return can;
 }
 
-// A part of a large copy or sum, or the whole of any other operation.
+// A part of a large copy or sum, or the whole of any other operation. A step has ended when all streams of the rank have.
 static void go_on(struct world *w, int rank)
 {
 	struct place *p = &w->place[rank];
 	const struct list *list = list_of(w, rank);
-	const struct fake_operation *o = next_of(w, rank);
+	int lane = w->axis == MP_PP ? (int)below(FAKE_LANES) : 0;
 
+	while (!lane_can_go_on(w, rank, lane))
+		lane = (lane + 1) % FAKE_LANES;
+	const struct fake_operation *o = next_of(w, rank, lane);
 	if (o->kind == FAKE_WRITE)
 		write_data(w, list, o->collective, rank, p->step);
 	else if (o->kind == FAKE_CHECK)
 		check_data(w, list, o->collective, rank, p->step);
 	else if (o->kind != FAKE_WAIT && o->bytes) {
-		size_t left = (o->bytes - p->done) / 8, end = left ? p->done + 8 * (1 + below((unsigned)left)) : o->bytes;
-		fake_run(o, p->done, end);
-		p->done = end;
+		size_t left = (o->bytes - p->done[lane]) / 8, end = left ? p->done[lane] + 8 * (1 + below((unsigned)left)) : o->bytes;
+		fake_run(o, p->done[lane], end);
+		p->done[lane] = end;
 		if (end < o->bytes)
 			return;
 	}
-	p->done = 0;
-	if (++p->operation == list->operation_count[rank])
-		*p = (struct place){.step = p->step + 1};
+	p->done[lane] = 0;
+	p->operation[lane]++;
+	for (int other = 0; other < FAKE_LANES; other++)
+		if (next_of(w, rank, other))
+			return;
+	*p = (struct place){.step = p->step + 1};
 }
 
 static void say_stuck(const struct world *w)
@@ -329,10 +459,12 @@ static void say_stuck(const struct world *w)
 			fprintf(stderr, "rank %d is done\n", rank);
 			continue;
 		}
-		const struct fake_operation *o = next_of(w, rank);
-		const struct collective *c = &list_of(w, rank)->at[o->collective];
-		fprintf(stderr, "%d ranks: rank %d waits for ever, step %d, collective %d (%s): the flag at %td is %u, not %u\n", w->ranks, rank, p->step,
-		        o->collective, names[c->kind], o->to - w->rank[rank].arena, *(const uint32_t *)o->to, o->value);
+		for (int lane = 0; lane < FAKE_LANES; lane++) {
+			const struct fake_operation *o = next_of(w, rank, lane);
+			if (o && o->kind == FAKE_WAIT)
+				fprintf(stderr, "%d ranks: rank %d waits for ever, step %d, collective %d (%s): the flag at %td is %u, not %u\n", w->ranks, rank, p->step,
+				        o->collective, names[list_of(w, rank)->at[o->collective].kind], o->to - w->rank[rank].arena, *(const uint32_t *)o->to, o->value);
+		}
 	}
 	_Exit(1);
 }
@@ -385,7 +517,7 @@ static void run_steps(struct world *w, struct schedule schedule)
 // Fresh ranks, the first step of which finds no flags told, and steps of two lists; `apart`: one of them is long.
 static void check_steps(struct world *w, int ranks, struct schedule schedule, int apart)
 {
-	open_world(w, ranks, (size_t)(ranks - 1) * 16 * (1 + below(5)), below(2) ? MP_TP : MP_DP, FAKE_NOTHING);
+	open_world(w, ranks, (size_t)(ranks - 1) * 16 * (1 + below(5)), apart ? MP_TP : (enum mp_axis)below(MP_AXES), FAKE_NOTHING);
 	for (int list = 0; list < LISTS; list++) {
 		if (apart && list == 0)
 			long_list(w, &w->lists[list], apart);
@@ -400,6 +532,8 @@ static void check_steps(struct world *w, int ranks, struct schedule schedule, in
 			keep_list(w, &w->lists[list], rank);
 	}
 	run_steps(w, schedule);
+	for (int rank = 0; rank < ranks; rank++)
+		check_around_exchange(w, rank);
 	close_world(w);
 }
 
@@ -421,7 +555,7 @@ int main(void)
 
 	for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
 		int ranks = sizes[i];
-		for (int time = 0; time < 240 / ranks; time++) {
+		for (int time = 0; time < 96 / ranks; time++) {
 			for (int even = 0; even < ranks; even++)
 				check_steps(w, ranks, (struct schedule){even % 2 ? ANY : RANKED, 0}, 0);
 			for (int rank = 0; rank < ranks; rank++) {

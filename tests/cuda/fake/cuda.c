@@ -6,6 +6,7 @@
 #include <string.h>
 
 _Thread_local int fake_device;
+_Thread_local cudaStream_t fake_own;
 _Thread_local enum fake_lack fake_lack;
 _Atomic int fake_mapped;
 
@@ -63,8 +64,10 @@ void fake_run(const struct fake_operation *o, size_t begin, size_t end)
 
 void fake_enqueue(cudaStream_t s, struct fake_operation operation)
 {
-	operation.collective = s->collective;
-	if (!s->keeps) {
+	const struct CUstream_st *own = s->lanes[0];
+
+	operation.collective = own->collective;
+	if (!own->keeps) {
 		fake_run(&operation, 0, operation.bytes);
 		return;
 	}
@@ -84,8 +87,9 @@ static void check_place(const struct CUstream_st *s, const char *to)
 
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t stream)
 {
-	check_place(stream, to);
-	CHECK(!stream->keeps || kind == cudaMemcpyDeviceToDevice, "rank %d copies from or to the host", stream->rank);
+	check_place(stream->lanes[0], to);
+	CHECK(!stream->lanes[0]->keeps || kind == cudaMemcpyDeviceToDevice || (kind == cudaMemcpyHostToDevice && bytes == sizeof(uint32_t)),
+	      "rank %d copies %zu bytes from or to the host", stream->rank, bytes);
 	fake_enqueue(stream, (struct fake_operation){.kind = FAKE_COPY, .to = to, .from = from, .bytes = bytes});
 	return cudaSuccess;
 }
@@ -107,7 +111,7 @@ void mp_sum_parts(void *to, struct mp_parts parts, size_t bytes, enum mp_type ty
 // One after another, which is all that CUDA says.
 static CUresult enqueue_batch(CUstream stream, unsigned count, CUstreamBatchMemOpParams *params, unsigned flags)
 {
-	CHECK(flags == 0 && count && stream->keeps, "flags are %u, waits %u", flags, count);
+	CHECK(flags == 0 && count && stream->lanes[0]->keeps, "flags are %u, waits %u", flags, count);
 	for (unsigned i = 0; i < count; i++) {
 		if (params[i].operation != CU_STREAM_MEM_OP_WAIT_VALUE_32 || params[i].waitValue.flags != CU_STREAM_WAIT_VALUE_EQ)
 			return CUDA_ERROR_INVALID_VALUE;
@@ -119,6 +123,73 @@ static CUresult enqueue_batch(CUstream stream, unsigned count, CUstreamBatchMemO
 cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
 	CHECK(!stream->keeps, "rank %d waits in a step", stream->rank);
+	return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *greatest)
+{
+	*least = *greatest = 0;
+	return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t *stream, unsigned flags, int priority)
+{
+	int lane = 1;
+
+	while (lane < FAKE_LANES && fake_own->lanes[lane])
+		lane++;
+	CHECK(lane < FAKE_LANES && flags == cudaStreamNonBlocking && priority == 0, "lane %d, flags %u", lane, flags);
+	*stream = fake_own->lanes[lane] = mp_allocate(sizeof **stream);
+	(*stream)->rank = fake_own->rank;
+	(*stream)->lane = lane;
+	(*stream)->lanes[0] = fake_own;
+	return cudaSuccess;
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream)
+{
+	stream->lanes[0]->lanes[stream->lane] = NULL;
+	free(stream);
+	return cudaSuccess;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags)
+{
+	CHECK(flags == cudaEventDisableTiming, "flags %u", flags);
+	*event = mp_allocate(sizeof **event);
+	return cudaSuccess;
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event)
+{
+	free(event);
+	return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
+{
+	event->lane = stream->lane;
+	event->passed = stream->count;
+	return cudaSuccess;
+}
+
+// For what the event stands for now.
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags)
+{
+	CHECK(flags == 0 && stream->lanes[0]->keeps, "flags %u", flags);
+	fake_enqueue(stream, (struct fake_operation){.kind = FAKE_JOIN, .lane = event->lane, .passed = event->passed});
+	return cudaSuccess;
+}
+
+cudaError_t cudaMallocHost(void **memory, size_t bytes)
+{
+	*memory = mp_allocate(bytes);
+	return cudaSuccess;
+}
+
+cudaError_t cudaFreeHost(void *memory)
+{
+	free(memory);
 	return cudaSuccess;
 }
 

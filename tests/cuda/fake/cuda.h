@@ -46,7 +46,7 @@ cudaError_t cudaGetDriverEntryPointByVersion(const char *name, void **function, 
 	fprintf(stderr, "%s:%d: %s: ", __FILE__, __LINE__, #condition); \
 	fprintf(stderr, __VA_ARGS__); fputc('\n', stderr); _Exit(1); } } while (0)
 
-enum fake_kind { FAKE_COPY, FAKE_WAIT, FAKE_SUM, FAKE_WRITE, FAKE_CHECK };
+enum fake_kind { FAKE_COPY, FAKE_WAIT, FAKE_JOIN, FAKE_SUM, FAKE_WRITE, FAKE_CHECK };
 struct fake_operation {
 	enum fake_kind kind;
 	int collective;                 // of the list, to which it belongs
@@ -54,19 +54,26 @@ struct fake_operation {
 	const char *from;
 	size_t bytes;
 	uint32_t value;                 // that the flag is to have
+	int lane, passed;               // FAKE_JOIN: a stream of the same rank, and how many operations it is to have done
 	struct mp_parts parts;
 	enum mp_type type;
 };
 
-// A stream. What is enqueued is done at once until `keeps`.
+// A stream. What is enqueued is done at once until its rank's own one `keeps`; those that the rank makes beside are its lanes from 1 on.
+enum { FAKE_LANES = 8 };
 struct CUstream_st {
-	int rank;
-	bool keeps, agreed;             // the ranks have agreed to go by copy engines: flags may be told
-	int collective;                 // that is being enqueued
+	int rank, lane;
+	struct CUstream_st *lanes[FAKE_LANES];  // of all, which has itself as its first
 	struct fake_operation *operations;
 	int count, room;
+	bool keeps, agreed;             // the ranks have agreed to go by copy engines: flags may be told
+	int collective;                 // that is being enqueued
 	char *flags;                    // that others tell, in this rank's memory
 	size_t flag_bytes;
+};
+
+struct CUevent_st {
+	int lane, passed;
 };
 
 struct ncclComm {
@@ -78,6 +85,7 @@ struct ncclComm {
 // What the calling thread's rank has.
 enum fake_lack { FAKE_NOTHING, FAKE_OWN_DEVICE, FAKE_HANDLE, FAKE_MAPPING, FAKE_DRIVER, FAKE_LACKS };
 extern _Thread_local int fake_device;
+extern _Thread_local cudaStream_t fake_own;
 extern _Thread_local enum fake_lack fake_lack;
 extern _Atomic int fake_mapped;         // memory of other ranks, by all ranks
 
