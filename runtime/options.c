@@ -50,7 +50,7 @@ static const struct row {
 	{"trace", "FILE", TRACE, BOTH, "write a Chrome trace (chrome://tracing, Perfetto)"},
 	{"tune", "FILE", TUNE, BOTH, "matrix products by the fastest algorithms, timed at start and kept in this file"},
 	{"one-gpu", NULL, ONE_GPU, BOTH, "put all ranks of this machine on one GPU (slow; for tests)"},
-	{"no-copy-engines", NULL, NO_COPY_ENGINES, BOTH, "leave large collectives between GPUs of one machine to NCCL"},
+	{"no-copy-engines", NULL, NO_COPY_ENGINES, BOTH, "leave messages and large collectives within a machine to NCCL"},
 	{"timeout", "SECONDS", TIMEOUT, BOTH, "give up when nothing moves for so long (default 600)"},
 	{"help", NULL, HELP, BOTH, "print this and exit"},
 };

@@ -193,12 +193,6 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t library, cublasLtMatmulDesc_t ope
 	return CUBLAS_STATUS_SUCCESS;
 }
 
-cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int device)
-{
-	*value = attribute == cudaDevAttrMultiProcessorCount && device == 0 ? MULTIPROCESSORS : -1;
-	return cudaSuccess;
-}
-
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int device)
 {
 	(void)device;
