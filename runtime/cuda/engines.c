@@ -1,4 +1,4 @@
-// engines.c: collectives by the copy engines of GPUs that reach each other's memory.
+// engines.c: collectives and messages by the copy engines of GPUs that reach each other's memory.
 //
 // Problem: NCCL's kernels take multiprocessors, 16 of 132 at full speed. A matrix product fills all of them: one that runs
 // beside takes twice as long, and a collective that comes a little later than a product waits for its end. NCCL's own collectives by

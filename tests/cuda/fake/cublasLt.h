@@ -20,7 +20,7 @@ typedef enum {
 typedef enum {
 	CUBLASLT_MATMUL_DESC_TRANSA, CUBLASLT_MATMUL_DESC_TRANSB, CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_MATMUL_DESC_BIAS_POINTER,
 	CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD,
-	CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_DATA_TYPE, CUBLASLT_MATMUL_DESC_SM_COUNT_TARGET, FAKE_ATTRIBUTES
+	CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_DATA_TYPE, FAKE_ATTRIBUTES
 } cublasLtMatmulDescAttributes_t;
 typedef enum {
 	CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
@@ -65,8 +65,6 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t library, cublasLtMatmulDesc_t ope
 
 // Of the CUDA runtime. The time between two events is what the products between them are said to take.
 struct cudaDeviceProp { char name[256]; };
-enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16 };
-cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int device);
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int device);
 cudaError_t cudaEventCreate(cudaEvent_t *event);
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t begin, cudaEvent_t end);
