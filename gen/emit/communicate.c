@@ -102,8 +102,10 @@ static const char *place_there(const Emit *emit, const Role *there, const Tensor
 // A message outside of the micro-batch phases carries every micro-batch.
 void emit_messages(Text *out, const Emit *emit, const Role *role, const Step *step, const char *const slots[2], const char *indent)
 {
-	const char *name = role->buffers.at[find_buffer(emit->plan, role, step->messages.at[0].transfer->tensor)].name; // of no other group in its function
-	text_add(out, "%sconst struct mp_message %s_messages[] = {\n", indent, name);
+	const Message *first = &step->messages.at[0]; // no other group of the function carries the same tensor between the same stages
+	const char *tensor = role->buffers.at[find_buffer(emit->plan, role, first->transfer->tensor)].name;
+	const char *name = arena_printf(emit->arena, first->send ? "%s_to_%d" : "%s_from_%d", tensor, first->send ? first->transfer->to : first->transfer->from);
+	text_add(out, "%sconst struct mp_message %s[] = {\n", indent, name);
 	for (int i = 0; i < step->messages.count; i++) {
 		const Message *message = &step->messages.at[i];
 		const Transfer *transfer = message->transfer;
@@ -118,5 +120,5 @@ void emit_messages(Text *out, const Emit *emit, const Role *role, const Step *st
 		else
 			text_add(out, "false, 0},\n");
 	}
-	text_add(out, "%s};\n%smp_messages(r, %s_messages, %d);\n", indent, indent, name, step->messages.count);
+	text_add(out, "%s};\n%smp_messages(r, %s, %d);\n", indent, indent, name, step->messages.count);
 }

@@ -10,12 +10,12 @@ enum {
 	UP_WEIGHT_GRAD
 };
 static const struct mp_gemm gemms[] = {
-	// name, m, n, k, transpose, epilogue, types of operands and result, tf32, alignment, leaves
-	{"up.add", 16, 12, 8, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 16, 0},
-	{"cross_entropy.rows.logits", 4, 40, 12, MP_NT, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
-	{"cross_entropy.rows.x_grad", 4, 12, 40, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
-	{"cross_entropy.rows.weight_grad", 40, 12, 4, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
-	{"up.weight.grad", 12, 8, 16, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
+	// name, m, n, k, transpose, epilogue, types of operands and result, tf32, alignment
+	{"up.add", 16, 12, 8, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 16},
+	{"cross_entropy.rows.logits", 4, 40, 12, MP_NT, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
+	{"cross_entropy.rows.x_grad", 4, 12, 40, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
+	{"cross_entropy.rows.weight_grad", 40, 12, 4, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
+	{"up.weight.grad", 12, 8, 16, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
 };
 
 // Events. Where a buffer has several slots, its event has an instance for each.
@@ -160,6 +160,7 @@ extern const struct mp_program program_0 = {
 	"program_0",
 	33567232, // bytes of the arena
 	9472, 33554432, // workspace: offset, bytes
+	{{33563904, 0}, {33563904, 0}, {33563904, 0}}, // exchanges over dp, tp and pp: offset, bytes
 	states, 3,
 	inputs, 2,
 	NULL, 0,

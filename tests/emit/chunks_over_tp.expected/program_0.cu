@@ -10,12 +10,12 @@ enum {
 	UP_WEIGHT_GRAD
 };
 static const struct mp_gemm gemms[] = {
-	// name, m, n, k, transpose, epilogue, types of operands and result, tf32, alignment, leaves
-	{"up.add", 8, 12, 8, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 16, 0},
-	{"cross_entropy.rows.logits", 2, 20, 12, MP_NT, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
-	{"cross_entropy.rows.x_grad", 2, 12, 20, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
-	{"cross_entropy.rows.weight_grad", 20, 12, 2, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
-	{"up.weight.grad", 12, 8, 8, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
+	// name, m, n, k, transpose, epilogue, types of operands and result, tf32, alignment
+	{"up.add", 8, 12, 8, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 16},
+	{"cross_entropy.rows.logits", 2, 20, 12, MP_NT, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
+	{"cross_entropy.rows.x_grad", 2, 12, 20, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
+	{"cross_entropy.rows.weight_grad", 20, 12, 2, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
+	{"up.weight.grad", 12, 8, 8, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
 };
 
 // Events. Where a buffer has several slots, its event has an instance for each.
@@ -199,6 +199,7 @@ extern const struct mp_program program_0 = {
 	"program_0",
 	33563136, // bytes of the arena
 	6400, 33554432, // workspace: offset, bytes
+	{{33560832, 0}, {33560832, 0}, {33560832, 0}}, // exchanges over dp, tp and pp: offset, bytes
 	states, 3,
 	inputs, 2,
 	NULL, 0,

@@ -10,12 +10,12 @@ enum {
 	UP_WEIGHT_GRAD
 };
 static const struct mp_gemm gemms[] = {
-	// name, m, n, k, transpose, epilogue, types of operands and result, tf32, alignment, leaves
-	{"up.add", 4, 3, 5, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 16, 0},
-	{"down.matmul", 4, 3, 3, MP_NT, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
-	{"down.weight.grad", 3, 3, 4, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
-	{"up.gelu.grad", 4, 3, 3, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
-	{"up.weight.grad", 3, 5, 4, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
+	// name, m, n, k, transpose, epilogue, types of operands and result, tf32, alignment
+	{"up.add", 4, 3, 5, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 16},
+	{"down.matmul", 4, 3, 3, MP_NT, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
+	{"down.weight.grad", 3, 3, 4, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
+	{"up.gelu.grad", 4, 3, 3, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
+	{"up.weight.grad", 3, 5, 4, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
 };
 
 // Events. Where a buffer has several slots, its event has an instance for each.
@@ -222,6 +222,7 @@ extern const struct mp_program program_0 = {
 	"program_0",
 	33561344, // bytes of the arena
 	5632, 33554432, // workspace: offset, bytes
+	{{33560064, 0}, {33560064, 0}, {33560064, 0}}, // exchanges over dp, tp and pp: offset, bytes
 	states, 8,
 	inputs, 2,
 	NULL, 0,

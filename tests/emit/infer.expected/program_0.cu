@@ -9,8 +9,8 @@ enum {
 	ONLY_ADD
 };
 static const struct mp_gemm gemms[] = {
-	// name, m, n, k, transpose, epilogue, types of operands and result, tf32, alignment, leaves
-	{"only.add", 4, 2, 4, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 16, 0},
+	// name, m, n, k, transpose, epilogue, types of operands and result, tf32, alignment
+	{"only.add", 4, 2, 4, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 16},
 };
 
 // Events. Where a buffer has several slots, its event has an instance for each.
@@ -88,6 +88,7 @@ extern const struct mp_program program_0 = {
 	"program_0",
 	33555968, // bytes of the arena
 	1024, 33554432, // workspace: offset, bytes
+	{{33555456, 0}, {33555456, 0}, {33555456, 0}}, // exchanges over dp, tp and pp: offset, bytes
 	states, 2,
 	inputs, 1,
 	outputs, 1,

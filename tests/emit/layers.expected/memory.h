@@ -2,7 +2,7 @@
 // The memory of each program: one arena a device, every address known. A program defines MP_PROGRAM first.
 #include "mp.h"
 
-#if MP_PROGRAM == 0 // 67128576 bytes
+#if MP_PROGRAM == 0 // 67144960 bytes
 
 // parameters
 static inline float *first_weight(const struct mp_rank *r) { return (float *)(r->arena + 0); } // f32[8,5], 160 bytes
@@ -57,16 +57,16 @@ static inline float *h_3_add_grad_with_h_4_up_matmul(const struct mp_rank *r, in
 static inline float *h_add(const struct mp_rank *r, int mb, int layer) { return layer == 2 ? h_3_add(r, mb) : (float *)(r->arena + 13056 + layer * (size_t)768 + mb % 2 * (size_t)2304); } // f32[2,8], 64 bytes, 3 layers
 
 // scratch
-static inline float *h_2_add_grad_with_h_3_up_matmul(const struct mp_rank *r) { return (float *)(r->arena + 67127552); } // f32[2,8], 64 bytes, backward steps 10 to 21
+static inline float *h_2_add_grad_with_h_3_up_matmul(const struct mp_rank *r) { return (float *)(r->arena + 67143936); } // f32[2,8], 64 bytes, backward steps 10 to 21
 
 // scratch of equal layers
-static inline float *h_up_gelu(const struct mp_rank *r) { return (float *)(r->arena + 67126784); } // f32[2,6], 48 bytes, 3 layers
-static inline float *h_down_matmul(const struct mp_rank *r) { return (float *)(r->arena + 67126784); } // f32[2,8], 64 bytes, 3 layers
-static inline float *h_up_dropout_grad(const struct mp_rank *r) { return (float *)(r->arena + 67126784); } // f32[2,6], 48 bytes, 3 layers
-static inline float *h_up_gelu_grad(const struct mp_rank *r) { return (float *)(r->arena + 67127040); } // f32[2,6], 48 bytes, 3 layers
-static inline float *h_up_add_grad(const struct mp_rank *r, int layer) { return (float *)(r->arena + 67128320 - layer * (size_t)512); } // f32[2,6], 48 bytes, 3 layers
-static inline float *h_add_grad_from_h_up_matmul(const struct mp_rank *r) { return (float *)(r->arena + 67126784); } // f32[2,8], 64 bytes, 3 layers
-static inline float *h_add_grad_with_h_up_matmul(const struct mp_rank *r, int layer) { return layer == 2 ? h_2_add_grad_with_h_3_up_matmul(r) : (float *)(r->arena + 67127040 + layer * (size_t)1024); } // f32[2,8], 64 bytes, 3 layers
+static inline float *h_up_gelu(const struct mp_rank *r) { return (float *)(r->arena + 67143168); } // f32[2,6], 48 bytes, 3 layers
+static inline float *h_down_matmul(const struct mp_rank *r) { return (float *)(r->arena + 67143168); } // f32[2,8], 64 bytes, 3 layers
+static inline float *h_up_dropout_grad(const struct mp_rank *r) { return (float *)(r->arena + 67143168); } // f32[2,6], 48 bytes, 3 layers
+static inline float *h_up_gelu_grad(const struct mp_rank *r) { return (float *)(r->arena + 67143424); } // f32[2,6], 48 bytes, 3 layers
+static inline float *h_up_add_grad(const struct mp_rank *r, int layer) { return (float *)(r->arena + 67144704 - layer * (size_t)512); } // f32[2,6], 48 bytes, 3 layers
+static inline float *h_add_grad_from_h_up_matmul(const struct mp_rank *r) { return (float *)(r->arena + 67143168); } // f32[2,8], 64 bytes, 3 layers
+static inline float *h_add_grad_with_h_up_matmul(const struct mp_rank *r, int layer) { return layer == 2 ? h_2_add_grad_with_h_3_up_matmul(r) : (float *)(r->arena + 67143424 + layer * (size_t)1024); } // f32[2,8], 64 bytes, 3 layers
 
 // of one layer
 static inline float *first_add_grad_with_h_1_up_matmul(const struct mp_rank *r) { return h_add_grad_with_h_up_matmul(r, 0); } // f32[2,8], 64 bytes
@@ -75,7 +75,7 @@ static inline float *first_add_grad_with_h_1_up_matmul(const struct mp_rank *r) 
 static inline float *h_add_before(const struct mp_rank *r, int mb, int layer) { return layer > 0 ? h_add(r, mb, layer - 1) : first_add(r, mb); } // f32[2,8], 64 bytes, 3 layers
 static inline float *h_add_grad_with_h_up_matmul_before(const struct mp_rank *r, int mb, int layer) { return layer < 2 ? h_add_grad_with_h_up_matmul(r, layer + 1) : h_3_add_grad_with_h_4_up_matmul(r, mb); } // f32[2,8], 64 bytes, 3 layers
 
-#elif MP_PROGRAM == 1 // 67127552 bytes
+#elif MP_PROGRAM == 1 // 67143936 bytes
 
 // parameters
 static inline float *last_weight(const struct mp_rank *r) { return (float *)(r->arena + 3072); } // f32[3,8], 96 bytes
@@ -130,20 +130,20 @@ static inline float *h_add(const struct mp_rank *r, int layer) { return (float *
 static inline float *h_3_add_grad_with_h_4_up_matmul(const struct mp_rank *r, int mb) { return (float *)(r->arena + 15616 + mb % 2 * (size_t)256); } // f32[2,8], 64 bytes
 
 // scratch
-static inline float *last_add(const struct mp_rank *r) { return (float *)(r->arena + 67124992); } // f32[2,3], 24 bytes, forward steps 18 to 19
-static inline float *mul(const struct mp_rank *r) { return (float *)(r->arena + 67125248); } // f32[2,3], 24 bytes, forward steps 19 to 20
-static inline float *mul_grad_scale(const struct mp_rank *r) { return (float *)(r->arena + 67124992); } // f32[], 4 bytes, backward steps 0 to 1
-static inline float *sub_grad_with_mul(const struct mp_rank *r) { return (float *)(r->arena + 67125504); } // f32[2,3], 24 bytes, backward steps 1 to 4
-static inline float *h_6_add_grad(const struct mp_rank *r) { return (float *)(r->arena + 67125760); } // f32[2,8], 64 bytes, backward steps 2 to 16
+static inline float *last_add(const struct mp_rank *r) { return (float *)(r->arena + 67141376); } // f32[2,3], 24 bytes, forward steps 18 to 19
+static inline float *mul(const struct mp_rank *r) { return (float *)(r->arena + 67141632); } // f32[2,3], 24 bytes, forward steps 19 to 20
+static inline float *mul_grad_scale(const struct mp_rank *r) { return (float *)(r->arena + 67141376); } // f32[], 4 bytes, backward steps 0 to 1
+static inline float *sub_grad_with_mul(const struct mp_rank *r) { return (float *)(r->arena + 67141888); } // f32[2,3], 24 bytes, backward steps 1 to 4
+static inline float *h_6_add_grad(const struct mp_rank *r) { return (float *)(r->arena + 67142144); } // f32[2,8], 64 bytes, backward steps 2 to 16
 
 // scratch of equal layers
-static inline float *h_up_gelu(const struct mp_rank *r) { return (float *)(r->arena + 67124992); } // f32[2,6], 48 bytes, 3 layers
-static inline float *h_down_matmul(const struct mp_rank *r) { return (float *)(r->arena + 67124992); } // f32[2,8], 64 bytes, 3 layers
-static inline float *h_up_dropout_grad(const struct mp_rank *r) { return (float *)(r->arena + 67124992); } // f32[2,6], 48 bytes, 3 layers
-static inline float *h_up_gelu_grad(const struct mp_rank *r) { return (float *)(r->arena + 67126016); } // f32[2,6], 48 bytes, 3 layers
-static inline float *h_up_add_grad(const struct mp_rank *r, int layer) { return (float *)(r->arena + 67127296 - layer * (size_t)512); } // f32[2,6], 48 bytes, 3 layers
-static inline float *h_add_grad_from_h_up_matmul(const struct mp_rank *r) { return (float *)(r->arena + 67124992); } // f32[2,8], 64 bytes, 3 layers
-static inline float *h_add_grad_with_h_up_matmul(const struct mp_rank *r, int mb, int layer) { return layer == 0 ? h_3_add_grad_with_h_4_up_matmul(r, mb) : (float *)(r->arena + 67127040 - (layer - 1) * (size_t)512); } // f32[2,8], 64 bytes, 3 layers
+static inline float *h_up_gelu(const struct mp_rank *r) { return (float *)(r->arena + 67141376); } // f32[2,6], 48 bytes, 3 layers
+static inline float *h_down_matmul(const struct mp_rank *r) { return (float *)(r->arena + 67141376); } // f32[2,8], 64 bytes, 3 layers
+static inline float *h_up_dropout_grad(const struct mp_rank *r) { return (float *)(r->arena + 67141376); } // f32[2,6], 48 bytes, 3 layers
+static inline float *h_up_gelu_grad(const struct mp_rank *r) { return (float *)(r->arena + 67142400); } // f32[2,6], 48 bytes, 3 layers
+static inline float *h_up_add_grad(const struct mp_rank *r, int layer) { return (float *)(r->arena + 67143680 - layer * (size_t)512); } // f32[2,6], 48 bytes, 3 layers
+static inline float *h_add_grad_from_h_up_matmul(const struct mp_rank *r) { return (float *)(r->arena + 67141376); } // f32[2,8], 64 bytes, 3 layers
+static inline float *h_add_grad_with_h_up_matmul(const struct mp_rank *r, int mb, int layer) { return layer == 0 ? h_3_add_grad_with_h_4_up_matmul(r, mb) : (float *)(r->arena + 67143424 - (layer - 1) * (size_t)512); } // f32[2,8], 64 bytes, 3 layers
 
 // of one layer
 static inline float *h_6_add(const struct mp_rank *r) { return h_add(r, 2); } // f32[2,8], 64 bytes

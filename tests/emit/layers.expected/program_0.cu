@@ -10,15 +10,15 @@ enum {
 	H_ADD_GRAD_FROM_H_UP_MATMUL, H_DOWN_WEIGHT_GRAD, H_UP_WEIGHT_GRAD, FIRST_WEIGHT_GRAD
 };
 static const struct mp_gemm gemms[] = {
-	// name, m, n, k, transpose, epilogue, types of operands and result, tf32, alignment, leaves
-	{"first.add", 2, 8, 5, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 8, 0},
-	{"h.up.add", 2, 6, 8, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 16, 0},
-	{"h.down.matmul", 2, 8, 6, MP_NT, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
-	{"h.up.dropout.grad", 2, 6, 8, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 16},
-	{"h.add.grad_from_h.up.matmul", 2, 8, 6, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
-	{"h.down.weight.grad", 8, 6, 2, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 16},
-	{"h.up.weight.grad", 6, 8, 2, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 16},
-	{"first.weight.grad", 8, 5, 2, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 8, 16},
+	// name, m, n, k, transpose, epilogue, types of operands and result, tf32, alignment
+	{"first.add", 2, 8, 5, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 8},
+	{"h.up.add", 2, 6, 8, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 16},
+	{"h.down.matmul", 2, 8, 6, MP_NT, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
+	{"h.up.dropout.grad", 2, 6, 8, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
+	{"h.add.grad_from_h.up.matmul", 2, 8, 6, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
+	{"h.down.weight.grad", 8, 6, 2, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
+	{"h.up.weight.grad", 6, 8, 2, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
+	{"first.weight.grad", 8, 5, 2, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 8},
 };
 
 // Events. Where a buffer has several slots, its event has an instance for each.
@@ -176,7 +176,10 @@ static void send_f(struct mp_rank *r, int f, int)
 {
 	// h.3.add f32[2,8] to stage 1
 	CUDA(cudaStreamWaitEvent(r->pp_stream, r->event[H_ADD_READY + f % 2], 0));
-	NCCL(ncclSend(h_3_add(r, f), 16, ncclFloat32, 1, r->pp_comm, r->pp_stream));
+	const struct mp_message h_3_add_to_1[] = {
+		{h_3_add(r, f), 16, MP_F32, 1, true, 15104 + f % 2 * (size_t)256},
+	};
+	mp_messages(r, h_3_add_to_1, 1);
 	CUDA(cudaEventRecord(r->event[H_3_ADD_SENT], r->pp_stream));
 }
 
@@ -184,10 +187,11 @@ static void send_f_recv_b(struct mp_rank *r, int f, int b)
 {
 	// h.3.add f32[2,8] to stage 1, h.3.add.grad_with_h.4.up.matmul f32[2,8] from stage 1
 	CUDA(cudaStreamWaitEvent(r->pp_stream, r->event[H_ADD_READY + f % 2], 0));
-	NCCL(ncclGroupStart());
-	NCCL(ncclSend(h_3_add(r, f), 16, ncclFloat32, 1, r->pp_comm, r->pp_stream));
-	NCCL(ncclRecv(h_3_add_grad_with_h_4_up_matmul(r, b), 16, ncclFloat32, 1, r->pp_comm, r->pp_stream));
-	NCCL(ncclGroupEnd());
+	const struct mp_message h_3_add_to_1[] = {
+		{h_3_add(r, f), 16, MP_F32, 1, true, 15104 + f % 2 * (size_t)256},
+		{h_3_add_grad_with_h_4_up_matmul(r, b), 16, MP_F32, 1, false, 0},
+	};
+	mp_messages(r, h_3_add_to_1, 2);
 	CUDA(cudaEventRecord(r->event[H_3_ADD_SENT], r->pp_stream));
 	CUDA(cudaEventRecord(r->event[H_3_ADD_GRAD_WITH_H_4_UP_MATMUL_ARRIVED + b % 2], r->pp_stream));
 }
@@ -196,10 +200,11 @@ static void recv_b_send_f(struct mp_rank *r, int b, int f)
 {
 	// h.3.add.grad_with_h.4.up.matmul f32[2,8] from stage 1, h.3.add f32[2,8] to stage 1
 	CUDA(cudaStreamWaitEvent(r->pp_stream, r->event[H_ADD_READY + f % 2], 0));
-	NCCL(ncclGroupStart());
-	NCCL(ncclRecv(h_3_add_grad_with_h_4_up_matmul(r, b), 16, ncclFloat32, 1, r->pp_comm, r->pp_stream));
-	NCCL(ncclSend(h_3_add(r, f), 16, ncclFloat32, 1, r->pp_comm, r->pp_stream));
-	NCCL(ncclGroupEnd());
+	const struct mp_message h_3_add_grad_with_h_4_up_matmul_from_1[] = {
+		{h_3_add_grad_with_h_4_up_matmul(r, b), 16, MP_F32, 1, false, 0},
+		{h_3_add(r, f), 16, MP_F32, 1, true, 15104 + f % 2 * (size_t)256},
+	};
+	mp_messages(r, h_3_add_grad_with_h_4_up_matmul_from_1, 2);
 	CUDA(cudaEventRecord(r->event[H_3_ADD_SENT], r->pp_stream));
 	CUDA(cudaEventRecord(r->event[H_3_ADD_GRAD_WITH_H_4_UP_MATMUL_ARRIVED + b % 2], r->pp_stream));
 }
@@ -208,7 +213,10 @@ static void recv_b_2(struct mp_rank *r, int b, int)
 {
 	// h.3.add.grad_with_h.4.up.matmul f32[2,8] from stage 1
 	CUDA(cudaStreamWaitEvent(r->pp_stream, r->event[H_ADD_GRAD_FROM_H_UP_MATMUL_ALL_REDUCE_REDUCED], 0));
-	NCCL(ncclRecv(h_3_add_grad_with_h_4_up_matmul(r, b), 16, ncclFloat32, 1, r->pp_comm, r->pp_stream));
+	const struct mp_message h_3_add_grad_with_h_4_up_matmul_from_1[] = {
+		{h_3_add_grad_with_h_4_up_matmul(r, b), 16, MP_F32, 1, false, 0},
+	};
+	mp_messages(r, h_3_add_grad_with_h_4_up_matmul_from_1, 1);
 	CUDA(cudaEventRecord(r->event[H_3_ADD_GRAD_WITH_H_4_UP_MATMUL_ARRIVED + b % 2], r->pp_stream));
 }
 
@@ -305,8 +313,9 @@ static const int updated[][11] = {
 
 extern const struct mp_program program_0 = {
 	"program_0",
-	67128576, // bytes of the arena
+	67144960, // bytes of the arena
 	17920, 33554432, // workspace: offset, bytes
+	{{67126784, 0}, {67126784, 0}, {67126784, 16384}}, // exchanges over dp, tp and pp: offset, bytes
 	states, 28,
 	inputs, 1,
 	NULL, 0,

@@ -11,19 +11,19 @@ enum {
 	H_1_DOWN_WEIGHT_GRAD, H_1_UP_DROPOUT_GRAD, H_1_UP_WEIGHT_GRAD, H_1_NORM_LAYER_NORM_GRAD
 };
 static const struct mp_gemm gemms[] = {
-	// name, m, n, k, transpose, epilogue, types of operands and result, tf32, alignment, leaves
-	{"h.1.up.add", 4, 32, 8, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 16, 0},
-	{"h.1.down.add", 4, 8, 32, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 16, 0},
-	{"h.2.up.add", 4, 32, 8, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 16, 0},
-	{"h.2.down.add", 4, 8, 32, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 16, 0},
-	{"h.2.down.weight.grad", 8, 32, 4, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
-	{"h.2.up.dropout.grad", 4, 32, 8, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
-	{"h.2.up.weight.grad", 32, 8, 4, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
-	{"h.2.norm.layer_norm.grad", 4, 8, 32, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
-	{"h.1.down.weight.grad", 8, 32, 4, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
-	{"h.1.up.dropout.grad", 4, 32, 8, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
-	{"h.1.up.weight.grad", 32, 8, 4, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
-	{"h.1.norm.layer_norm.grad", 4, 8, 32, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
+	// name, m, n, k, transpose, epilogue, types of operands and result, tf32, alignment
+	{"h.1.up.add", 4, 32, 8, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 16},
+	{"h.1.down.add", 4, 8, 32, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 16},
+	{"h.2.up.add", 4, 32, 8, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 16},
+	{"h.2.down.add", 4, 8, 32, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 16},
+	{"h.2.down.weight.grad", 8, 32, 4, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
+	{"h.2.up.dropout.grad", 4, 32, 8, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
+	{"h.2.up.weight.grad", 32, 8, 4, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
+	{"h.2.norm.layer_norm.grad", 4, 8, 32, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
+	{"h.1.down.weight.grad", 8, 32, 4, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
+	{"h.1.up.dropout.grad", 4, 32, 8, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
+	{"h.1.up.weight.grad", 32, 8, 4, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
+	{"h.1.norm.layer_norm.grad", 4, 8, 32, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
 };
 
 // Events. Where a buffer has several slots, its event has an instance for each.
@@ -194,7 +194,10 @@ static void send_f(struct mp_rank *r, int f, int)
 {
 	// h.2.add f32[4,8] to stage 1
 	CUDA(cudaStreamWaitEvent(r->pp_stream, r->event[H_2_ADD_READY + f % 2], 0));
-	NCCL(ncclSend(h_2_add(r, f), 32, ncclFloat32, 1, r->pp_comm, r->pp_stream));
+	const struct mp_message h_2_add_to_1[] = {
+		{h_2_add(r, f), 32, MP_F32, 1, true, 15872 + f % 2 * (size_t)256},
+	};
+	mp_messages(r, h_2_add_to_1, 1);
 	CUDA(cudaEventRecord(r->event[H_2_ADD_SENT + f % 2], r->pp_stream));
 }
 
@@ -202,10 +205,11 @@ static void send_f_recv_b(struct mp_rank *r, int f, int b)
 {
 	// h.2.add f32[4,8] to stage 1, h.2.add.grad_with_h.3.norm.layer_norm f32[4,8] from stage 1
 	CUDA(cudaStreamWaitEvent(r->pp_stream, r->event[H_2_ADD_READY + f % 2], 0));
-	NCCL(ncclGroupStart());
-	NCCL(ncclSend(h_2_add(r, f), 32, ncclFloat32, 1, r->pp_comm, r->pp_stream));
-	NCCL(ncclRecv(h_2_add_grad_with_h_3_norm_layer_norm(r, b), 32, ncclFloat32, 1, r->pp_comm, r->pp_stream));
-	NCCL(ncclGroupEnd());
+	const struct mp_message h_2_add_to_1[] = {
+		{h_2_add(r, f), 32, MP_F32, 1, true, 15872 + f % 2 * (size_t)256},
+		{h_2_add_grad_with_h_3_norm_layer_norm(r, b), 32, MP_F32, 1, false, 0},
+	};
+	mp_messages(r, h_2_add_to_1, 2);
 	CUDA(cudaEventRecord(r->event[H_2_ADD_GRAD_WITH_H_3_NORM_LAYER_NORM_ARRIVED + b % 2], r->pp_stream));
 	CUDA(cudaEventRecord(r->event[H_2_ADD_SENT + f % 2], r->pp_stream));
 }
@@ -213,7 +217,10 @@ static void send_f_recv_b(struct mp_rank *r, int f, int b)
 static void recv_b(struct mp_rank *r, int b, int)
 {
 	// h.2.add.grad_with_h.3.norm.layer_norm f32[4,8] from stage 1
-	NCCL(ncclRecv(h_2_add_grad_with_h_3_norm_layer_norm(r, b), 32, ncclFloat32, 1, r->pp_comm, r->pp_stream));
+	const struct mp_message h_2_add_grad_with_h_3_norm_layer_norm_from_1[] = {
+		{h_2_add_grad_with_h_3_norm_layer_norm(r, b), 32, MP_F32, 1, false, 0},
+	};
+	mp_messages(r, h_2_add_grad_with_h_3_norm_layer_norm_from_1, 1);
 	CUDA(cudaEventRecord(r->event[H_2_ADD_GRAD_WITH_H_3_NORM_LAYER_NORM_ARRIVED + b % 2], r->pp_stream));
 }
 
@@ -292,8 +299,9 @@ static const int updated[][11] = {
 
 extern const struct mp_program program_0 = {
 	"program_0",
-	67132416, // bytes of the arena
+	67148800, // bytes of the arena
 	17664, 33554432, // workspace: offset, bytes
+	{{67126528, 0}, {67126528, 0}, {67126528, 16384}}, // exchanges over dp, tp and pp: offset, bytes
 	states, 12,
 	inputs, 1,
 	NULL, 0,

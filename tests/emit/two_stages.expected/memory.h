@@ -2,7 +2,7 @@
 // The memory of each program: one arena a device, every address known. A program defines MP_PROGRAM first.
 #include "mp.h"
 
-#if MP_PROGRAM == 0 // 33557504 bytes
+#if MP_PROGRAM == 0 // 33573888 bytes
 
 // parameters
 static inline float *first_weight(const struct mp_rank *r) { return (float *)(r->arena + 0); } // f32[4,3], 48 bytes
@@ -26,9 +26,9 @@ static inline float *first_relu(const struct mp_rank *r, int mb) { return (float
 static inline float *first_relu_grad(const struct mp_rank *r, int mb) { return (float *)(r->arena + 2304 + mb % 2 * (size_t)256); } // f32[4,4], 64 bytes
 
 // scratch
-static inline float *first_add_grad(const struct mp_rank *r) { return (float *)(r->arena + 33557248); } // f32[4,4], 64 bytes, backward steps 0 to 2
+static inline float *first_add_grad(const struct mp_rank *r) { return (float *)(r->arena + 33573632); } // f32[4,4], 64 bytes, backward steps 0 to 2
 
-#elif MP_PROGRAM == 1 // 67112960 bytes
+#elif MP_PROGRAM == 1 // 67129344 bytes
 
 // parameters
 static inline float *second_weight(const struct mp_rank *r) { return (float *)(r->arena + 0); } // f32[2,4], 32 bytes
@@ -54,9 +54,9 @@ static inline float *first_relu(const struct mp_rank *r, int mb) { return (float
 static inline float *first_relu_grad(const struct mp_rank *r, int mb) { return (float *)(r->arena + 2816 + mb % 2 * (size_t)256); } // f32[4,4], 64 bytes
 
 // scratch
-static inline float *second_add(const struct mp_rank *r) { return (float *)(r->arena + 67112192); } // f32[4,2], 32 bytes, forward steps 0 to 1
-static inline float *mul(const struct mp_rank *r) { return (float *)(r->arena + 67112448); } // f32[4,2], 32 bytes, forward steps 1 to 2
-static inline float *mul_grad_scale(const struct mp_rank *r) { return (float *)(r->arena + 67112192); } // f32[], 4 bytes, backward steps 0 to 1
-static inline float *sub_grad_with_mul(const struct mp_rank *r) { return (float *)(r->arena + 67112704); } // f32[4,2], 32 bytes, backward steps 1 to 4
+static inline float *second_add(const struct mp_rank *r) { return (float *)(r->arena + 67128576); } // f32[4,2], 32 bytes, forward steps 0 to 1
+static inline float *mul(const struct mp_rank *r) { return (float *)(r->arena + 67128832); } // f32[4,2], 32 bytes, forward steps 1 to 2
+static inline float *mul_grad_scale(const struct mp_rank *r) { return (float *)(r->arena + 67128576); } // f32[], 4 bytes, backward steps 0 to 1
+static inline float *sub_grad_with_mul(const struct mp_rank *r) { return (float *)(r->arena + 67129088); } // f32[4,2], 32 bytes, backward steps 1 to 4
 
 #endif

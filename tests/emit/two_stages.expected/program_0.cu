@@ -9,9 +9,9 @@ enum {
 	FIRST_RELU, FIRST_WEIGHT_GRAD
 };
 static const struct mp_gemm gemms[] = {
-	// name, m, n, k, transpose, epilogue, types of operands and result, tf32, alignment, leaves
-	{"first.relu", 4, 4, 3, MP_NT, MP_BIAS_RELU, MP_F32, MP_F32, false, 16, 0},
-	{"first.weight.grad", 4, 3, 4, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
+	// name, m, n, k, transpose, epilogue, types of operands and result, tf32, alignment
+	{"first.relu", 4, 4, 3, MP_NT, MP_BIAS_RELU, MP_F32, MP_F32, false, 16},
+	{"first.weight.grad", 4, 3, 4, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
 };
 
 // Events. Where a buffer has several slots, its event has an instance for each.
@@ -80,24 +80,31 @@ static void send_f(struct mp_rank *r, int f, int)
 {
 	// first.relu f32[4,4] to stage 1
 	CUDA(cudaStreamWaitEvent(r->pp_stream, r->event[FIRST_RELU_READY + f % 2], 0));
-	NCCL(ncclSend(first_relu(r, f), 16, ncclFloat32, 1, r->pp_comm, r->pp_stream));
+	const struct mp_message first_relu_to_1[] = {
+		{first_relu(r, f), 16, MP_F32, 1, true, 2304 + f % 2 * (size_t)256},
+	};
+	mp_messages(r, first_relu_to_1, 1);
 }
 
 static void send_f_recv_b(struct mp_rank *r, int f, int b)
 {
 	// first.relu f32[4,4] to stage 1, first.relu.grad f32[4,4] from stage 1
 	CUDA(cudaStreamWaitEvent(r->pp_stream, r->event[FIRST_RELU_READY + f % 2], 0));
-	NCCL(ncclGroupStart());
-	NCCL(ncclSend(first_relu(r, f), 16, ncclFloat32, 1, r->pp_comm, r->pp_stream));
-	NCCL(ncclRecv(first_relu_grad(r, b), 16, ncclFloat32, 1, r->pp_comm, r->pp_stream));
-	NCCL(ncclGroupEnd());
+	const struct mp_message first_relu_to_1[] = {
+		{first_relu(r, f), 16, MP_F32, 1, true, 2304 + f % 2 * (size_t)256},
+		{first_relu_grad(r, b), 16, MP_F32, 1, false, 0},
+	};
+	mp_messages(r, first_relu_to_1, 2);
 	CUDA(cudaEventRecord(r->event[FIRST_RELU_GRAD_ARRIVED + b % 2], r->pp_stream));
 }
 
 static void recv_b(struct mp_rank *r, int b, int)
 {
 	// first.relu.grad f32[4,4] from stage 1
-	NCCL(ncclRecv(first_relu_grad(r, b), 16, ncclFloat32, 1, r->pp_comm, r->pp_stream));
+	const struct mp_message first_relu_grad_from_1[] = {
+		{first_relu_grad(r, b), 16, MP_F32, 1, false, 0},
+	};
+	mp_messages(r, first_relu_grad_from_1, 1);
 	CUDA(cudaEventRecord(r->event[FIRST_RELU_GRAD_ARRIVED + b % 2], r->pp_stream));
 }
 
@@ -146,8 +153,9 @@ static const int updated[][11] = {
 
 extern const struct mp_program program_0 = {
 	"program_0",
-	33557504, // bytes of the arena
+	33573888, // bytes of the arena
 	2816, 33554432, // workspace: offset, bytes
+	{{33557248, 0}, {33557248, 0}, {33557248, 16384}}, // exchanges over dp, tp and pp: offset, bytes
 	states, 2,
 	inputs, 1,
 	NULL, 0,

@@ -9,10 +9,10 @@ enum {
 	SECOND_ADD, SECOND_WEIGHT_GRAD, FIRST_RELU_GRAD
 };
 static const struct mp_gemm gemms[] = {
-	// name, m, n, k, transpose, epilogue, types of operands and result, tf32, alignment, leaves
-	{"second.add", 4, 2, 4, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 16, 0},
-	{"second.weight.grad", 2, 4, 4, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
-	{"first.relu.grad", 4, 4, 2, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16, 0},
+	// name, m, n, k, transpose, epilogue, types of operands and result, tf32, alignment
+	{"second.add", 4, 2, 4, MP_NT, MP_BIAS, MP_F32, MP_F32, false, 16},
+	{"second.weight.grad", 2, 4, 4, MP_TN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
+	{"first.relu.grad", 4, 4, 2, MP_NN, MP_NO_EPILOGUE, MP_F32, MP_F32, false, 16},
 };
 
 // Events. Where a buffer has several slots, its event has an instance for each.
@@ -103,7 +103,10 @@ static void end_step(struct mp_rank *r, int, int)
 static void recv_f(struct mp_rank *r, int f, int)
 {
 	// first.relu f32[4,4] from stage 0
-	NCCL(ncclRecv(first_relu(r, f), 16, ncclFloat32, 0, r->pp_comm, r->pp_stream));
+	const struct mp_message first_relu_from_0[] = {
+		{first_relu(r, f), 16, MP_F32, 0, false, 0},
+	};
+	mp_messages(r, first_relu_from_0, 1);
 	CUDA(cudaEventRecord(r->event[FIRST_RELU_ARRIVED + f % 2], r->pp_stream));
 }
 
@@ -111,10 +114,11 @@ static void recv_f_send_b(struct mp_rank *r, int f, int b)
 {
 	// first.relu f32[4,4] from stage 0, first.relu.grad f32[4,4] to stage 0
 	CUDA(cudaStreamWaitEvent(r->pp_stream, r->event[FIRST_RELU_GRAD_READY + b % 2], 0));
-	NCCL(ncclGroupStart());
-	NCCL(ncclRecv(first_relu(r, f), 16, ncclFloat32, 0, r->pp_comm, r->pp_stream));
-	NCCL(ncclSend(first_relu_grad(r, b), 16, ncclFloat32, 0, r->pp_comm, r->pp_stream));
-	NCCL(ncclGroupEnd());
+	const struct mp_message first_relu_from_0[] = {
+		{first_relu(r, f), 16, MP_F32, 0, false, 0},
+		{first_relu_grad(r, b), 16, MP_F32, 0, true, 2304 + b % 2 * (size_t)256},
+	};
+	mp_messages(r, first_relu_from_0, 2);
 	CUDA(cudaEventRecord(r->event[FIRST_RELU_ARRIVED + f % 2], r->pp_stream));
 }
 
@@ -122,7 +126,10 @@ static void send_b(struct mp_rank *r, int b, int)
 {
 	// first.relu.grad f32[4,4] to stage 0
 	CUDA(cudaStreamWaitEvent(r->pp_stream, r->event[FIRST_RELU_GRAD_READY + b % 2], 0));
-	NCCL(ncclSend(first_relu_grad(r, b), 16, ncclFloat32, 0, r->pp_comm, r->pp_stream));
+	const struct mp_message first_relu_grad_to_0[] = {
+		{first_relu_grad(r, b), 16, MP_F32, 0, true, 2304 + b % 2 * (size_t)256},
+	};
+	mp_messages(r, first_relu_grad_to_0, 1);
 }
 
 static const struct mp_action train_actions[] = {
@@ -177,8 +184,9 @@ static const int updated[][11] = {
 
 extern const struct mp_program program_1 = {
 	"program_1",
-	67112960, // bytes of the arena
+	67129344, // bytes of the arena
 	3328, 33554432, // workspace: offset, bytes
+	{{67112192, 0}, {67112192, 0}, {67112192, 16384}}, // exchanges over dp, tp and pp: offset, bytes
 	states, 2,
 	inputs, 1,
 	NULL, 0,
