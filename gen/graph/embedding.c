@@ -92,7 +92,7 @@ void shape_embedding_grad(Graph *graph, Node *node)
 void gradient_embedding(Gradient *g)
 {
 	const Tensor *ids = g->node->in[0];
-	long positions = tensor_elements(ids) / ((long)g->graph->microbatches * g->graph->replicas);
+	long positions = tensor_elements(ids) / g->graph->microbatches; // of all replicas, which may gather them (place.c)
 	Attributes of = {.chunks = (positions + 63) / 64};
 	tell_shape(&of, g->node->in[1]);
 	g->din[1] = make_backward(g, OP_EMBEDDING_GRAD, g->names[1], (Tensor *[]){g->node->in[0], g->dout[0]}, 2, &of);

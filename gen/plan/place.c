@@ -172,11 +172,23 @@ static bool is_cheaper(const Price *a, const Price *b)
 	return a->conversions != b->conversions ? a->conversions < b->conversions : a->converted < b->converted;
 }
 
+// Bytes that a device sends once a step to bring what a rule gives of a parameter's gradient to where the parameter lies. Where nothing but
+// bytes is at stake: with arithmetic to do, each device would do that of all.
+static double bytes_left(const Placing *p, const Node *node, const Rule *rule, Axis axis)
+{
+	if (axis == AXIS_MICRO || op_table[node->op].flops || !node->outs || !node->out[0]->parameter)
+		return 0;
+	Tensor result = *node->out[0];
+	result.place[axis] = rule->out[0];
+	double cost = conversion_cost(p, &result, axis, result.parameter->place[axis]);
+	return cost == DBL_MAX ? 0 : cost;
+}
+
 static bool price_rule(const Placing *p, const Node *node, const Rule *rule, Axis axis, Price *price)
 {
 	Placement to;
 	bool fixed = fixed_result(node, axis, &to);
-	*price = (Price){.bytes = moved_parameters(p, node, rule, axis)};
+	*price = (Price){.bytes = moved_parameters(p, node, rule, axis) + bytes_left(p, node, rule, axis) / p->plan->mesh[AXIS_MICRO]};
 	for (int i = 0; i < node->ins; i++) {
 		double cost = conversion_cost(p, node->in[i], axis, rule->in[i]);
 		bool converts = !same_placement(node->in[i]->place[axis], rule->in[i]);

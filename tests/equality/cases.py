@@ -197,6 +197,19 @@ def tied(name, mesh, schedule, microbatches):
     compare_trainings(program.train("tied", STEPS, *training_words(spec)), one, "f64", bitwise=mesh[:2] == (1, 1))
 
 
+LARGE_TABLES = [("gpt2_large", (2, 1, 1), 1), ("gpt2_large", (4, 1, 2), 2), ("llama_large", (2, 1, 1), 2), ("llama_sequences_large", (2, 2, 1), 1)]
+
+
+def large_tables(name, mesh, microbatches):
+    """Replicas gather the rows of a large table's gradient, and each adds up those of all."""
+    spec = next(spec for spec in specs.LARGE_TABLES if spec.name == name)
+    program = specs.program(spec, mesh, microbatches, "f64")
+    check(re.search(r"\tembedding_grad\(.*_all_gather", (program.folder / "program_0.cu").read_text()), "no rows of a table are gathered")
+    training = program.train("rows", STEPS, *training_words(spec))
+    check_memory(program, training)
+    compare_trainings(training, reference(spec, specs.batch_of(mesh[0], microbatches), microbatches, "f64"), "f64", bitwise=False)
+
+
 # ---------------------------------------------------------------------------------------------------------
 # Products in parts
 
@@ -355,6 +368,7 @@ def cases(long):
     found += [Case(f"chunked-{name_of(row)}", chunked, *row) for row in chunked_rows(long)]
     found += [Case(f"shared-{name}-{specs.mesh_text(mesh)}-{dtype}", shared, name, mesh, dtype) for name, mesh, dtype in SHARED]
     found += [Case(f"tied-{name}-{specs.mesh_text(plan[0])}-m{plan[2]}", tied, name, *plan) for name, *plan in TIED]
+    found += [Case(f"large-tables-{name}-{specs.mesh_text(plan[0])}-m{plan[1]}", large_tables, name, *plan) for name, *plan in LARGE_TABLES]
     found += [Case(f"apart-{name_of(row)}", apart, *row) for row in APART]
     found += [Case(f"recomputed-{kind}-{name_of((spec, *plan))}", recomputed, spec, kind, *plan) for spec, kind, *plan in recomputed_rows()]
     return found + [Case(f"halved-{spec}", halved_parameters, spec) for spec in specs.SPECS[:4]]

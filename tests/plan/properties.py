@@ -281,6 +281,11 @@ def apart(mesh, microbatches):
         plan.check()
 
 
+def large_tables(spec, mesh):
+    """Rows of a table's gradient are gathered over dp, and what else it gets is reduced behind the backward pass."""
+    Plan(spec.path, mesh, 1, "1F1B", *spec.define, *spec.words).check()
+
+
 def both_ways(program):
     """{names of a training step's actions whose group sends to a peer and receives from it: the most tensors of one direction}"""
     found = {}
@@ -371,6 +376,7 @@ def cases(long):
     named = [Case(f"{spec}-{specs.mesh_text(mesh)}", named_plans, spec, mesh, long)
              for spec in [*specs.SPECS, specs.BIASES] for mesh in MESHES.get(spec.name, [(1, 1, 2)]) if spec.takes(mesh)]
     named += [Case(f"apart-{specs.mesh_text(mesh)}-m{m}", apart, mesh, m) for mesh, m in (((1, 2, 1), 1), ((2, 2, 2), 3), ((1, 4, 1), 2))]
+    named += [Case(f"{spec}-{specs.mesh_text(mesh)}", large_tables, spec, mesh) for spec, mesh in zip(specs.LARGE_TABLES, ((2, 1, 1), (2, 1, 2), (2, 2, 1)))]
     named += [Case(f"rounds-{words[0]}-{words[3]}-m{words[2]}", rounds, *words) for words in ROUNDS]
     number = RANDOM_CASES * (10 if long else 1)
     named += [Case(f"long-{words[0]}-{specs.mesh_text(words[1])}-m{words[2]}", long_steady_state, *words, heavy=True) for words in LONG]
