@@ -205,6 +205,8 @@ def large_tables(name, mesh, microbatches):
     spec = next(spec for spec in specs.LARGE_TABLES if spec.name == name)
     program = specs.program(spec, mesh, microbatches, "f64")
     check(re.search(r"\tembedding_grad\(.*_all_gather", (program.folder / "program_0.cu").read_text()), "no rows of a table are gathered")
+    onto = re.search(r"\tembedding_grad\(.*, true, r->", (program.folder / "program_0.cu").read_text())
+    check(bool(onto) == (name == "gpt2_large" and mesh[2] == 1), f"look-ups are added onto {onto and onto[0]}")
     training = program.train("rows", STEPS, *training_words(spec))
     check_memory(program, training)
     compare_trainings(training, reference(spec, specs.batch_of(mesh[0], microbatches), microbatches, "f64"), "f64", bitwise=False)
