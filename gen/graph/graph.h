@@ -188,6 +188,7 @@ struct Node {
 	int block;              // index into Graph.blocks
 	bool evaluation;        // runs only while evaluating
 	bool accumulate;        // the output sums over micro-batches in place: the first writes, the others add
+	bool again;             // it makes in the backward pass what the forward pass did not keep
 };
 
 // A stretch of the forward graph that a stage boundary does not split. A block begins at each mp.block, at each

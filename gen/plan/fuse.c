@@ -320,6 +320,7 @@ void fuse_steps(Plan *plan)
 				find_accesses(&f, &plan->roles[s], &function->steps.at[k]);
 		}
 		begin_with_own_rows(plan, function_of(&plan->roles[s], FUNCTION_FORWARD));
+		begin_with_own_rows(plan, function_of(&plan->roles[s], FUNCTION_BACKWARD));
 		hide_communication(plan, function_of(&plan->roles[s], FUNCTION_BACKWARD));
 		make_buckets(plan, &plan->roles[s]);
 	}

@@ -21,7 +21,7 @@ void begin_sums(const Plan *plan, Function *function, const int *uses);
 // Marks the nodes whose result takes the memory of their first operand. uses: by tensor id, nodes that read it. (in_place.c)
 void find_in_place(Plan *plan, const int *uses);
 
-// Needs: a forward function with accesses. Gives: products of what tp gathers a device's rows at a time, its own first. (own_rows.c)
+// Needs: a function with accesses. Gives: products of what tp gathers a device's rows at a time, its own first. (own_rows.c)
 void begin_with_own_rows(const Plan *plan, Function *function);
 
 // Needs: a backward function with accesses. Gives: the same steps in an order in which gradients of weights are computed while

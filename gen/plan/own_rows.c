@@ -2,7 +2,8 @@
 //
 // Of a tensor that is gathered along its rows a device has its own before the others arrive, so the product of these need not wait.
 // A step becomes one for each device's rows: the own ones first, while the others are on their way. In the backward pass gradients of
-// weights fill that time (order.c); so only the forward pass is split, and only where the predicted time falls.
+// weights fill that time (order.c); so only the forward pass is split, and what of it is made again, which is to give the same bits, and
+// only where the predicted time falls.
 #include "cost.h"
 #include "depend.h"
 #include "fuse.h"
@@ -11,7 +12,7 @@
 static const Node *find_gather(const Plan *plan, const Step *step)
 {
 	const Node *product = step->nodes.at[0], *gather = step->kind == STEP_GEMM ? product->in[0]->producer : NULL;
-	if (!gather || step->accumulate || product->attributes.parts || product->attributes.transpose == MATMUL_TN)
+	if (!gather || step->accumulate || (product->phase != PHASE_FORWARD && !product->again) || product->attributes.parts || product->attributes.transpose == MATMUL_TN)
 		return NULL;
 	bool rows = gather->op == OP_ALL_GATHER && gather->attributes.axis == AXIS_TP && gather->attributes.dim == 0 && matmul_rows(product) > 0;
 	bool here = gather->phase == product->phase && gather->block == product->block;

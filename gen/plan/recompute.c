@@ -148,6 +148,7 @@ static Tensor *made_again(Recompute *r, Tensor *t)
 	if (!r->copies[t->id]) {
 		Node *original = t->producer, *copy = copy_node(r->plan->graph, original, "again");
 		copy->phase = PHASE_BACKWARD;
+		copy->again = true;
 		for (int k = 0; k < copy->ins; k++)
 			copy->in[k] = made_again(r, copy->in[k]);
 		for (int k = 0; k < copy->outs; k++)

@@ -175,7 +175,7 @@ static void check_gemm(const struct mp_gemm *g, bool accumulate)
 static void check_shape(const int shape[3], enum mp_type type, enum mp_type out)
 {
 	for (int transpose = MP_NN; transpose <= MP_TN; transpose++) {
-		struct mp_gemm g = {"gemm", shape[0], shape[1], shape[2], (enum mp_transpose)transpose, MP_NO_EPILOGUE, type, out, false, 16, 0};
+		struct mp_gemm g = {"gemm", shape[0], shape[1], shape[2], (enum mp_transpose)transpose, MP_NO_EPILOGUE, type, out, false, 16};
 		check_gemm(&g, true);
 		for (int e = MP_NO_EPILOGUE; e <= MP_GELU_GRAD; e++) {
 			g.epilogue = (enum mp_epilogue)e;
