@@ -173,7 +173,8 @@ static bool is_cheaper(const Price *a, const Price *b)
 }
 
 // Bytes that a device sends once a step to bring what a rule gives of a parameter's gradient to where the parameter lies. Where nothing but
-// bytes is at stake: with arithmetic to do, each device would do that of all.
+// bytes is at stake: with arithmetic to do, each device would do that of all. Half of them, because what is gathered instead takes memory,
+// and is added up on each device.
 static double bytes_left(const Placing *p, const Node *node, const Rule *rule, Axis axis)
 {
 	if (axis == AXIS_MICRO || op_table[node->op].flops || !node->outs || !node->out[0]->parameter)
@@ -181,7 +182,7 @@ static double bytes_left(const Placing *p, const Node *node, const Rule *rule, A
 	Tensor result = *node->out[0];
 	result.place[axis] = rule->out[0];
 	double cost = conversion_cost(p, &result, axis, result.parameter->place[axis]);
-	return cost == DBL_MAX ? 0 : cost;
+	return cost == DBL_MAX ? 0 : cost / 2;
 }
 
 static bool price_rule(const Placing *p, const Node *node, const Rule *rule, Axis axis, Price *price)
