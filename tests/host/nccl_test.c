@@ -445,7 +445,7 @@ static void aborts(void)
 // in the same group do not wait for that.
 static void stuck_body(struct rank *r)
 {
-	_Atomic int *received = r->shared;
+	_Atomic int *others = r->shared; // rank 1 has asked for all of its messages, rank 2 has its own
 	int *x = device_memory(5 * sizeof *x);
 	NCCL(ncclGroupStart());
 	if (r->rank == 0) {
@@ -462,14 +462,16 @@ static void stuck_body(struct rank *r)
 		NCCL(ncclRecv(x + 4, 1, ncclInt32, 0, r->comm, r->stream));
 	}
 	NCCL(ncclGroupEnd());
-	if (r->rank == 1)
+	if (r->rank == 1) {
 		NCCL(ncclSend(x + 2, 1, ncclInt32, 0, r->comm, r->stream));
+		atomic_fetch_add(others, 1);
+	}
 	if (r->rank == 2) {
 		CUDA(cudaStreamSynchronize(r->stream));
-		atomic_store(received, 1);
+		atomic_fetch_add(others, 1);
 		return;
 	}
-	for (int i = 0; r->rank == 0 && (i < 1000 || !atomic_load(received)); i++)
+	for (int i = 0; r->rank == 0 && (i < 1000 || atomic_load(others) < 2); i++)
 		CHECK(cudaStreamQuery(r->stream) == cudaErrorNotReady, "a round began before the one in front had ended");
 	if (r->rank == 1)
 		CHECK(cudaStreamSynchronize(r->stream) == cudaErrorLaunchFailure, "rank 1 does not notice");
@@ -479,8 +481,8 @@ static void stuck_body(struct rank *r)
 
 static void stuck(void)
 {
-	_Atomic int received = 0;
-	run_ranks(3, &received, stuck_body);
+	_Atomic int others = 0;
+	run_ranks(3, &others, stuck_body);
 }
 
 // ---------------------------------------------------------------------------------------------------------
