@@ -19,13 +19,15 @@ static bool is_local_everywhere(const Node *producer)
 	return producer->op == OP_PARAMETER || producer->op == OP_INPUT || is_working_copy(producer);
 }
 
-static int transfer_kind(const Node *producer, const Node *consumer)
+// A loss makes its gradient in the forward pass, and an earlier stage may read that: against the pipeline too.
+static int transfer_kind(const Plan *plan, const Node *producer, const Node *consumer)
 {
 	if (consumer->phase == PHASE_EPILOGUE)
 		return TRANSFER_EPILOGUE;
 	if (consumer->phase == PHASE_PROLOGUE)
 		return TRANSFER_PROLOGUE;
-	if (producer->phase == PHASE_BACKWARD)
+	bool against = consumer->phase == PHASE_BACKWARD && stage_of(plan, consumer) < stage_of(plan, producer);
+	if (producer->phase == PHASE_BACKWARD || (producer->phase == PHASE_FORWARD && against))
 		return TRANSFER_BACKWARD;
 	return producer->phase == PHASE_PROLOGUE ? TRANSFER_PROLOGUE : TRANSFER_FORWARD;
 }
@@ -80,7 +82,7 @@ static void find_transfers(Plan *plan)
 			const Consumers *distant = &consumers[t->id];
 			Needs needs[4] = {0};
 			for (int j = 0; j < distant->count; j++) {
-				Needs *need = &needs[transfer_kind(t->producer, distant->at[j])];
+				Needs *need = &needs[transfer_kind(plan, t->producer, distant->at[j])];
 				need->needed[stage_of(plan, distant->at[j])] = true;
 				need->always[stage_of(plan, distant->at[j])] |= !distant->at[j]->evaluation;
 			}

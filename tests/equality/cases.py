@@ -349,7 +349,8 @@ OPTIMIZED = [(ADAMW, mesh, schedule, microbatches, dtype) for mesh, schedule, mi
 
 # Several tensors cross a cut each way, at once or in turn; some in evaluations only.
 ATTENDS = next(spec for spec in specs.SPECS if spec.name == "attends")
-MESSAGES = [(ATTENDS, (1, 1, 2), "1F1B", 1, "f64"), (ATTENDS, (1, 1, 3), "1F1B", 4, "f32"), (specs.EVALUATED, (1, 1, 3), "1F1B", 4, "f64")]
+MESSAGES = [(ATTENDS, (1, 1, 2), "1F1B", 1, "f64"), (ATTENDS, (1, 1, 3), "1F1B", 4, "f32"), (specs.EVALUATED, (1, 1, 3), "1F1B", 4, "f64"),
+            (specs.LOGITS, (1, 1, 3), "1F1B", 4, "f64"), (specs.LOGITS, (2, 1, 2), "GPipe", 2, "f64")]
 
 
 def cases(long):

@@ -39,6 +39,7 @@ IMAGE = {"image": [784]}
 VOCABULARY = Spec("vocabulary", "tests/equality/vocabulary.lua", 5, True, "synthetic", {"x": [8]}, ids=45)
 SEQUENCES = Spec("sequences", "tests/equality/vocabulary.lua", 5, True, "synthetic", {"x": [8]}, ids=45,
                  words=["--sequence-parallel"])
+LOGITS = Spec("logits_of_stages", "tests/equality/logits_of_stages.lua", 3, False, FASHION, IMAGE)
 EVALUATED = Spec("evaluated", "tests/equality/evaluated.lua", 3, False, FASHION, IMAGE)
 SPECS = [
     Spec("mlp", "specs/mlp.lua", 4, True, FASHION, IMAGE),
