@@ -1,5 +1,5 @@
-"""Random specs: chains of blocks with residuals that skip stages, a weight that distant blocks share, several losses, and
-stretches of equal blocks, some with another one among them."""
+"""Random specs: chains of blocks with residuals that skip stages, a weight that distant blocks share, several losses, logits that
+are a sum of parts, and stretches of equal blocks, some with another one among them."""
 import random
 
 HEAD = '-- A random spec: tests/plan/generate.py, seed {seed}.\nlocal nn = require "nn"\n\nlocal function forward(t)\n'
@@ -7,10 +7,10 @@ LABELS = 5
 
 
 class Blocks:
-    """Writes the blocks; names holds what is there to be added: (Lua name, width)."""
+    """Writes the blocks; names holds what is there to be added: (Lua name, width); parts, the terms of the early logits."""
 
     def __init__(self, chance):
-        self.chance, self.lines, self.names, self.shared = chance, [], [("t.x", 16)], None
+        self.chance, self.lines, self.names, self.parts, self.shared = chance, [], [("t.x", 16)], [], None
 
     def write(self, line):
         self.lines.append("  " + line)
@@ -50,6 +50,12 @@ class Blocks:
         self.write(f"local h{number} = {text}{self.residual(wide)}")
         self.names.append((f"h{number}", wide))
 
+    def part(self, width):
+        """A term of the early logits, here: the others may be made in other stages."""
+        name = f"early{len(self.parts)}"
+        self.write(f'local {name} = nn.linear("{name}", {self.chance.choice(self.names[1:])[0]}, {width})')
+        self.parts.append(name)
+
     def pair(self, width):
         """A function from k and an operand to an expression: what is the same in equal blocks. Block k may be wider."""
         inner, shards = self.chance.choice([6, 16]), self.chance.choice([("", ""), (', { shard = "column" }', ', { shard = "row" }')])
@@ -88,22 +94,27 @@ def spec(seed):
     blocks.write('local h1 = nn.relu(nn.linear("b1", t.x, 16, { shard = "column" }))')
     blocks.names.append(("h1", 16))
     repeats = {chance.randint(2, count + 1) for _ in range(chance.choice([0, 0, 1, 1, 2]))}
+    early = chance.random() < 0.4
     for number in range(2, count + 1):
         blocks.block(number)
         if number in repeats:
             blocks.equal_blocks(number)
-    early = chance.random() < 0.4
+        if early and chance.random() < 0.3:
+            blocks.part(LABELS)
+    alone = early and chance.random() < 0.5 # the early logits are the only ones
     if early:
-        operand = chance.choice([name for name, _ in blocks.names[1:]])
-        blocks.write(f'local early = nn.linear("early", {operand}, {LABELS})')
-    blocks.write(f'local y = nn.linear("last", {blocks.names[-1][0]}, 4)')
-    blocks.write("local d = y - t.y")
-    losses = ["mp.mean(d * d)"] + (["mp.cross_entropy(early, t.kind)"] if early else [])
+        if alone or not blocks.parts:
+            blocks.part(LABELS)
+        blocks.write(f"local early = {' + '.join(blocks.parts)}")
+    if not alone:
+        blocks.write(f'local y = nn.linear("last", {blocks.names[-1][0]}, 4)')
+        blocks.write("local d = y - t.y")
+    losses = ["mp.mean(d * d)"] * (not alone) + ["mp.cross_entropy(early, t.kind)"] * early
     chance.shuffle(losses)
     more = " accuracy = mp.accuracy(early, t.kind)," if early else ""
-    blocks.write(f"return {{ loss = {{ {', '.join(losses)} }},{more} outputs = {{ y = y }} }}")
+    blocks.write(f"return {{ loss = {{ {', '.join(losses)} }},{more} outputs = {{ y = {'early' if alone else 'y'} }} }}")
     momentum = chance.choice(["", ", momentum = 0.9"])
-    kind = ', kind = { "i32" }' if early else ""
-    tail = (f'end\n\nreturn mp.program {{\n  forward = forward,\n  data = mp.tensors {{ x = {{ "f32", 16 }}, y = {{ "f32", 4 }}{kind} }},\n'
+    data = ['x = { "f32", 16 }'] + ['y = { "f32", 4 }'] * (not alone) + ['kind = { "i32" }'] * early
+    tail = (f'end\n\nreturn mp.program {{\n  forward = forward,\n  data = mp.tensors {{ {", ".join(data)} }},\n'
             f"  batch = 64, optimizer = mp.sgd {{ lr = 0.05{momentum} }},\n}}\n")
     return HEAD.format(seed=seed) + "\n".join(blocks.lines) + "\n" + tail, count

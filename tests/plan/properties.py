@@ -362,7 +362,7 @@ MESHES = {
     "momentum": [(2, 2, 2)], "evaluated": [(1, 1, 3)], "adamw": [(1, 1, 1), (2, 2, 2), (1, 2, 4), (1, 1, 3)],
     "gelus": [(1, 1, 1), (2, 2, 2)], "chunks": [(1, 1, 1), (2, 2, 2), (1, 3, 1), (2, 1, 1)],
     "layers": [(1, 1, 1), (2, 2, 2), (1, 2, 4)], "layers_odd": [(2, 2, 1), (1, 2, 3)],
-    "layers_before": [(1, 2, 2), (1, 1, 4)],
+    "layers_before": [(1, 2, 2), (1, 1, 4)], "logits_of_stages": [(1, 1, 3)],
 }
 # And the most tensors that a group which goes both ways has in one direction.
 ROUNDS = [("attends", (1, 1, 2), 1, "1F1B", 0), ("attends", (1, 1, 2), 4, "GPipe", 0), ("attends", (1, 1, 2), 4, "1F1B", 2), ("skip_many", (1, 1, 4), 6, "1F1B", 1),
@@ -374,7 +374,7 @@ LONG = [("layers", (1, 1, 2), 40), ("layers_odd", (1, 2, 3), 47), ("layers", (2,
 
 def cases(long):
     named = [Case(f"{spec}-{specs.mesh_text(mesh)}", named_plans, spec, mesh, long)
-             for spec in [*specs.SPECS, specs.BIASES] for mesh in MESHES.get(spec.name, [(1, 1, 2)]) if spec.takes(mesh)]
+             for spec in [*specs.SPECS, specs.BIASES, specs.LOGITS] for mesh in MESHES.get(spec.name, [(1, 1, 2)]) if spec.takes(mesh)]
     named += [Case(f"apart-{specs.mesh_text(mesh)}-m{m}", apart, mesh, m) for mesh, m in (((1, 2, 1), 1), ((2, 2, 2), 3), ((1, 4, 1), 2))]
     named += [Case(f"{spec}-{specs.mesh_text(mesh)}", large_tables, spec, mesh) for spec, mesh in zip(specs.LARGE_TABLES, ((2, 1, 1), (2, 1, 2), (2, 2, 1)))]
     named += [Case(f"rounds-{words[0]}-{words[3]}-m{words[2]}", rounds, *words) for words in ROUNDS]
