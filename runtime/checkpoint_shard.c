@@ -38,9 +38,10 @@ struct overlap {
 	long base;                              // in the slab
 };
 
-static int coordinate(const struct mp_rank *r, int axis)
+// What the rank stores of a dim, padding included.
+static long extent_of(const struct mp_rank *r, const struct mp_state *s, int dim)
 {
-	return axis == MP_DP ? r->dp : axis == MP_TP ? r->tp : axis == MP_PP ? r->pp : 0;
+	return mp_shard_extent(s->shape[dim], s->axis[dim] == MP_WHOLE ? 1 : r->model->axis[s->axis[dim]]);
 }
 
 const struct mp_piece *mp_pieces_of(const struct mp_state *s, struct mp_piece *own, int *count)
@@ -195,9 +196,8 @@ static void measure(struct walk *w)
 	long stride = 1, most = (long)(w->most / w->size);
 	int dims = w->s->dims;
 	for (int d = dims; d-- > 0; stride *= w->local[d]) {
-		int axis = w->s->axis[d], size = axis == MP_WHOLE ? 1 : w->r->model->axis[axis];
-		w->local[d] = mp_shard_extent(w->s->shape[d], size);
-		w->start[d] = coordinate(w->r, axis) * w->local[d];
+		w->local[d] = extent_of(w->r, w->s, d);
+		w->start[d] = mp_coordinate(w->r, w->s->axis[d]) * w->local[d];
 		w->stride[d] = stride;
 		w->extent[d] = w->local[d];
 	}
@@ -312,7 +312,7 @@ size_t mp_shard_bytes(const struct mp_rank *r, const struct mp_state *s)
 {
 	size_t bytes = mp_type_bytes(s->type);
 	for (int d = 0; d < s->dims; d++)
-		bytes *= (size_t)mp_shard_extent(s->shape[d], s->axis[d] == MP_WHOLE ? 1 : r->model->axis[s->axis[d]]);
+		bytes *= (size_t)extent_of(r, s, d);
 	return bytes;
 }
 

@@ -2,16 +2,6 @@
 // memory, by NCCL elsewhere.
 #include "engines.h"
 
-static ncclComm_t communicator(const struct mp_rank *r, enum mp_axis axis)
-{
-	return axis == MP_DP ? r->dp_comm : r->tp_comm;
-}
-
-static cudaStream_t stream(const struct mp_rank *r, enum mp_axis axis)
-{
-	return axis == MP_DP ? r->dp_stream : r->tp_stream;
-}
-
 static ncclDataType_t nccl_type(enum mp_type type)
 {
 	return type == MP_BF16 ? ncclBfloat16 : type == MP_F64 ? ncclFloat64 : type == MP_I32 ? ncclInt32 : ncclFloat32;
@@ -22,7 +12,7 @@ void mp_all_reduce(struct mp_rank *r, enum mp_axis axis, void *data, long count,
 	if (r->engines[axis])
 		mp_engines_all_reduce(r->engines[axis], data, (size_t)count * mp_type_bytes(type), type);
 	else
-		NCCL(ncclAllReduce(data, data, (size_t)count, nccl_type(type), ncclSum, communicator(r, axis), stream(r, axis)));
+		NCCL(ncclAllReduce(data, data, (size_t)count, nccl_type(type), ncclSum, mp_communicator(r, axis), mp_axis_stream(r, axis)));
 }
 
 void mp_reduce_scatter(struct mp_rank *r, enum mp_axis axis, const void *from, void *to, long count, enum mp_type type)
@@ -30,7 +20,7 @@ void mp_reduce_scatter(struct mp_rank *r, enum mp_axis axis, const void *from, v
 	if (r->engines[axis])
 		mp_engines_reduce_scatter(r->engines[axis], from, to, (size_t)count * mp_type_bytes(type), type);
 	else
-		NCCL(ncclReduceScatter(from, to, (size_t)count, nccl_type(type), ncclSum, communicator(r, axis), stream(r, axis)));
+		NCCL(ncclReduceScatter(from, to, (size_t)count, nccl_type(type), ncclSum, mp_communicator(r, axis), mp_axis_stream(r, axis)));
 }
 
 void mp_all_gather(struct mp_rank *r, enum mp_axis axis, const void *from, void *to, long count, enum mp_type type, bool own)
@@ -38,20 +28,20 @@ void mp_all_gather(struct mp_rank *r, enum mp_axis axis, const void *from, void 
 	if (r->engines[axis])
 		mp_engines_all_gather(r->engines[axis], from, to, (size_t)count * mp_type_bytes(type), own);
 	else
-		NCCL(ncclAllGather(from, to, (size_t)count, nccl_type(type), communicator(r, axis), stream(r, axis)));
+		NCCL(ncclAllGather(from, to, (size_t)count, nccl_type(type), mp_communicator(r, axis), mp_axis_stream(r, axis)));
 }
 
 void mp_shift(struct mp_rank *r, enum mp_axis axis, const void *from, void *to, long count, enum mp_type type, int by)
 {
-	int n = r->model->axis[axis], me = axis == MP_DP ? r->dp : r->tp;
+	int n = r->model->axis[axis], me = mp_coordinate(r, axis);
 
 	if (r->engines[axis]) {
 		mp_engines_shift(r->engines[axis], from, to, (size_t)count * mp_type_bytes(type), by);
 		return;
 	}
 	NCCL(ncclGroupStart());
-	NCCL(ncclSend(from, (size_t)count, nccl_type(type), (me + by) % n, communicator(r, axis), stream(r, axis)));
-	NCCL(ncclRecv(to, (size_t)count, nccl_type(type), (me + n - by) % n, communicator(r, axis), stream(r, axis)));
+	NCCL(ncclSend(from, (size_t)count, nccl_type(type), (me + by) % n, mp_communicator(r, axis), mp_axis_stream(r, axis)));
+	NCCL(ncclRecv(to, (size_t)count, nccl_type(type), (me + n - by) % n, mp_communicator(r, axis), mp_axis_stream(r, axis)));
 	NCCL(ncclGroupEnd());
 }
 

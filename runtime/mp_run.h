@@ -165,6 +165,22 @@ struct mp_loop {
 void mp_rank_open(struct mp_rank *r);
 void mp_rank_close(struct mp_rank *r);
 
+// Of an axis: the communicator, NULL where it has size 1; its stream; the rank's coordinate, 0 of MP_WHOLE.
+static inline ncclComm_t mp_communicator(const struct mp_rank *r, enum mp_axis axis)
+{
+	return axis == MP_DP ? r->dp_comm : axis == MP_TP ? r->tp_comm : r->pp_comm;
+}
+
+static inline cudaStream_t mp_axis_stream(const struct mp_rank *r, enum mp_axis axis)
+{
+	return axis == MP_DP ? r->dp_stream : axis == MP_TP ? r->tp_stream : r->pp_stream;
+}
+
+static inline int mp_coordinate(const struct mp_rank *r, enum mp_axis axis)
+{
+	return axis == MP_DP ? r->dp : axis == MP_TP ? r->tp : axis == MP_PP ? r->pp : 0;
+}
+
 // The arena starts as zeros, so that padding that nothing writes is the same on every device; the program's constant comes when
 // nothing is tried out in it any more. The workspace is left alone: it is large and nothing is read from it before it is written.
 void mp_arena_clear(struct mp_rank *r);

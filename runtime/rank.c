@@ -132,7 +132,6 @@ enum { NCCL_BLOCKS = 16 };
 static void make_communicators(struct mp_rank *r)
 {
 	ncclComm_t world, *part[MP_AXES] = {&r->dp_comm, &r->tp_comm, &r->pp_comm};
-	const int coordinate[MP_AXES] = {r->dp, r->tp, r->pp};
 	const int *size = r->model->axis;
 	const int stride[MP_AXES] = {size[MP_TP], 1, size[MP_TP] * size[MP_DP]};
 	ncclUniqueId id;
@@ -144,13 +143,14 @@ static void make_communicators(struct mp_rank *r)
 	mp_broadcast(r, &id, sizeof id, 0);
 	ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
 	NCCL(ncclCommInitRankConfig(&world, r->world, id, r->rank, &config));
-	for (int axis = 0; axis < MP_AXES; axis++) {
+	for (enum mp_axis axis = MP_DP; axis < MP_AXES; axis++) {
+		int coordinate = mp_coordinate(r, axis);
 		if (size[axis] == 1)
 			continue;
 		ncclConfig_t own = NCCL_CONFIG_INITIALIZER;
 		own.maxCTAs = NCCL_BLOCKS; // leave multiprocessors to compute
 		own.commName = axis_name(axis);
-		NCCL(ncclCommSplit(world, r->rank - coordinate[axis] * stride[axis], coordinate[axis], part[axis], &own));
+		NCCL(ncclCommSplit(world, r->rank - coordinate * stride[axis], coordinate, part[axis], &own));
 	}
 	NCCL(ncclCommDestroy(world));
 }
@@ -160,13 +160,11 @@ static void make_communicators(struct mp_rank *r)
 // busy with communication that waits for this very rank.
 static void connect_and_load(struct mp_rank *r)
 {
-	const ncclComm_t reduced[] = {r->dp_comm, r->tp_comm, r->pp_comm};
-
 	if (r->program->load_kernels)
 		r->program->load_kernels();
-	for (int i = 0; i < MP_AXES; i++)
-		if (reduced[i])
-			NCCL(ncclAllReduce(r->arena, r->arena, 1, ncclInt32, ncclSum, reduced[i], r->compute));
+	for (enum mp_axis axis = MP_DP; axis < MP_AXES; axis++)
+		if (mp_communicator(r, axis))
+			NCCL(ncclAllReduce(r->arena, r->arena, 1, ncclInt32, ncclSum, mp_communicator(r, axis), r->compute));
 	if (r->pp_comm) {
 		NCCL(ncclGroupStart());
 		for (int peer = 0; peer < r->model->axis[MP_PP]; peer++) {
@@ -253,7 +251,6 @@ void mp_rank_wait(struct mp_rank *r)
 
 static void close_device(struct mp_rank *r)
 {
-	ncclComm_t part[MP_AXES] = {r->dp_comm, r->tp_comm, r->pp_comm};
 	cudaStream_t stream[] = {r->compute, r->dp_stream, r->tp_stream, r->pp_stream, r->side};
 
 	mp_graphs_free(r->graphs, r); // they hold kernels of the libraries
@@ -262,9 +259,9 @@ static void close_device(struct mp_rank *r)
 	mp_gemm_release(r);
 	for (enum mp_axis axis = MP_DP; axis < MP_AXES; axis++)
 		mp_engines_close(r->engines[axis]);
-	for (int axis = 0; axis < MP_AXES; axis++)
-		if (part[axis])
-			NCCL(ncclCommDestroy(part[axis]));
+	for (enum mp_axis axis = MP_DP; axis < MP_AXES; axis++)
+		if (mp_communicator(r, axis))
+			NCCL(ncclCommDestroy(mp_communicator(r, axis)));
 	for (int i = 0; i < r->program->event_count; i++)
 		CUDA(cudaEventDestroy(r->event[i]));
 	for (size_t i = 0; i < sizeof stream / sizeof *stream; i++)

@@ -24,11 +24,10 @@ struct mp_watch {
 static void *abort_communicators(void *argument)
 {
 	struct mp_rank *r = argument;
-	ncclComm_t part[MP_AXES] = {r->dp_comm, r->tp_comm, r->pp_comm};
 
-	for (int axis = 0; axis < MP_AXES; axis++)
-		if (part[axis])
-			ncclCommAbort(part[axis]);
+	for (enum mp_axis axis = MP_DP; axis < MP_AXES; axis++)
+		if (mp_communicator(r, axis))
+			ncclCommAbort(mp_communicator(r, axis));
 	return NULL;
 }
 
@@ -58,17 +57,17 @@ MP_NORETURN static void stuck(struct mp_watch *w)
 
 static void check_communicators(struct mp_rank *r)
 {
-	ncclComm_t part[MP_AXES] = {r->dp_comm, r->tp_comm, r->pp_comm};
 	static const char *const names[MP_AXES] = {"dp", "tp", "pp"};
 
-	for (int axis = 0; axis < MP_AXES; axis++) {
+	for (enum mp_axis axis = MP_DP; axis < MP_AXES; axis++) {
+		ncclComm_t comm = mp_communicator(r, axis);
 		ncclResult_t error = ncclSuccess;
-		if (!part[axis] || ncclCommGetAsyncError(part[axis], &error) != ncclSuccess)
+		if (!comm || ncclCommGetAsyncError(comm, &error) != ncclSuccess)
 			continue;
 		if (error == ncclSuccess || error == ncclInProgress)
 			continue;
 		nanosleep(&(struct timespec){.tv_sec = 2}, NULL); // when a peer is gone, the control channel knows which
-		const char *more = ncclGetLastError(part[axis]);
+		const char *more = ncclGetLastError(comm);
 		try_abort(r);
 		mp_fail(MP_DEVICE_FAILED, "step %ld: communicator %s: %s: %s", r->step + 1, names[axis], ncclGetErrorString(error),
 		        more ? more : "");

@@ -3,7 +3,10 @@
 
 #include "source.h"
 
-static const char *const class_names[] = {"parameters", "gradients", "optimizer state", "activations", "communication", "scratch", "workspace", "exchange"};
+static const char *heading(Class class)
+{
+	return class == CLASS_OPTIMIZER ? "optimizer state" : class_names[class];
+}
 
 // Where in its function a scratch buffer lives.
 static const char *life(const Emit *emit, const Role *role, const Buffer *buffer)
@@ -155,7 +158,7 @@ static void emit_families(Text *out, const Emit *emit, const Role *role, Class c
 		if (member(role, family, family->count - 1)->class != class || family->maker >= 0)
 			continue;
 		if (!any)
-			text_add(out, "\n// %s of equal layers\n", class_names[class]);
+			text_add(out, "\n// %s of equal layers\n", heading(class));
 		any = true;
 		emit_family(out, emit, role, family, homes);
 	}
@@ -189,7 +192,7 @@ static void emit_class(Text *out, const Emit *emit, const Role *role, Class clas
 		if (!next)
 			return;
 		slots = next;
-		text_add(out, "\n// %s%s\n", class_names[class], slots > 1 ? arena_printf(emit->arena, ": %d slots, micro-batch mb in slot mb %% %d", slots, slots) : "");
+		text_add(out, "\n// %s%s\n", heading(class), slots > 1 ? arena_printf(emit->arena, ": %d slots, micro-batch mb in slot mb %% %d", slots, slots) : "");
 		for (int i = 0; i < role->buffers.count; i++)
 			if (role->buffers.at[i].class == class && role->buffers.at[i].slots == slots && !homes[i].family)
 				emit_buffer(out, emit, role, &role->buffers.at[i]);

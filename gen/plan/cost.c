@@ -65,6 +65,14 @@ double collective_bytes(const Plan *plan, const Node *node)
 	}
 }
 
+double sent_bytes(const Plan *plan, Node *const *nodes, int count)
+{
+	double bytes = 0;
+	for (int i = 0; i < count; i++)
+		bytes += collective_bytes(plan, nodes[i]);
+	return bytes;
+}
+
 // What copy engines take beside the link's time: flags there and back, and what a copy loses to the kernels beside it. 33.5 MB take 92 us
 // alone between two H200s, and 135 to 150 in steps.
 static const double engines_latency = 25e-6;
@@ -77,11 +85,9 @@ double link_seconds(const Plan *plan, double bytes)
 // Of the nodes of one step, all of a kind. Where copy engines carry them, a kernel adds up what comes in, and an all-reduce goes twice.
 static double collective_seconds(const Plan *plan, Node *const *nodes, int count)
 {
-	double n = plan->mesh[nodes[0]->attributes.axis], bytes = 0, added = 0;
-	for (int i = 0; i < count; i++) {
-		bytes += collective_bytes(plan, nodes[i]);
+	double n = plan->mesh[nodes[0]->attributes.axis], bytes = sent_bytes(plan, nodes, count), added = 0;
+	for (int i = 0; i < count; i++)
 		added += (double)local_bytes(plan, nodes[i]->in[0]) * (n + 1) / n;
-	}
 	bool all = nodes[0]->op == OP_ALL_REDUCE, sums = all || nodes[0]->op == OP_REDUCE_SCATTER, copied = bytes >= plan->device->copied;
 	return link_seconds(plan, bytes) + (copied && all ? engines_latency : 0) + (copied && sums ? plan->device->launch + added / plan->device->memory : 0);
 }

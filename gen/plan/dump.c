@@ -3,7 +3,6 @@
 #include "plan.h"
 
 static const char *const stream_names[] = {"compute", "side", "dp", "tp", "pp"};
-static const char *const class_names[] = {"parameters", "gradients", "optimizer", "activations", "communication", "scratch", "workspace", "exchange"};
 
 static void dump_step(const Role *role, const Step *step, Text *out)
 {

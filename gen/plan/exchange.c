@@ -10,15 +10,6 @@
 // MP_EXCHANGE_FLAGS of runtime/engines.h, and what comes in of one piece of an all-reduce at the most.
 enum { FLAGS_BYTES = 16384, PIECE_BYTES = 32 << 20 };
 
-// Bytes that each rank sends, of all nodes of a bucket together.
-static double sent_bytes(const Plan *plan, const Step *step)
-{
-	double bytes = 0;
-	for (int i = 0; i < step->nodes.count; i++)
-		bytes += collective_bytes(plan, step->nodes.at[i]);
-	return bytes;
-}
-
 bool is_exchanged(const Plan *plan, const Step *step)
 {
 	if (step->kind != STEP_COLLECTIVE || (step->stream != STREAM_DP && step->stream != STREAM_TP))
@@ -26,7 +17,7 @@ bool is_exchanged(const Plan *plan, const Step *step)
 	const Node *node = step->nodes.at[0];
 	bool known = node->op == OP_ALL_REDUCE || node->op == OP_REDUCE_SCATTER || node->op == OP_ALL_GATHER || node->op == OP_SHIFT;
 	bool in_place = node->op != OP_ALL_REDUCE || node->attributes.in_place, real = node->in[0]->type != TYPE_I32;
-	return known && real && in_place && sent_bytes(plan, step) >= plan->device->copied;
+	return known && real && in_place && sent_bytes(plan, step->nodes.at, step->nodes.count) >= plan->device->copied;
 }
 
 bool is_own_part_read(const Role *role, const Node *gather)

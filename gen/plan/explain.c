@@ -51,11 +51,10 @@ static void explain_kept(const Plan *plan, Text *out)
 static void explain_memory(const Plan *plan, Text *out)
 {
 	text_add(out, "\nbytes of one device, by stage\n");
-	static const char *const heads[] = {"parameters", "gradients", "optimizer", "activations", "communication", "scratch", "workspace", "exchange", "arena"};
 	text_add(out, "  stage");
-	for (int c = 0; c <= CLASSES; c++)
-		text_add(out, " %13s", heads[c]);
-	text_add(out, "\n");
+	for (int c = 0; c < CLASSES; c++)
+		text_add(out, " %13s", class_names[c]);
+	text_add(out, " %13s\n", "arena");
 	for (int s = 0; s < plan->stages; s++) {
 		const Role *role = &plan->roles[s];
 		text_add(out, "  %5d", s);

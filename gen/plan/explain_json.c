@@ -10,11 +10,12 @@ static json_t *describe_device(const Plan *plan, int rank)
 	int dp_size = plan->mesh[AXIS_DP], tp_size = plan->mesh[AXIS_TP];
 	int tp = rank % tp_size, dp = rank / tp_size % dp_size, pp = rank / tp_size / dp_size;
 	const Role *role = &plan->roles[pp];
-	return json_pack("{s:i, s:{s:i, s:i, s:i}, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "rank", rank, "coordinates", "dp", dp, "tp", tp, "pp", pp,
-	                 "role", pp, "parameters", (json_int_t)role->bytes[CLASS_PARAMETERS], "gradients", (json_int_t)role->bytes[CLASS_GRADIENTS],
-	                 "optimizer", (json_int_t)role->bytes[CLASS_OPTIMIZER], "activations", (json_int_t)role->bytes[CLASS_ACTIVATIONS],
-	                 "communication", (json_int_t)role->bytes[CLASS_COMMUNICATION], "scratch", (json_int_t)role->bytes[CLASS_SCRATCH],
-	                 "workspace", (json_int_t)role->bytes[CLASS_WORKSPACE], "exchange", (json_int_t)role->bytes[CLASS_EXCHANGE], "shared", (json_int_t)role->shared, "arena", (json_int_t)role->arena);
+	json_t *device = json_pack("{s:i, s:{s:i, s:i, s:i}, s:i}", "rank", rank, "coordinates", "dp", dp, "tp", tp, "pp", pp, "role", pp);
+	for (int c = 0; c < CLASSES; c++)
+		json_object_set_new(device, class_names[c], json_integer((json_int_t)role->bytes[c]));
+	json_object_set_new(device, "shared", json_integer((json_int_t)role->shared));
+	json_object_set_new(device, "arena", json_integer((json_int_t)role->arena));
+	return device;
 }
 
 static json_t *describe_stage(const Plan *plan, int s)

@@ -14,6 +14,8 @@
 
 enum { ALIGNMENT = 256, WORKSPACE_BYTES = 32 << 20, LEAST_ARENA = 512 }; // even a stage without work greets its neighbours
 
+const char *const class_names[CLASSES] = {"parameters", "gradients", "optimizer", "activations", "communication", "scratch", "workspace", "exchange"};
+
 size_t aligned(size_t bytes)
 {
 	return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;

@@ -18,6 +18,8 @@ typedef enum {
 	CLASS_WORKSPACE, CLASS_EXCHANGE, CLASSES
 } Class;
 
+extern const char *const class_names[CLASSES]; // (memory.c)
+
 // Bytes of one device that hold a tensor. Micro-batch k uses slot k % slots, at offset + (k % slots) * stride.
 typedef struct {
 	const char *name;       // identifier in emitted code

@@ -44,6 +44,17 @@ struct address {
 	char host[80];
 };
 
+// The rank that is `by` behind this one, and by how many another one is.
+static int rank_behind(const struct mp_engines *e, int by)
+{
+	return (e->me + by) % e->ranks;
+}
+
+static int by_of(const struct mp_engines *e, int rank)
+{
+	return (rank - e->me + e->ranks) % e->ranks;
+}
+
 static char *exchange_at(const struct mp_engines *e, int rank)
 {
 	return e->arena[rank] + e->offset[rank];
@@ -208,17 +219,14 @@ static bool exchanges(const struct mp_rank *r, enum mp_axis axis)
 
 struct mp_engines *mp_engines_open(struct mp_rank *r, enum mp_axis axis)
 {
-	const ncclComm_t comms[MP_AXES] = {r->dp_comm, r->tp_comm, r->pp_comm};
-	const cudaStream_t streams[MP_AXES] = {r->dp_stream, r->tp_stream, r->pp_stream};
-	const int coordinates[MP_AXES] = {r->dp, r->tp, r->pp};
-	ncclComm_t comm = comms[axis];
+	ncclComm_t comm = mp_communicator(r, axis);
 	int ranks = r->model->axis[axis];
 
 	if (!exchanges(r, axis))
 		return NULL;
 	struct mp_engines *e = mp_allocate(sizeof *e);
 	struct address *all = mp_allocate((size_t)ranks * sizeof *all);
-	*e = (struct mp_engines){.r = r, .me = coordinates[axis], .ranks = ranks, .stream = streams[axis],
+	*e = (struct mp_engines){.r = r, .me = mp_coordinate(r, axis), .ranks = ranks, .stream = mp_axis_stream(r, axis),
 	                         .incoming = r->program->exchange[axis].bytes - MP_EXCHANGE_FLAGS};
 	for (int rank = 0; rank < ranks; rank++)
 		e->offset[rank] = program_of(r, axis, rank)->exchange[axis].offset;
@@ -272,7 +280,7 @@ static void tell(const struct mp_engines *e, enum flag flag, int first, int last
 	const char *from = exchange_at(e, e->me) + VALUES_AT + value * sizeof(uint32_t);
 
 	for (int by = first; by <= last; by++)
-		copy(e, flag_of(e, flag, e->me, (e->me + by) % e->ranks), from, sizeof(uint32_t));
+		copy(e, flag_of(e, flag, e->me, rank_behind(e, by)), from, sizeof(uint32_t));
 }
 
 // Waits until the flags of these ranks have the value here.
@@ -284,19 +292,13 @@ static void await(const struct mp_engines *e, enum flag flag, int first, int las
 	for (int by = first; by <= last; by++) {
 		CUstreamBatchMemOpParams *wait = &waits[by - first];
 		wait->operation = CU_STREAM_MEM_OP_WAIT_VALUE_32;
-		wait->waitValue.address = (CUdeviceptr)flag_of(e, flag, (e->me + by) % e->ranks, e->me);
+		wait->waitValue.address = (CUdeviceptr)flag_of(e, flag, rank_behind(e, by), e->me);
 		wait->waitValue.value = value;
 		wait->waitValue.flags = CU_STREAM_WAIT_VALUE_EQ;
 	}
 	CUresult status = e->batch((CUstream)e->stream, (unsigned)(last - first + 1), waits, 0);
 	if (status != CUDA_SUCCESS)
 		mp_fail(MP_DEVICE_FAILED, "cuStreamBatchMemOp: error %d of the driver", (int)status);
-}
-
-// How many ranks behind this one another is.
-static int by_of(const struct mp_engines *e, int rank)
-{
-	return (rank - e->me + e->ranks) % e->ranks;
 }
 
 static void meet(const struct mp_engines *e, enum flag flag, unsigned value)
@@ -365,7 +367,7 @@ static void scatter(struct mp_engines *e, const char *from, char *to, size_t apa
 
 	meet(e, READY, turn);
 	for (int by = 1; by < e->ranks; by++) {
-		int rank = (e->me + by) % e->ranks;
+		int rank = rank_behind(e, by);
 		copy(e, place_in(e, e->me, rank, apart), from + (size_t)rank * apart, part_bytes(rank, apart, whole));
 	}
 	meet(e, ARRIVED, turn);
@@ -387,7 +389,7 @@ static void all_reduce_piece(struct mp_engines *e, char *data, size_t apart, siz
 
 	scatter(e, data, own, apart, bytes, type);
 	for (int by = 1; by < e->ranks; by++)
-		copy(e, there(e, (e->me + by) % e->ranks, own), own, part_bytes(e->me, apart, bytes));
+		copy(e, there(e, rank_behind(e, by), own), own, part_bytes(e->me, apart, bytes));
 	meet(e, SUMMED, e->turn);
 }
 
@@ -409,7 +411,7 @@ void mp_engines_all_gather(struct mp_engines *e, const char *from, char *to, siz
 
 	meet(e, READY, turn);
 	for (int by = 1; by < e->ranks; by++)
-		copy(e, there(e, (e->me + by) % e->ranks, there_too), from, bytes);
+		copy(e, there(e, rank_behind(e, by), there_too), from, bytes);
 	tell(e, ARRIVED, 1, e->ranks - 1, turn);
 	if (own && from != there_too)
 		copy(e, there_too, from, bytes);
@@ -423,7 +425,7 @@ void mp_engines_shift(struct mp_engines *e, const char *from, char *to, size_t b
 
 	tell(e, READY, back, back, turn);
 	await(e, READY, by, by, turn);
-	copy(e, there(e, (e->me + by) % e->ranks, to), from, bytes);
+	copy(e, there(e, rank_behind(e, by), to), from, bytes);
 	tell(e, ARRIVED, by, by, turn);
 	await(e, ARRIVED, back, back, turn);
 }
@@ -436,7 +438,7 @@ void mp_engines_shift(struct mp_engines *e, const char *from, char *to, size_t b
 static void await_raised(const struct mp_engines *e, enum flag flag, int by)
 {
 	await(e, flag, by, by, 1);
-	CUDA(cudaMemcpyAsync(flag_of(e, flag, (e->me + by) % e->ranks, e->me), e->zero, sizeof *e->zero, cudaMemcpyHostToDevice, e->stream));
+	CUDA(cudaMemcpyAsync(flag_of(e, flag, rank_behind(e, by), e->me), e->zero, sizeof *e->zero, cudaMemcpyHostToDevice, e->stream));
 }
 
 // The ordinal of a message among those of the same stage and direction.
