@@ -1,12 +1,6 @@
 // The kernels of runtime/cuda/attention_f32.cu on the CPU, against plain loops.
 //   c++ -std=c++17 -O1 -g -fsanitize=address -Iruntime/host -Iruntime -Itests/host -Itests/cuda tests/cuda/attention_f32_test.cpp
-#include "emulate.h"
-
-#include "mp.h"
-
-#define CHECK(condition, ...) do { if (!(condition)) { \
-	fprintf(stderr, "%s:%d: %s: ", __FILE__, __LINE__, #condition); \
-	fprintf(stderr, __VA_ARGS__); fputc('\n', stderr); exit(1); } } while (0)
+#include "emulated.h"
 
 // ---- the parts of CUDA and of the runtime that the file uses
 
@@ -24,8 +18,6 @@ static cudaError_t cudaFuncSetAttribute(const void *, int, int bytes)
 	CHECK(bytes <= most_shared, "%d bytes of shared memory", bytes);
 	return cudaSuccess;
 }
-
-static cudaError_t cudaLaunchKernel(const void *kernel, dim3 grid, dim3 block, void **arguments, size_t shared_bytes, cudaStream_t stream);
 
 #include "../../runtime/cuda/attention_f32.cu"
 
@@ -47,18 +39,6 @@ extern "C" cudaError_t cudaGetDevice(int *device)
 {
 	*device = 0;
 	return cudaSuccess;
-}
-
-extern "C" void mp_fail(enum mp_exit status, const char *format, ...)
-{
-	fprintf(stderr, "mp_fail: %s\n", format);
-	exit((int)status);
-}
-
-extern "C" void mp_cuda_failed(cudaError_t, const char *call, const char *, int)
-{
-	fprintf(stderr, "failed: %s\n", call);
-	exit(1);
 }
 
 #include "attention_cases.h"

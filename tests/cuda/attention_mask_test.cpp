@@ -1,16 +1,9 @@
 // The kernels of runtime/cuda/attention_mask.cu on the CPU, against the numbers of tests/host/attention_cases.h.
 //   c++ -std=c++17 -O1 -g -fsanitize=address -Iruntime/host -Iruntime -Itests/host -Itests/cuda tests/cuda/attention_mask_test.cpp
-#include "emulate.h"
-
-#include "mp.h"
-
-#define CHECK(condition, ...) do { if (!(condition)) { \
-	fprintf(stderr, "%s:%d: %s: ", __FILE__, __LINE__, #condition); \
-	fprintf(stderr, __VA_ARGS__); fputc('\n', stderr); exit(1); } } while (0)
+#include "emulated.h"
 
 enum { cudaFuncAttributeMaxDynamicSharedMemorySize };
 static cudaError_t cudaFuncSetAttribute(const void *, int, int) { return cudaSuccess; }
-static cudaError_t cudaLaunchKernel(const void *kernel, dim3 grid, dim3 block, void **arguments, size_t shared_bytes, cudaStream_t stream);
 
 #include "../../runtime/cuda/attention_mask.cu"
 
@@ -30,12 +23,6 @@ static cudaError_t cudaLaunchKernel(const void *kernel, dim3 grid, dim3 block, v
 		           *(float *)scaling[5]);
 	});
 	return cudaSuccess;
-}
-
-extern "C" void mp_cuda_failed(cudaError_t, const char *call, const char *, int)
-{
-	fprintf(stderr, "failed: %s\n", call);
-	exit(1);
 }
 
 #include "attention_cases.h"

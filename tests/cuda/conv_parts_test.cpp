@@ -1,16 +1,9 @@
 // The kernel of runtime/cuda/conv_parts.cu on the CPU: parts are TF32, make up what they are parts of, and lie where they should.
 //   c++ -std=c++17 -O1 -g -fsanitize=address -Iruntime/host -Iruntime -Itests/cuda tests/cuda/conv_parts_test.cpp
-#include "emulate.h"
+#include "emulated.h"
 
 #include <cfloat>
 #include <cmath>
-#include "mp.h"
-
-#define CHECK(condition, ...) do { if (!(condition)) { \
-	fprintf(stderr, "%s:%d: %s: ", __FILE__, __LINE__, #condition); \
-	fprintf(stderr, __VA_ARGS__); fputc('\n', stderr); exit(1); } } while (0)
-
-static cudaError_t cudaLaunchKernel(const void *kernel, dim3 grid, dim3 block, void **arguments, size_t shared_bytes, cudaStream_t stream);
 
 #include "../../runtime/cuda/conv_parts.cu"
 
@@ -21,18 +14,6 @@ static cudaError_t cudaLaunchKernel(const void *, dim3 grid, dim3 block, void **
 	launched = *(job *)arguments[0];
 	emulate(grid, block, [] { split(launched); });
 	return cudaSuccess;
-}
-
-extern "C" void mp_fail(enum mp_exit, const char *format, ...)
-{
-	fprintf(stderr, "failed: %s\n", format);
-	exit(1);
-}
-
-extern "C" void mp_cuda_failed(cudaError_t, const char *call, const char *, int)
-{
-	fprintf(stderr, "failed: %s\n", call);
-	exit(1);
 }
 
 static bool is_tf32(float x)

@@ -1,16 +1,9 @@
 // The kernel of runtime/cuda/part_sums.cu on the CPU: sums of parts of all types, at any place, into memory of their own or into one of
 // the parts, are those of a loop over the parts, bit for bit.
 //   c++ -std=c++17 -O1 -g -Iruntime/host -Iruntime -Itests/cuda tests/cuda/part_sums_test.cpp
-#include "emulate.h"
+#include "emulated.h"
 
 #include <type_traits>
-#include "mp.h"
-
-#define CHECK(condition, ...) do { if (!(condition)) { \
-	fprintf(stderr, "%s:%d: %s: ", __FILE__, __LINE__, #condition); \
-	fprintf(stderr, __VA_ARGS__); fputc('\n', stderr); exit(1); } } while (0)
-
-static cudaError_t cudaLaunchKernel(const void *kernel, dim3 grid, dim3 block, void **arguments, size_t shared_bytes, cudaStream_t stream);
 
 #include "../../runtime/cuda/part_sums.cu"
 
@@ -36,18 +29,6 @@ static cudaError_t cudaLaunchKernel(const void *kernel, dim3 grid, dim3 block, v
 	                || launches<mp_bf16, 8>(kernel, grid, block, arguments) || launches<mp_bf16, 1>(kernel, grid, block, arguments);
 	CHECK(launched && block.x == THREADS, "another kernel, or %u threads", block.x);
 	return cudaSuccess;
-}
-
-extern "C" void mp_fail(enum mp_exit, const char *format, ...)
-{
-	fprintf(stderr, "failed: %s\n", format);
-	exit(1);
-}
-
-extern "C" void mp_cuda_failed(cudaError_t, const char *call, const char *, int)
-{
-	fprintf(stderr, "failed: %s\n", call);
-	exit(1);
 }
 
 // Of all sizes, so that sums depend on the order.

@@ -7,11 +7,10 @@
 //   (and so attention_mask.o)
 //   cc -std=c11 -O2 -DTYPE=MP_F32 -Iruntime -Itests/host -I$cuda/include tests/gpu/attention_test.c attention_f32.o -o attention_f32
 //      -L$cuda/lib64 -lcudart -lstdc++ -lm
-#include <stdarg.h>
 #include <stdio.h>
 
 #include "mp_data.h"
-#include "mp_run.h"
+#include "../runtime/alone.h"
 
 // In functions that return nothing: the other checks go on.
 static int failures;
@@ -27,29 +26,9 @@ static const size_t workspace_bytes = (size_t)2 << 30;
 // ---------------------------------------------------------------------------------------------------------
 // What the runtime has elsewhere
 
-void mp_fail(enum mp_exit status, const char *format, ...)
-{
-	va_list arguments;
-	va_start(arguments, format);
-	vfprintf(stderr, format, arguments);
-	va_end(arguments);
-	fputc('\n', stderr);
-	exit((int)status);
-}
-
-void mp_cuda_failed(cudaError_t error, const char *call, const char *file, int line)
-{
-	mp_fail(MP_DEVICE_FAILED, "%s:%d: %s: %s", file, line, call, cudaGetErrorString(error));
-}
-
 void mp_broadcast(struct mp_rank *r, void *bytes, size_t n, int root)
 {
 	(void)r, (void)bytes, (void)n, (void)root; // there is one rank
-}
-
-void *mp_allocate(size_t bytes)
-{
-	return calloc(1, bytes ? bytes : 1);
 }
 
 // ---------------------------------------------------------------------------------------------------------

@@ -5,10 +5,9 @@
 //   cc -std=c11 -O2 -Iruntime -Itests/host -I$cuda/include tests/gpu/conv_test.c runtime/cuda/{conv,conv_split,dnn}.c conv_parts.o
 //      -o conv_test -Wl,--wrap=cudnnBackendSetAttribute,--wrap=cudnnBackendGetAttribute -L$cuda/lib64 -lcudnn -lcudart -lstdc++ -lm
 #include <cudnn.h>
-#include <stdarg.h>
 #include <stdio.h>
 
-#include "mp_run.h"
+#include "../runtime/alone.h"
 
 #define CHECK(condition, ...) do { if (!(condition)) { \
 	fprintf(stderr, "%s:%d: %s: ", __FILE__, __LINE__, #condition); \
@@ -16,29 +15,6 @@
 #include "conv_cases.h"
 
 enum { OPERANDS = 4 << 20, WORKSPACE = 48 << 20, MOST = CONV_SHAPES * 14 };
-
-// ---------------------------------------------------------------------------------------------------------
-// What the runtime has elsewhere
-
-void mp_fail(enum mp_exit status, const char *format, ...)
-{
-	va_list arguments;
-	va_start(arguments, format);
-	vfprintf(stderr, format, arguments);
-	va_end(arguments);
-	fputc('\n', stderr);
-	exit((int)status);
-}
-
-void mp_cuda_failed(cudaError_t error, const char *call, const char *file, int line)
-{
-	mp_fail(MP_DEVICE_FAILED, "%s:%d: %s: %s", file, line, call, cudaGetErrorString(error));
-}
-
-void *mp_allocate(size_t bytes)
-{
-	return calloc(1, bytes ? bytes : 1);
-}
 
 // ---------------------------------------------------------------------------------------------------------
 // A cuDNN that can do less (the linker's --wrap sends the calls of dnn.c here)

@@ -5,13 +5,12 @@
 //      -o gemm_test -L$cuda/lib64 -lcublasLt -lcudart -lm
 // and tests/cuda on a stand-in for the library (tests/cuda/fake).
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "mp_run.h"
+#include "../runtime/alone.h"
 
 #define CHECK(condition, ...) do { if (!(condition)) { \
 	fprintf(stderr, "%s:%d: %s: ", __FILE__, __LINE__, #condition); \
@@ -22,23 +21,6 @@ enum { OPERAND = 1 << 20, OPERANDS = 5, M = 56, N = 48, K = 72, GEMMS = 64 };
 // ---------------------------------------------------------------------------------------------------------
 // What the runtime has elsewhere
 
-void mp_fail(enum mp_exit status, const char *format, ...)
-{
-	va_list arguments;
-	va_start(arguments, format);
-	vfprintf(stderr, format, arguments);
-	va_end(arguments);
-	fputc('\n', stderr);
-	exit((int)status);
-}
-
-void mp_cuda_failed(cudaError_t error, const char *call, const char *file, int line)
-{
-	mp_fail(MP_DEVICE_FAILED, "%s:%d: %s: %s", file, line, call, cudaGetErrorString(error));
-}
-
-void *mp_allocate(size_t bytes) { return calloc(1, bytes ? bytes : 1); }
-size_t mp_type_bytes(enum mp_type type) { return type == MP_BF16 ? 2 : 4; }
 double mp_seconds(void) { return 0; }
 bool mp_any(struct mp_rank *r, bool flag) { (void)r; return flag; }
 void mp_broadcast(struct mp_rank *r, void *bytes, size_t n, int root) { (void)r, (void)bytes, (void)n, (void)root; }

@@ -2,7 +2,8 @@
 #define _GNU_SOURCE
 #include "cuda.h"
 
-#include <stdarg.h>
+#include "../../runtime/alone.h"
+
 #include <string.h>
 
 _Thread_local int fake_device;
@@ -13,28 +14,12 @@ _Atomic int fake_mapped;
 // ---------------------------------------------------------------------------------------------------------
 // What the runtime has elsewhere
 
-void mp_fail(enum mp_exit status, const char *format, ...)
-{
-	va_list arguments;
-	va_start(arguments, format);
-	vfprintf(stderr, format, arguments);
-	va_end(arguments);
-	fputc('\n', stderr);
-	_Exit((int)status);
-}
-
-void mp_cuda_failed(cudaError_t error, const char *call, const char *file, int line)
-{
-	mp_fail(MP_DEVICE_FAILED, "%s:%d: %s: %d", file, line, call, (int)error);
-}
-
 void mp_nccl_failed(ncclResult_t error, const char *call, const char *file, int line)
 {
 	mp_fail(MP_DEVICE_FAILED, "%s:%d: %s: %d", file, line, call, (int)error);
 }
 
-void *mp_allocate(size_t bytes) { return calloc(1, bytes ? bytes : 1); }
-size_t mp_type_bytes(enum mp_type type) { return type == MP_BF16 ? 2 : type == MP_F64 ? 8 : 4; }
+const char *cudaGetErrorString(cudaError_t error) { return error == cudaSuccess ? "no error" : "an error"; }
 
 // ---------------------------------------------------------------------------------------------------------
 // Streams
