@@ -19,6 +19,8 @@ static const char usage[] =
 	"      --batch N            samples a step over all devices\n"
 	"      --microbatches N     for each replica: a micro-batch holds batch / (dp * microbatches) samples\n"
 	"      --schedule NAME      1F1B (default) or GPipe\n"
+	"      --zero STAGE         0 (default): every replica stores all parameters and states of the optimizer; 1: a part of\n"
+	"                           them, updates that, and gathers what a step computes with\n"
 	"      --recompute KIND     what the backward pass makes again in place of keeping it: none (default), selective\n"
 	"                           (norms, activations and the like), full (of every mp.block all but what comes in)\n"
 	"      --sequence-parallel  between tensor-parallel layers, tp splits the positions of a sequence\n"
@@ -97,10 +99,18 @@ static void choose_schedule(Options *options, const char *text)
 	options->schedule = kind == 0 ? SCHEDULE_GPIPE : SCHEDULE_1F1B;
 }
 
+static void choose_zero(Options *options, const char *text)
+{
+	static const char *const stages[] = {"0", "1", "2", "3"};
+	int stage = choice("zero", text, stages, 4);
+	if (stage > 1)
+		not_built("zero", text, "--zero 0 and --zero 1 work");
+	options->zero = stage == 1;
+}
+
 static void choose_later(int option, const char *value)
 {
 	static const struct { int option; const char *name, *harmless, *works; } later[] = {
-		{OPT_ZERO, "zero", "0", "--zero 0 works"},
 		{OPT_OFFLOAD, "offload", "none", "--offload none works"},
 		{OPT_DEVICES, "devices", NULL, "name the mesh: --mesh dp=2,tp=2,pp=2"}};
 	for (size_t i = 0; i < sizeof later / sizeof *later; i++)
@@ -125,6 +135,7 @@ static void apply(Arena *arena, Options *options, int option, const char *value)
 	case OPT_MICROBATCHES: options->spec.microbatches = (int)positive("microbatches", value); break;
 	case OPT_SCHEDULE: choose_schedule(options, value); break;
 	case OPT_SEQUENCE_PARALLEL: options->spec.sequence_parallel = true; break;
+	case OPT_ZERO: choose_zero(options, value); break;
 	case OPT_DTYPE: choose_dtype(options, value); break;
 	case OPT_RECOMPUTE: options->recompute = choice("recompute", value, recomputes, 3); break;
 	case OPT_MODE: options->spec.training = choice("mode", value, modes, 2) == 0; break;
@@ -200,7 +211,7 @@ Plan *start_plan(Arena *arena, const Spec *spec, const Options *options)
 {
 	Plan *plan = arena_alloc(arena, sizeof *plan);
 	*plan = (Plan){.arena = arena, .graph = spec->graph, .location = spec->location, .schedule = options->schedule, .tf32 = options->tf32, .deterministic = options->deterministic,
-	               .recompute = options->recompute, .device = options->device};
+	               .zero = options->zero && spec->graph->training, .recompute = options->recompute, .device = options->device};
 	memcpy(plan->mesh, spec->mesh, sizeof plan->mesh);
 	return plan;
 }
@@ -215,6 +226,8 @@ const char *describe_options(Arena *arena, const Spec *spec, const Plan *plan, b
 		text_add(&text, " sequence-parallel");
 	if (plan->recompute != RECOMPUTE_NONE)
 		text_add(&text, " recompute %s", plan->recompute == RECOMPUTE_FULL ? "full" : "selective");
+	if (plan->zero)
+		text_add(&text, " zero 1");
 	if (plan->deterministic && plan->graph->real == TYPE_BF16) // elsewhere it changes nothing
 		text_add(&text, " deterministic");
 	if (trace_steps)

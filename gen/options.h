@@ -12,6 +12,7 @@ typedef struct {
 	const char *dump;               // a pass, or NULL
 	bool explain, explain_json, check, ignore_version;
 	bool tf32, deterministic, trace_steps;
+	bool zero;                      // --zero 1
 	int recompute;                  // of Plan.recompute
 	const Device *device;
 	ScheduleKind schedule;

@@ -12,7 +12,7 @@ enum {
 	MP_PARAMETER,           // number of the parameter in the whole model; rises
 	MP_CHUNK, MP_CHUNKS,    // its first chunk among those of all rows, and how many it has
 	MP_REST,                // elements of its last chunk
-	MP_SPLIT,               // 1: the ranks of tp have parts of it, 0: each has the whole
+	MP_SPLIT,               // a bit for each axis (1 << MP_DP, 1 << MP_TP) whose ranks have parts of it
 	MP_DECAYS,              // 1: weight decay applies
 	MP_COLUMNS
 };

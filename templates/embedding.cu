@@ -9,7 +9,7 @@ static __global__ void tmpl_embedding_kernel(real *__restrict__ y, const int *__
 {
 	MP_MATRIX (i, n, c, columns, lanes) {
 		const long row = ids[i] - first;
-		const full value = row >= 0 && row < rows ? table[row * columns + c] : 0;
+		const full value = row >= 0 && row < rows ? table[row * columns + c] : (full)0;
 		y[i * columns + c] = value;
 	}
 }

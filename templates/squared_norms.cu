@@ -18,12 +18,12 @@ static __global__ void tmpl_squared_norms_chunks(real *__restrict__ partial, con
 }
 
 static __global__ void tmpl_squared_norms_kernel(real *__restrict__ y, const real *__restrict__ partial,
-		const int *__restrict__ table, long rows, long elements, bool counts)
+		const int *__restrict__ table, long rows, long elements, int behind)
 {
 	for (long element = blockIdx.x; element < elements; element += gridDim.x) {
 		const int *row = mp_table_row(table, rows, MP_PARAMETER, element);
 		const real *sums = partial + row[MP_CHUNK];
-		long n = row[MP_PARAMETER] == element && (counts || row[MP_SPLIT]) ? row[MP_CHUNKS] : 0;
+		long n = row[MP_PARAMETER] == element && !(behind & ~row[MP_SPLIT]) ? row[MP_CHUNKS] : 0;
 		real sum = mp_sum_over<real>(n, [=](long i) { return sums[i]; });
 		if (threadIdx.x == 0)
 			y[element] = sum;
@@ -31,12 +31,13 @@ static __global__ void tmpl_squared_norms_kernel(real *__restrict__ y, const rea
 }
 
 // y: real[elements] = the sum of squares of the gradient that the table has for the element; 0 where it has none, and where
-// the ranks of tp have the whole and this one does not count. partial: real[chunks], table: int[rows, MP_COLUMNS].
+// this rank does not count: behind has a bit for each axis on which it is not the first, and of an axis whose ranks have the same the
+// first counts. partial: real[chunks], table: int[rows, MP_COLUMNS].
 void tmpl_squared_norms(real *y, real *partial, const int *table, char *arena, long rows, long chunks,
-		long elements, long chunk, bool counts, cudaStream_t stream)
+		long elements, long chunk, int behind, cudaStream_t stream)
 {
 	MP_LAUNCH(tmpl_squared_norms_chunks, mp_row_blocks(chunks), mp_row_threads(chunk / 16), stream, partial, table, arena,
 			rows, chunks, chunk);
 	MP_LAUNCH(tmpl_squared_norms_kernel, mp_row_blocks(elements), mp_row_threads(1024), stream, y, partial, table, rows,
-			elements, counts);
+			elements, behind);
 }

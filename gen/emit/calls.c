@@ -117,6 +117,21 @@ const char *launcher_of(Kernels *kernels, Op op, Type type)
 	return use_kernel(kernels, &kernel);
 }
 
+// Rows of a table that is not kept in full precision where they are looked up.
+static const char *narrow_launcher(Kernels *kernels, const Node *lookup)
+{
+	Type type = lookup->out[0]->type;
+	Kernel kernel = {.name = arena_printf(kernels->emit->arena, "embedding_of_%s", type_name(type)), .template_name = "embedding", .type = type, .narrow = true};
+	return use_kernel(kernels, &kernel);
+}
+
+static const char *plain_launcher(Kernels *kernels, const Node *node)
+{
+	if (node->op == OP_EMBEDDING && node->in[1]->type != kernels->emit->plan->graph->master)
+		return narrow_launcher(kernels, node);
+	return launcher_of(kernels, node->op, element_type(kernels->emit, node));
+}
+
 const char *kernel_call(Kernels *kernels, const Role *role, const Function *function, const Step *step, const char *slot)
 {
 	(void)function;
@@ -124,7 +139,7 @@ const char *kernel_call(Kernels *kernels, const Role *role, const Function *func
 	const Node *node = kernel_of(step), *last = step->nodes.at[step->nodes.count - 1];
 	Text call = {.arena = emit->arena}, joined = {.arena = emit->arena}; // what element-wise nodes of the step read
 	bool front = node != step->nodes.at[0], behind = op_table[last->op].lowering == LOWER_ELEMENTWISE;
-	const char *launcher = front || behind ? joined_launcher(kernels, role, step, slot, &joined) : launcher_of(kernels, node->op, element_type(emit, node));
+	const char *launcher = front || behind ? joined_launcher(kernels, role, step, slot, &joined) : plain_launcher(kernels, node);
 	if (is_update(node))
 		return update_call(emit, role, step, launcher);
 	if (node->op == OP_COLUMN_SUMS)

@@ -7,7 +7,7 @@
 // Whether two kernels are one: comments follow from the rest.
 static bool same_kernel(const Kernel *a, const Kernel *b)
 {
-	bool same = !strcmp(a->template_name, b->template_name) && a->type == b->type && a->slot_count == b->slot_count;
+	bool same = !strcmp(a->template_name, b->template_name) && a->type == b->type && a->narrow == b->narrow && a->slot_count == b->slot_count;
 	for (int i = 0; same && i < a->slot_count; i++)
 		same = !strcmp(a->slots[i].name, "comment") || !strcmp(a->slots[i].value, b->slots[i].value);
 	return same;
@@ -66,7 +66,7 @@ static int bind_types(const Emit *emit, const Kernel *kernel, const char *text, 
 	if (strstr(text, " real; //@ param"))
 		params[count++] = (Binding){"real", c_type(kernel->type)};
 	if (strstr(text, " full; //@ param"))
-		params[count++] = (Binding){"full", c_type(emit->plan->graph->master)};
+		params[count++] = (Binding){"full", c_type(kernel->narrow ? kernel->type : emit->plan->graph->master)};
 	return count;
 }
 

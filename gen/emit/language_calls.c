@@ -16,9 +16,11 @@ static void add_lookup(Text *call, const Emit *emit, const Node *node, const Ten
 {
 	const Tensor *ids = node->in[0];
 	long rows = local_extent(emit->plan, table, 0);
-	bool sharded = emit->plan->mesh[AXIS_TP] > 1 && table->place[AXIS_TP].kind == SHARD && table->place[AXIS_TP].dim == 0;
-	text_add(call, ", %ld, %ld, %s, %ld", local_elements(emit->plan, ids), local_extent(emit->plan, table, 1),
-	         sharded ? arena_printf(emit->arena, "r->tp * %ldL", rows) : "0", rows);
+	const char *first = "0";
+	for (int axis = AXIS_DP; axis <= AXIS_TP; axis++)
+		if (emit->plan->mesh[axis] > 1 && table->place[axis].kind == SHARD && table->place[axis].dim == 0)
+			first = arena_printf(emit->arena, "r->%s * %ldL", axis_name(axis), rows);
+	text_add(call, ", %ld, %ld, %s, %ld", local_elements(emit->plan, ids), local_extent(emit->plan, table, 1), first, rows);
 }
 
 // "rows, cols, first, classes": of classes that tp shares out, this device has those from `first` on. Then whether each row has a

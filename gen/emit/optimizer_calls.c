@@ -40,6 +40,13 @@ const char *update_call(const Emit *emit, const Role *role, const Step *step, co
 	return call.at;
 }
 
+// On which axes this rank is not the first, of those whose ranks add up what each counts.
+static const char *behind_of(const Emit *emit)
+{
+	bool dp = counts_apart(emit->plan, AXIS_DP), tp = counts_apart(emit->plan, AXIS_TP);
+	return dp && tp ? "(r->dp > 0) << MP_DP | (r->tp > 0) << MP_TP" : dp ? "(r->dp > 0) << MP_DP" : tp ? "(r->tp > 0) << MP_TP" : "0";
+}
+
 const char *norm_call(const Emit *emit, const Role *role, const Node *node, const char *launcher)
 {
 	Type type = node->out[0]->type;
@@ -48,8 +55,8 @@ const char *norm_call(const Emit *emit, const Role *role, const Node *node, cons
 	if (node->op == OP_GRADIENT_NORM)
 		return arena_printf(emit->arena, "%s(%s, %s, %s, %ld, %s", launcher, first, second, in, tensor_elements(node->in[0]),
 		                    c_number(emit->arena, type, node->attributes.scale));
-	return arena_printf(emit->arena, "%s(%s, %s, %s, r->arena, %ld, %ld, %ld, %d, r->tp == 0", launcher, first, second, in,
-	                    node->in[0]->shape[0], tensor_elements(node->out[1]), tensor_elements(node->out[0]), TABLE_CHUNK);
+	return arena_printf(emit->arena, "%s(%s, %s, %s, r->arena, %ld, %ld, %ld, %d, %s", launcher, first, second, in,
+	                    node->in[0]->shape[0], tensor_elements(node->out[1]), tensor_elements(node->out[0]), TABLE_CHUNK, behind_of(emit));
 }
 
 // Where a tensor lies, in units of the table; -1: there is none.
@@ -75,7 +82,7 @@ static void emit_row(Text *out, const Emit *emit, const Role *role, const Node *
 	text_add(out, "\t{%ld, %ld, %ld, %ld, %ld, %d, %ld, %ld, %ld, %d, %d}, // %s\n", unit_of(emit, role, gradient), unit_of(emit, role, update->in[0]),
 	         unit_of(emit, role, operand_of(update, OP_STATE, 0)), unit_of(emit, role, operand_of(update, OP_STATE, 1)),
 	         unit_of(emit, role, copy ? copy->out[0] : NULL), index, *chunk, chunks, elements - (chunks - 1) * TABLE_CHUNK,
-	         gradient->place[AXIS_TP].kind == SHARD, update->attributes.decay != 0, c_comment(emit->arena, update->in[0]->name));
+	         (gradient->place[AXIS_DP].kind == SHARD) << 0 | (gradient->place[AXIS_TP].kind == SHARD) << 1, update->attributes.decay != 0, c_comment(emit->arena, update->in[0]->name));
 	*chunk += chunks;
 }
 
@@ -90,8 +97,8 @@ const Tensor *emit_updated(Text *out, const Emit *emit, const Role *role)
 	if (!table || find_buffer(emit->plan, role, table) < 0)
 		return NULL;
 	text_add(out, "// What the optimizer goes through: places in the arena / %d of gradient, parameter, its states and its working copy (-1: none);\n"
-	         "// parameter of the model, first chunk, chunks of %d elements, elements of the last chunk; whether each rank of tp has its own\n"
-	         "// part, whether weight decay applies\nstatic const int updated[][%d] = {\n", TABLE_UNIT, TABLE_CHUNK, TABLE_COLUMNS);
+	         "// parameter of the model, first chunk, chunks of %d elements, elements of the last chunk; whether ranks have parts of it: 1 of dp,\n"
+	         "// 2 of tp; whether weight decay applies\nstatic const int updated[][%d] = {\n", TABLE_UNIT, TABLE_CHUNK, TABLE_COLUMNS);
 	for (int i = 0; i < role->nodes[PHASE_EPILOGUE].count; i++)
 		if (is_update(role->nodes[PHASE_EPILOGUE].at[i])) {
 			emit_row(out, emit, role, role->nodes[PHASE_EPILOGUE].at[i], &chunk);

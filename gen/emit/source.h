@@ -10,6 +10,7 @@ typedef struct {
 	const char *name;       // of the launcher
 	const char *template_name;
 	Type type;              // of its elements; of element-wise templates, the narrowest
+	bool narrow;            // what its template calls full has the type of its elements too
 	Binding slots[8];       // of templates that compute element-wise nodes
 	int slot_count;
 } Kernel;

@@ -357,6 +357,8 @@ static void change_condition(Text *out, const Plan *plan, const Arguments *argum
 		text_add(out, "\t}\n");
 	if (to == WHEN_EVALUATING)
 		text_add(out, "\tif (r->evaluating) {\n");
+	if (to == WHEN_FIRST)
+		text_add(out, "\tif (%s == 0) { // the first micro-batch: the others compute with the same\n", arguments->slot[0]);
 	if (to == WHEN_LAST)
 		text_add(out, "\tif (%s == %d) { // the last micro-batch: these gradients are complete\n", arguments->slot[0], plan->mesh[AXIS_MICRO] - 1);
 }

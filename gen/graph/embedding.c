@@ -125,7 +125,9 @@ void placement_embedding_grad(const Node *node, Rules *rules)
 	Rule *columns = add_rule(rules);
 	columns->in[1] = S(dims), columns->out[0] = columns->out[3] = S(1);
 	columns->on = ON_TP;
-	Rule *rows = add_rule(rules);
-	rows->out[0] = S(0);
-	rows->on = ON_TP;
+	for (int k = 0; k < 2; k++) {
+		Rule *rows = add_rule(rules);
+		rows->out[0] = S(0);
+		rows->on = k ? ON_DP : ON_TP;
+	}
 }

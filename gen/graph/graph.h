@@ -93,6 +93,7 @@ typedef struct {
 	bool trained;
 	bool decay;             // weight decay applies
 	int block;              // of its first use: the owner
+	bool in_parts;          // each replica stores one (gen/plan/zero.c)
 	Tensor *working;        // its copy in the compute type, which the update makes anew; NULL: none is used
 	Tensor *gradient;       // epilogue: the sum over its uses, reduced
 	LIST(Piece) pieces;     // in files; none: the whole, under its name

@@ -11,7 +11,7 @@ const char *tensor_text(Graph *graph, const Tensor *t)
 
 Parameter *parameter_of(const Tensor *t)
 {
-	if (t->producer->op == OP_CAST && t->producer->phase == PHASE_PROLOGUE)
+	while (t->producer->phase == PHASE_PROLOGUE && (t->producer->op == OP_CAST || t->producer->op == OP_ALL_GATHER || t->producer->op == OP_UNPACK))
 		t = t->producer->in[0];
 	return t->producer->op == OP_PARAMETER ? t->producer->attributes.parameter : NULL;
 }

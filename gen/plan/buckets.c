@@ -3,7 +3,8 @@
 // The epilogue's all-reduces over dp whose operand a backward step of the same stage completes are taken in the order
 // in which the last micro-batch completes them, and joined into buckets. Large ones lose less to the latency of a collective, but the
 // first should begin early and little be left for the last: an eighth of all gradients, within bounds. A bucket is one
-// all-reduce right behind the step that completes it: gradients of a bucket lie side by side in memory.
+// all-reduce right behind the step that completes it: gradients of a bucket lie side by side in memory. A gradient that replicas share out
+// (zero.c) is scattered by itself, behind the step that completes it.
 #include "fuse.h"
 
 enum { LEAST_BUCKET = 1 << 20, LARGEST_BUCKET = 24 << 20, BUCKETS = 8 };
@@ -50,14 +51,6 @@ bool is_bucket(const Function *function, const Step *step)
 	return function->kind == FUNCTION_BACKWARD && step->kind == STEP_COLLECTIVE && step->stream == STREAM_DP;
 }
 
-static void insert_step(const Plan *plan, Function *function, int index, Step step)
-{
-	list_add(plan->arena, &function->steps, step);
-	for (int i = function->steps.count - 1; i > index; i--)
-		function->steps.at[i] = function->steps.at[i - 1];
-	function->steps.at[index] = step;
-}
-
 // Adds to the bucket what a step completes. Returns how many bytes.
 static size_t take_completed(const Plan *plan, Role *role, const Step *step, Step *bucket)
 {
@@ -87,8 +80,72 @@ static size_t bucket_bytes(const Plan *plan, const Role *role)
 	return part < LEAST_BUCKET ? LEAST_BUCKET : part > LARGEST_BUCKET ? LARGEST_BUCKET : part;
 }
 
+// ---- gradients of parameters that replicas store in parts
+
+// The epilogue's step whose node reads t and scatters it, or packs it for that; taken out of its function. NULL: there is none.
+static Node *take_scatter(Role *role, const Tensor *t)
+{
+	Function *update = function_of(role, FUNCTION_UPDATE);
+	for (int i = 0; i < update->steps.count; i++) {
+		Node *node = update->steps.at[i].nodes.count ? update->steps.at[i].nodes.at[0] : NULL;
+		bool scatters = node && (node->op == OP_REDUCE_SCATTER || node->op == OP_PACK) && node->attributes.axis == AXIS_DP;
+		if (scatters && root_of(node->in[0]) == t) {
+			remove_step(update, i);
+			return node;
+		}
+	}
+	return NULL;
+}
+
+// Puts what scatters a tensor that was just completed at `index` of the backward pass. Returns how many steps.
+static int insert_scatter(Plan *plan, Role *role, int index, const Tensor *t, int block)
+{
+	int count = 0;
+	for (Node *node; (node = take_scatter(role, t)); t = node->out[0]) {
+		Step step = step_of_node(plan, node);
+		step.block = block;
+		step.when = plan->mesh[AXIS_MICRO] > 1 ? WHEN_LAST : WHEN_ALWAYS;
+		add_access(plan, &step, node->in[0], false, 0);
+		add_access(plan, &step, node->out[0], true, 0);
+		insert_step(plan, function_of(role, FUNCTION_BACKWARD), index + count++, step);
+	}
+	return count;
+}
+
+static bool is_written_from(const Function *function, int index, const Tensor *t)
+{
+	for (int i = index; i < function->steps.count; i++)
+		for (int k = 0; k < function->steps.at[i].accesses.count; k++)
+			if (function->steps.at[i].accesses.at[k].write && function->steps.at[i].accesses.at[k].tensor == t)
+				return true;
+	return false;
+}
+
+// What a step has completed, from `index` of the backward pass on. Returns how many steps.
+static int scatter_completed(Plan *plan, Role *role, Step step, int index, int block)
+{
+	int count = 0;
+	for (int k = 0; k < step.accesses.count; k++)
+		if (step.accesses.at[k].write && !is_written_from(function_of(role, FUNCTION_BACKWARD), index + count, step.accesses.at[k].tensor))
+			count += insert_scatter(plan, role, index + count, step.accesses.at[k].tensor, block);
+	return count;
+}
+
+static void scatter_gradients(Plan *plan, Role *role)
+{
+	Function *backward = function_of(role, FUNCTION_BACKWARD);
+	const Function *forward = function_of(role, FUNCTION_FORWARD);
+	int index = 0;
+	for (int i = 0; i < forward->steps.count && backward->steps.count; i++)
+		if (forward->steps.at[i].kind == STEP_CHUNKS) // it makes gradients with its losses
+			index += scatter_completed(plan, role, forward->steps.at[i], index, backward->steps.at[index].block);
+	for (; index < backward->steps.count; index++)
+		index += scatter_completed(plan, role, backward->steps.at[index], index + 1, backward->steps.at[index].block);
+}
+
 void make_buckets(Plan *plan, Role *role)
 {
+	scatter_gradients(plan, role);
 	Function *backward = function_of(role, FUNCTION_BACKWARD);
 	const Function *forward = function_of(role, FUNCTION_FORWARD);
 	Step bucket = new_bucket(plan);

@@ -24,6 +24,7 @@ Tensor *append_conversion(Placing *p, Op op, const char *what, Tensor *t, Axis a
 	node->block = consumer->block;
 	node->evaluation = consumer->evaluation;
 	memcpy(node->out[0]->place, t->place, sizeof t->place);
+	node->out[0]->parameter = t->parameter;
 	list_add(graph->arena, &p->phases[phase], node);
 	return node->out[0];
 }

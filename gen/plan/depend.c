@@ -59,14 +59,14 @@ static int queue_of(const Step *step)
 	return is_communication(step) ? 1 : step->stream == STREAM_SIDE ? 2 : 0;
 }
 
-double function_seconds(const Plan *plan, const Function *function, bool last)
+double function_seconds(const Plan *plan, const Function *function, bool once)
 {
 	const Dependencies *on = find_dependencies(plan, function);
 	double *finish = arena_alloc(plan->arena, (size_t)(function->steps.count + 1) * sizeof *finish), free_at[3] = {0}, end = 0; // free_at: by queue
 	for (int i = 0; i < function->steps.count; i++) {
 		const Step *step = &function->steps.at[i];
 		double *queue = &free_at[queue_of(step)], start = *queue;
-		if (step->when == WHEN_EVALUATING || (step->when == WHEN_LAST && !last))
+		if (step->when == WHEN_EVALUATING || (step->when != WHEN_ALWAYS && !once))
 			continue;
 		for (int k = 0; k < on[i].count; k++)
 			start = finish[on[i].at[k].step] > start ? finish[on[i].at[k].step] : start;

@@ -170,9 +170,16 @@ static Step *kernel_in_front(const Fusing *f, const Function *function, const No
 	return NULL;
 }
 
+// What replicas exchange of parameters and gradients is packed and unpacked beside computation.
+static bool is_packed_aside(const Node *node)
+{
+	bool packs = node->op == OP_PACK || node->op == OP_UNPACK;
+	return packs && node->attributes.axis == AXIS_DP && (node->phase == PHASE_PROLOGUE || node->phase == PHASE_EPILOGUE);
+}
+
 static Stream stream_of(const Node *node)
 {
-	if (op_table[node->op].lowering != LOWER_COLLECTIVE)
+	if (op_table[node->op].lowering != LOWER_COLLECTIVE && !is_packed_aside(node))
 		return STREAM_COMPUTE;
 	static const Stream streams[] = {[AXIS_DP] = STREAM_DP, [AXIS_TP] = STREAM_TP, [AXIS_PP] = STREAM_PP};
 	return streams[node->attributes.axis];
@@ -185,12 +192,26 @@ static StepKind kind_of(const Node *node)
 	return kinds[op_table[node->op].lowering];
 }
 
-void add_step(const Plan *plan, Function *function, Node *node)
+Step step_of_node(const Plan *plan, Node *node)
 {
 	Step step = {.kind = kind_of(node), .name = node->name, .block = node->block, .stream = stream_of(node), .accumulate = node->accumulate,
 	             .when = node->evaluation ? WHEN_EVALUATING : WHEN_ALWAYS, .call = -1};
 	list_add(plan->arena, &step.nodes, node);
+	return step;
+}
+
+void add_step(const Plan *plan, Function *function, Node *node)
+{
+	Step step = step_of_node(plan, node);
 	list_add(plan->arena, &function->steps, step);
+}
+
+void insert_step(const Plan *plan, Function *function, int index, Step step)
+{
+	list_add(plan->arena, &function->steps, step);
+	for (int i = function->steps.count - 1; i > index; i--)
+		function->steps.at[i] = function->steps.at[i - 1];
+	function->steps.at[index] = step;
 }
 
 static void append_node(const Fusing *f, Function *function, Node *node)
@@ -308,6 +329,7 @@ void fuse_steps(Plan *plan)
 				append_node(&f, function, role->nodes[phase].at[i]);
 		}
 		begin_sums(plan, function_of(role, FUNCTION_BACKWARD), f.uses);
+		gather_before_use(plan, role);
 	}
 	f.uses = count_uses(plan);
 	sequence_prologue(plan);

@@ -32,6 +32,13 @@ void hide_communication(const Plan *plan, Function *function);
 // gradients at a time. (buckets.c)
 void make_buckets(Plan *plan, Role *role);
 
+// Puts what gathers parameters that replicas store in parts before the first step that reads it. (zero.c)
+void gather_before_use(const Plan *plan, Role *role);
+
+// A step in front of the one at index.
+void insert_step(const Plan *plan, Function *function, int index, Step step);
+Step step_of_node(const Plan *plan, Node *node);
+
 // Whether a step reduces gradients behind the backward pass, of which there may be several. (buckets.c)
 bool is_bucket(const Function *function, const Step *step);
 

@@ -98,6 +98,12 @@ bool is_working_copy(const Node *node)
 	return node->op == OP_CAST && node->phase == PHASE_PROLOGUE;
 }
 
+bool gathers_parameter(const Node *node)
+{
+	bool gathers = node->op == OP_ALL_GATHER || node->op == OP_UNPACK;
+	return gathers && node->phase == PHASE_PROLOGUE && node->attributes.axis == AXIS_DP && parameter_of(node->in[0]);
+}
+
 Node *working_copy(const Role *role, const Tensor *parameter)
 {
 	for (int i = 0; i < role->nodes[PHASE_PROLOGUE].count; i++) {

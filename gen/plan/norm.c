@@ -3,9 +3,9 @@
 //
 // Every stage has a vector with an element for each parameter of the model, in their order: the sum of squares of its
 // gradient where this device counts it, else zero. A gradient is counted by its parameter's owner among the stages, and
-// among the devices of tp by the first unless they share it out; replicas all have the same reduced gradients and need
-// not talk. Two small all-reduces, over tp and over pp, make the vector whole everywhere, and every device adds it up by itself, in
-// the order of parameters. So the sum has the same terms in the same order however the model is cut: a zero changes no bit.
+// among the devices of tp, or of dp, by the first unless they share it out; replicas that have the same reduced gradients need
+// not talk. Small all-reduces, over tp and pp, and over dp with --zero 1, make the vector whole everywhere, and every device adds it up
+// by itself, in the order of parameters. So the sum has the same terms in the same order however the model is cut: a zero changes no bit.
 //
 // However many parameters there are, one launch takes all their gradients, and one updates them all: where they lie is a table,
 // which the program brings along.
@@ -62,6 +62,11 @@ static Tensor *add_table(Plan *plan, Nodes *tables, int stage)
 	return table;
 }
 
+bool counts_apart(const Plan *plan, Axis axis)
+{
+	return plan->mesh[axis] > 1 && (axis != AXIS_DP || plan->zero);
+}
+
 // The vector of this stage's own squares. Its operands: the table, then the gradients.
 static Tensor *add_squares(Plan *plan, Nodes *nodes, int stage, Tensor *table)
 {
@@ -78,8 +83,9 @@ static Tensor *add_squares(Plan *plan, Nodes *nodes, int stage, Tensor *table)
 	}
 	Node *squares = add_to_stage(plan, nodes, stage, OP_SQUARED_NORMS, "grad_norm.squares", PHASE_EPILOGUE, &in, NULL);
 	Tensor *vector = add_output(graph, squares, graph->master, 1, (long[]){graph->parameters.count});
-	if (plan->mesh[AXIS_TP] > 1)
-		vector->place[AXIS_TP].kind = PARTIAL;
+	for (int axis = AXIS_DP; axis <= AXIS_TP; axis++)
+		if (counts_apart(plan, axis))
+			vector->place[axis].kind = PARTIAL;
 	add_named_output(graph, squares, "chunks", graph->master, 1, (long[]){chunks ? chunks : 1});
 	return vector;
 }
@@ -89,7 +95,8 @@ static Tensor *reduce(Plan *plan, Nodes *nodes, int stage, Axis axis, Tensor *ve
 	Attributes attributes = {.axis = axis, .in_place = true};
 	Tensors in = {0};
 	list_add(plan->arena, &in, vector);
-	return add_to_stage(plan, nodes, stage, OP_ALL_REDUCE, axis == AXIS_TP ? "grad_norm.over_tp" : "grad_norm.over_pp", PHASE_EPILOGUE, &in, &attributes)->out[0];
+	static const char *const names[] = {[AXIS_DP] = "grad_norm.over_dp", [AXIS_TP] = "grad_norm.over_tp", [AXIS_PP] = "grad_norm.over_pp"};
+	return add_to_stage(plan, nodes, stage, OP_ALL_REDUCE, names[axis], PHASE_EPILOGUE, &in, &attributes)->out[0];
 }
 
 static Node *add_norm(Plan *plan, Nodes *nodes, int stage, Tensor *vector)
@@ -140,8 +147,8 @@ static void add_norms(Plan *plan, Nodes *own, Tensor *const *tables)
 	Node *norms[MAX_STAGES];
 	for (int s = 0; s < plan->stages; s++)
 		vectors[s] = add_squares(plan, own, s, tables[s]);
-	for (int axis = AXIS_TP; axis <= AXIS_PP; axis++)
-		for (int s = 0; s < plan->stages && plan->mesh[axis] > 1; s++)
+	for (int axis = AXIS_DP; axis <= AXIS_PP; axis++)
+		for (int s = 0; s < plan->stages && counts_apart(plan, axis); s++)
 			vectors[s] = reduce(plan, own, s, axis, vectors[s]);
 	for (int s = 0; s < plan->stages; s++)
 		norms[s] = add_norm(plan, own, s, vectors[s]);

@@ -445,7 +445,7 @@ void place_node(Placing *p, Node *node)
 {
 	for (int i = 0; i < node->ins; i++) {
 		Tensor *latest = node->in[i];
-		while (latest->id < p->latest_count && p->latest[latest->id])
+		while (latest->id < p->latest_count && p->latest[latest->id] && !stays(node, i))
 			latest = p->latest[latest->id];
 		node->in[i] = node->phase == PHASE_EPILOGUE ? accumulated(p, latest) : latest;
 	}
@@ -546,10 +546,13 @@ void place_tensors(Plan *plan)
 	place_leaves(plan);
 	for (int i = 0; i < graph->nodes.count; i++)
 		list_add(plan->arena, &p.all, graph->nodes.at[i]);
-	for (int phase = 0; phase < 4; phase++)
+	for (int phase = 0; phase < 4; phase++) {
 		for (int i = 0; i < p.all.count; i++)
 			if ((int)p.all.at[i]->phase == phase)
 				place_node(&p, p.all.at[i]);
+		if (phase == PHASE_PROLOGUE && plan->zero)
+			gather_stored(&p);
+	}
 	Nodes all = {0};
 	for (int phase = 0; phase < 4; phase++)
 		for (int i = 0; i < p.phases[phase].count; i++)

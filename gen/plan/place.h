@@ -27,6 +27,9 @@ Tensor *append_conversion(Placing *p, Op op, const char *what, Tensor *t, Axis a
 // t in another placement on one axis, for a consumer. The conversion must exist (conversion_cost). (convert.c)
 Tensor *insert_conversion(Placing *p, Tensor *t, Axis axis, Placement to, const Node *consumer, Phase phase);
 
+// Behind the prologue: what replicas store in parts is gathered where the model reads it. (zero.c)
+void gather_stored(Placing *p);
+
 // Gives the node's operands and results their placement and puts it behind the others of its phase. (place.c)
 void place_node(Placing *p, Node *node);
 

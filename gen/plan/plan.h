@@ -40,7 +40,7 @@ typedef struct {
 // ---- steps
 
 typedef enum { STREAM_COMPUTE, STREAM_SIDE, STREAM_DP, STREAM_TP, STREAM_PP, STREAMS } Stream;
-typedef enum { WHEN_ALWAYS, WHEN_LAST, WHEN_EVALUATING } When;
+typedef enum { WHEN_ALWAYS, WHEN_FIRST, WHEN_LAST, WHEN_EVALUATING } When; // of a step's micro-batches
 
 typedef enum {
 	STEP_ELEMENTWISE,       // nodes: a chain that one generated kernel computes
@@ -259,6 +259,7 @@ typedef struct {
 	double kept_bytes[RECOMPUTE_FULL + 1]; // of a micro-batch, from forward to backward pass on all stages of a device each, by kind of recomputation
 	bool tf32;
 	bool deterministic;     // the same bits in every run
+	bool zero;              // replicas store parameters and the optimizer's state in parts
 	const Device *device;
 	LIST(Transfer *) transfers;
 	Role *roles;            // one for each stage
@@ -281,6 +282,7 @@ int stage_of(const Plan *plan, const Node *node);
 Node *kernel_of(const Step *step);      // of a STEP_KERNEL: the node that has a template
 bool same_layout(const Tensor *a, const Tensor *b); // extents and placements
 bool is_working_copy(const Node *node); // of a parameter, in the compute type
+bool gathers_parameter(const Node *node); // that replicas store in parts, or unpacks what was gathered
 Node *working_copy(const Role *role, const Tensor *parameter); // NULL: the role has none
 int *count_uses(const Plan *plan);      // by tensor id: how many operands of nodes it is
 void replace_nodes(Plan *plan, Node *const *nodes, int count); // of the graph, by a new list, and numbers them
@@ -295,8 +297,12 @@ AttentionSlice attention_slice(const Plan *plan, const Node *node); // of OP_ATT
 // runtime/mp_table.h. Tensors are taken in chunks of so many elements, counted from the first. (norm.c)
 enum { TABLE_CHUNK = 65536, TABLE_UNIT = 256, TABLE_COLUMNS = 11 };
 long table_chunks(const Plan *plan, const Tensor *gradient);
+bool counts_apart(const Plan *plan, Axis axis); // whether the devices of an axis add up squares of what they have of gradients
 
 // ---- passes, in order
+
+// Needs: a differentiated graph, mesh sizes. Gives: with --zero 1, placements of parameters and states over dp. (zero.c)
+void store_in_parts(Plan *plan);
 
 // Needs: a differentiated graph, mesh sizes. Gives: a placement for every tensor, conversion nodes where producers and
 // consumers differ. Ends with an error on the user's line where no placement works. (place.c)

@@ -16,7 +16,7 @@ typedef struct {
 
 static bool is_local_everywhere(const Node *producer)
 {
-	return producer->op == OP_PARAMETER || producer->op == OP_INPUT || is_working_copy(producer);
+	return producer->op == OP_PARAMETER || producer->op == OP_INPUT || is_working_copy(producer) || gathers_parameter(producer);
 }
 
 // A loss makes its gradient in the forward pass, and an earlier stage may read that: against the pipeline too.
@@ -99,10 +99,10 @@ static bool has_node(const Role *role, const Node *node)
 	return false;
 }
 
-// A working copy brings its parameter along.
+// A working copy brings its parameter along, and so does what is gathered.
 static void list_once(const Plan *plan, Role *role, Node *leaf, bool *listed)
 {
-	if (is_working_copy(leaf) && !listed[leaf->id])
+	if (leaf->ins && !listed[leaf->id])
 		list_once(plan, role, leaf->in[0]->producer, listed);
 	if (!listed[leaf->id])
 		list_add(plan->arena, &role->nodes[PHASE_PROLOGUE], leaf);

@@ -79,7 +79,7 @@ void sequence_prologue(Plan *plan)
 				add_step(plan, function_of(&plan->roles[s], FUNCTION_LOADED), plan->roles[s].nodes[PHASE_PROLOGUE].at[i]);
 	for (int i = 0; i < plan->graph->nodes.count; i++) {
 		Node *node = plan->graph->nodes.at[i];
-		if (node->phase == PHASE_PROLOGUE && node->op != OP_INPUT && node->op != OP_PARAMETER && !is_working_copy(node))
+		if (node->phase == PHASE_PROLOGUE && node->op != OP_INPUT && node->op != OP_PARAMETER && !is_working_copy(node) && !gathers_parameter(node))
 			place_node(plan, FUNCTION_PROLOGUE, node, TRANSFER_PROLOGUE, delivered);
 	}
 	for (int i = 0; i < plan->transfers.count; i++) // what micro-batches of other stages read

@@ -115,7 +115,7 @@ static bool runs(const Step *step, const Action *action, int list, int last)
 {
 	if (step->when == WHEN_EVALUATING)
 		return list != 0;
-	return step->when == WHEN_ALWAYS || action->first == last;
+	return step->when == WHEN_ALWAYS || action->first == (step->when == WHEN_FIRST ? 0 : last);
 }
 
 static bool can_conflict(const Sync *sync, const Step *step)

@@ -4,7 +4,7 @@
 // added onto what the table gets elsewhere, where that lies. It is right where both parts are made on one stage, nothing else reads
 // the other part, and a step has one micro-batch: the sums over several are kept apart, because a pipeline, which has the parts on two
 // stages, adds them up apart as well, and is to give the same bits. Where replicas gather what they look up (place.c), the rest is what they
-// have reduced: behind the node that makes it then, so that it is under way during the backward pass.
+// have reduced, or scattered: behind the node that makes it then, so that it is under way during the backward pass.
 #include "plan.h"
 
 // The two parts of a sum: what look-ups add, and the rest, which a reduction over dp may give.
@@ -32,7 +32,7 @@ static bool find_parts(const Plan *plan, const Node *sum, const int *uses, Parts
 		return false;
 	int which = sum->in[0]->producer->op == OP_EMBEDDING_GRAD ? 0 : 1;
 	*parts = (Parts){.lookup = sum->in[which]->producer, .rest = sum->in[1 - which], .maker = sum->in[1 - which]->producer};
-	if (parts->maker->op == OP_ALL_REDUCE && parts->maker->attributes.axis == AXIS_DP) {
+	if ((parts->maker->op == OP_ALL_REDUCE || parts->maker->op == OP_REDUCE_SCATTER) && parts->maker->attributes.axis == AXIS_DP) {
 		parts->reduction = parts->maker;
 		parts->maker = parts->reduction->in[0]->producer;
 	}

@@ -68,7 +68,7 @@ static void bench_model(const char *type, const char *name, const Model &model)
 	report(named("sgd with momentum"), 5 * sizeof(full) * n + copies,
 	       [&] { tmpl_sgd(arena, table.at(), count, model.chunks, chunk, rate.at(), NULL, 0.9, 0, 0); });
 	report(named("squared norms"), sizeof(full) * n, [&] {
-		kept::tmpl_squared_norms(squares.at(), partial.at(), table.at(), arena, count, model.chunks, count, chunk, true, 0);
+		kept::tmpl_squared_norms(squares.at(), partial.at(), table.at(), arena, count, model.chunks, count, chunk, 0, 0);
 	});
 	device_free(arena);
 }
