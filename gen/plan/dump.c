@@ -7,7 +7,7 @@ static const char *const stream_names[] = {"compute", "side", "dp", "tp", "pp"};
 static void dump_step(const Role *role, const Step *step, Text *out)
 {
 	static const char *const kinds[] = {"elementwise", "gemm", "conv", "attention", "chunks", "kernel", "copy", "collective", "transfer"};
-	static const char *const when[] = {"", " last", " evaluating"};
+	static const char *const when[] = {"", " first", " last", " evaluating"};
 	text_add(out, "    %s %s on %s%s%s:", kinds[step->kind], step->name, stream_names[step->stream], when[step->when],
 	         step->accumulate ? " accumulate" : "");
 	for (int i = 0; i < step->nodes.count; i++)

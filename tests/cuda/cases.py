@@ -10,7 +10,8 @@ ATTENDS = "tests/equality/attends.lua"
 PLANS = [("specs/mlp.lua", ["-D", "momentum=0.9"]), ("specs/sharded_linear.lua", ["-D", "layer=pair"]),
          ("specs/sharded_linear.lua", ["-D", "layer=column"]), ("specs/sharded_linear.lua", ["-D", "layer=row"])]
 MORE = [("tests/equality/chains.lua", ["--mesh", "tp=2,pp=2"]), ("tests/equality/adamw.lua", ["--mesh", "dp=2,tp=2,pp=2"]),
-        ("tests/equality/skip_many.lua", ["--mesh", "dp=2,tp=2,pp=2"]),
+        ("tests/equality/skip_many.lua", ["--mesh", "dp=2,tp=2,pp=2"]), ("tests/equality/adamw.lua", ["--mesh", "dp=2,tp=2,pp=2", "--zero", "1"]),
+        ("tests/equality/vocabulary.lua", ["--mesh", "dp=2", "--dtype", "bf16", "--zero", "1"]),
         ("specs/mlp.lua", ["--mesh", "tp=4,pp=2", "--mode", "infer"]), ("specs/mlp.lua", ["--dtype", "tf32", "--mesh", "pp=4"])]
 
 

@@ -269,10 +269,10 @@ def lines_of(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def resumed(spec, mesh, other, dtype, states):
+def resumed(spec, mesh, other, dtype, states, *words):
     """A run of 20 steps against its second half alone, from the checkpoint of its first: to the bit on the same mesh, within
-    rounding on another. states: what a checkpoint has beside each parameter that the loss reaches."""
-    whole = specs.program(spec, mesh, 2, dtype)
+    rounding on another. states: what a checkpoint has beside each parameter that the loss reaches; words: of the first mesh alone."""
+    whole = specs.program(spec, mesh, 2, dtype, *words)
     training = whole.train("whole", STEPS, "--data", spec.data, "--seed", 3, "--save-every", STEPS // 2)
     half = training.folder / "save" / f"step_{STEPS // 2}"
     saved = sorted(safetensors.read(half / "optimizer.safetensors"))
@@ -289,6 +289,35 @@ def resumed(spec, mesh, other, dtype, states):
         for file in "model.safetensors", "optimizer.safetensors":
             a, e = (safetensors.read(path / file) for path in (folder / f"step_{STEPS}", training.checkpoint))
             compare_tensors(a, e, 0 if bitwise else 1e-9)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Parameters and states that replicas store in parts
+
+def in_parts(spec, mesh, schedule, microbatches, dtype):
+    """With --zero 1, as one device and in fewer bytes of state than without; in bf16 as without, on the same mesh."""
+    words = ["--schedule", schedule]
+    whole, parts = (specs.program(spec, mesh, microbatches, dtype, *words, "--zero", zero) for zero in (0, 1))
+    bytes_of = [sum(device["optimizer"] for device in program.plan["devices"]) for program in (whole, parts)]
+    check(bytes_of[1] < bytes_of[0], f"the optimizer has {bytes_of[1]} bytes, without --zero {bytes_of[0]}")
+    training = parts.train("plan", STEPS, *training_words(spec))
+    check_memory(parts, training)
+    if dtype == "bf16":
+        compare_numbers("loss of step", training.losses, whole.train("plan", STEPS, *training_words(spec)).losses, 1e-4)
+    else:
+        one = reference(spec, specs.batch_of(mesh[0], microbatches), spec.same_microbatches(mesh, microbatches), dtype)
+        compare_trainings(training, one, dtype, bitwise=False)
+
+
+def in_parts_rows():
+    """First dims that divide and that do not, or that tp has; tied and untied heads, whole and in chunks; filters; a weight of two stages."""
+    named = {spec.name: spec for spec in specs.SPECS + specs.LANGUAGE + specs.CHUNKED + specs.LARGE_TABLES}
+    plans_of = {"uneven": [((3, 1, 2), "1F1B", 2, "f64"), ((2, 2, 1), "1F1B", 1, "f64")], "adamw": [((2, 2, 2), "GPipe", 2, "f64"), ((4, 1, 1), "1F1B", 1, "f64")],
+                "momentum": [((2, 1, 1), "1F1B", 4, "f32")], "resnet_sync": [((2, 2, 1), "1F1B", 1, "f64")],
+                "gpt2": [((2, 1, 1), "1F1B", 1, "f64"), ((3, 1, 1), "1F1B", 1, "f64"), ((2, 1, 2), "1F1B", 4, "f64"), ((2, 1, 1), "1F1B", 2, "bf16")],
+                "gpt2_sequences": [((2, 2, 2), "1F1B", 2, "f64")], "llama": [((2, 2, 1), "1F1B", 2, "f64")], "llama_large": [((2, 1, 1), "1F1B", 1, "f64")],
+                "gpt2_large": [((2, 1, 1), "1F1B", 1, "f64")], "gpt2_chunked": [((2, 1, 2), "1F1B", 2, "f64"), ((2, 1, 1), "1F1B", 1, "bf16")]}
+    return [(named[name], *plan) for name, some in plans_of.items() for plan in some]
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -367,6 +396,9 @@ def cases(long):
               for spec, mesh, m, dtype in inference_rows(long)]
     found += [Case(f"resumed-{ADAMW}-{specs.mesh_text(mesh)}", resumed, ADAMW, mesh, other, "f64", ("exp_avg", "exp_avg_sq"))
               for mesh, other in (((1, 1, 1), (1, 2, 2)), ((2, 1, 2), (1, 3, 1)))]
+    found += [Case(f"resumed-zero-{ADAMW}-{specs.mesh_text(mesh)}", resumed, ADAMW, mesh, other, "f64", ("exp_avg", "exp_avg_sq"), "--zero", 1)
+              for mesh, other in (((2, 1, 2), (1, 3, 1)), ((2, 2, 1), (1, 1, 1)))]
+    found += [Case(f"zero-{name_of(row)}", in_parts, *row) for row in in_parts_rows()]
     found.append(Case("chunked-memory", chunked_memory))
     found += [Case(f"chunked-{name_of(row)}", chunked, *row) for row in chunked_rows(long)]
     found += [Case(f"shared-{name}-{specs.mesh_text(mesh)}-{dtype}", shared, name, mesh, dtype) for name, mesh, dtype in SHARED]

@@ -47,17 +47,17 @@ def plan_of(seed):
     stages, microbatches = pick.randrange(2, 9), pick.choice([1, 2, 3, 4, 5, 8, 12])
     text = model(pick, stages + pick.randrange(4))
     schedule, dp = pick.choice(["GPipe", "1F1B"]), pick.choice([1, 1, 2])
-    return text, stages, microbatches, schedule, dp
+    return text, stages, microbatches, schedule, dp, dp > 1 and pick.random() < 0.5
 
 
 def random_plan(seed):
-    text, stages, microbatches, schedule, dp = plan_of(seed)
+    text, stages, microbatches, schedule, dp, zero = plan_of(seed)
     folder = WORK / "plan" / f"seed-{seed}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / "spec.lua").write_text(text)
     options = ["--mesh", f"pp={stages},dp={dp}", "--microbatches", microbatches, "--batch", 2 * dp * microbatches, "--schedule",
-               schedule]
+               schedule, "--zero", int(zero)]
     mpgen("-q", folder / "spec.lua", *options, "-o", folder / "out")
     dump = mpgen(folder / "spec.lua", *options, "--dump", "repeat").stdout
     plan = json.loads((folder / "out/plan.json").read_text())

@@ -11,7 +11,7 @@ STREAMS = {"compute": "compute", "side": "side", "dp": "dp_stream", "tp": "tp_st
 @dataclasses.dataclass
 class Step:
     stream: str
-    when: str               # "", "last" or "evaluating"
+    when: str               # "", "first", "last" or "evaluating"
     waits: list             # "EVENT[0]"
     records: list           # reads, writes: (buffer, argument)
     reads: set = dataclasses.field(default_factory=set)
@@ -41,7 +41,7 @@ def read_line(stage, steps, line):
         stage.lists[found[1]] = found[2].split()
     elif found := re.match(r"  (\w+)$", line):
         return stage.functions.setdefault(found[1], [])
-    elif found := re.match(r"    \w+ \S+ on (\w+)( last| evaluating)?( accumulate)?:", line):
+    elif found := re.match(r"    \w+ \S+ on (\w+)( first| last| evaluating)?( accumulate)?:", line):
         steps.append(Step(STREAMS[found[1]], (found[2] or "").strip(), re.findall(r" wait (\S+)", line), re.findall(r" record (\S+)", line)))
     elif re.match(r"      (read|write) ", line):
         for kind, name, argument in re.findall(r"(read|write) (\w+)\[(\d)\]", line):

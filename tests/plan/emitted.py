@@ -13,7 +13,7 @@ from lib.harness import check
 from plan import memory
 from plan.memory import Buffer
 
-NUMBERS = {"ncclFloat32": 4, "ncclFloat64": 8, "ncclInt32": 4}
+NUMBERS = {"ncclBfloat16": 2, "ncclFloat32": 4, "ncclFloat64": 8, "ncclInt32": 4}
 COMPUTE, STREAMS = "compute", ("compute", "side", "dp_stream", "tp_stream", "pp_stream")
 EXCHANGE = "the exchange over "
 WORKSPACE, SIDE_WORKSPACE = WORKSPACES = "the workspace", "the workspace of the side stream"

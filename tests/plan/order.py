@@ -160,8 +160,8 @@ def find_conflict(unrolled, without=None):
 # Values
 
 def microbatch_of(step, access):
-    """The micro-batch that an access of a micro-batch function belongs to; None: it does not say."""
-    if not step.function.micro:
+    """The micro-batch that an access of a micro-batch function belongs to; None: it does not say, or what the first makes is all others' too."""
+    if not step.function.micro or step.operation.condition.endswith("== 0"):
         return None
     if access.slot is not None:
         return number(access.slot, step.names)

@@ -55,7 +55,7 @@ class Plan:
 # Dump, plan and emitted text say the same
 
 def when(operation):
-    return "last" if "==" in operation.condition else operation.condition
+    return ("first" if operation.condition.endswith("== 0") else "last") if "==" in operation.condition else operation.condition
 
 
 def event_of(function, expression, events):

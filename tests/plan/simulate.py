@@ -151,9 +151,9 @@ def check_step(stage, step):
 
 def run_action(stage, action, last, arena, written):
     for step in stage.functions.get(action.function, []):
-        if "evaluating" in step.flags or ("last" in step.flags and action.arguments[0] != last):
+        if "evaluating" in step.flags or ("last" in step.flags and action.arguments[0] != last) or ("first" in step.flags and action.arguments[0]):
             continue
-        rewrites = step.kind == "collective" or "update" in step.name
+        rewrites = (step.kind == "collective" and not re.search("all_gather|reduce_scatter", step.name)) or "update" in step.name
         check_step(stage, step)
         for is_write, name, k in sorted(step.accesses, key=lambda access: access[0]):
             buffer = stage.buffers[name]

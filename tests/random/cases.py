@@ -159,7 +159,7 @@ def compare(name, model, seed):
     for _ in range(6):
         dp, tp, pp = draw.choice([1, 1, 2, 3]), draw.choice([1, 2, 2, 3, 4]), draw.choice([1, 1, 2, 3, 4])
         plan = ["--mesh", f"dp={dp},tp={tp},pp={pp}", "--schedule", draw.choice(["1F1B", "GPipe"]),
-                *comparison.options(comparison.microbatches)]
+                *comparison.options(comparison.microbatches), *(["--zero", "1"] if dp > 1 and draw.random() < 0.5 else [])]
         planned = mpgen("-q", comparison.spec, *plan, "--explain=json", status=None)
         if planned.status == 1:
             check(": error: " in planned.stderr, f"refused without a reason: {planned.stderr[:200]}")
