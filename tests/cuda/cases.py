@@ -11,7 +11,6 @@ PLANS = [("specs/mlp.lua", ["-D", "momentum=0.9"]), ("specs/sharded_linear.lua",
          ("specs/sharded_linear.lua", ["-D", "layer=column"]), ("specs/sharded_linear.lua", ["-D", "layer=row"])]
 MORE = [("tests/equality/chains.lua", ["--mesh", "tp=2,pp=2"]), ("tests/equality/adamw.lua", ["--mesh", "dp=2,tp=2,pp=2"]),
         ("tests/equality/skip_many.lua", ["--mesh", "dp=2,tp=2,pp=2"]), ("tests/equality/adamw.lua", ["--mesh", "dp=2,tp=2,pp=2", "--zero", "1"]),
-        ("tests/equality/vocabulary.lua", ["--mesh", "dp=2", "--dtype", "bf16", "--zero", "1"]),
         ("specs/mlp.lua", ["--mesh", "tp=4,pp=2", "--mode", "infer"]), ("specs/mlp.lua", ["--dtype", "tf32", "--mesh", "pp=4"])]
 
 
@@ -110,7 +109,8 @@ def cases(long):
              if mesh == "1" or "sharded" not in spec or "layer=pair" in options]
     plans += [("specs/sharded_linear.lua", ["-D", f"layer={l}", "--mesh", "dp=2,tp=2"]) for l in ("column", "row")]
     plans += [("specs/convnet.lua", ["--mesh", "1"]), (ATTENDS, ["--mesh", "1"]), (ATTENDS, ["--mesh", "1", "--dtype", "bf16"]),
-              ("tests/equality/biases.lua", ["--mesh", "1", "--dtype", "bf16"])]
+              ("tests/equality/biases.lua", ["--mesh", "1", "--dtype", "bf16"]),
+              ("tests/equality/vocabulary.lua", ["--mesh", "dp=2", "--dtype", "bf16", "--zero", "1"])]
     sources = sorted((ROOT / "tests/cuda").glob("*_test.cpp"))
     return [Case(source.stem, emulated, source) for source in sources] + [
         Case("gemm_test", products), Case("engines_test", engines, heavy=True)] + [
