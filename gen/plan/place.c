@@ -172,12 +172,19 @@ static bool is_cheaper(const Price *a, const Price *b)
 	return a->conversions != b->conversions ? a->conversions < b->conversions : a->converted < b->converted;
 }
 
+// Whether what a rule gives of a parameter's gradient lies elsewhere than the parameter.
+static bool is_left_elsewhere(const Node *node, const Rule *rule, Axis axis)
+{
+	const Tensor *parameter = node->outs ? node->out[0]->parameter : NULL;
+	return axis != AXIS_MICRO && !op_table[node->op].flops && parameter && !same_placement(rule->out[0], parameter->place[axis]);
+}
+
 // Bytes that a device sends once a step to bring what a rule gives of a parameter's gradient to where the parameter lies. Where nothing but
 // bytes is at stake: with arithmetic to do, each device would do that of all. Half of them, because what is gathered instead takes memory,
 // and is added up on each device.
 static double bytes_left(const Placing *p, const Node *node, const Rule *rule, Axis axis)
 {
-	if (axis == AXIS_MICRO || op_table[node->op].flops || !node->outs || !node->out[0]->parameter)
+	if (!is_left_elsewhere(node, rule, axis))
 		return 0;
 	Tensor result = *node->out[0];
 	result.place[axis] = rule->out[0];
@@ -189,7 +196,8 @@ static bool price_rule(const Placing *p, const Node *node, const Rule *rule, Axi
 {
 	Placement to;
 	bool fixed = fixed_result(node, axis, &to);
-	*price = (Price){.bytes = moved_parameters(p, node, rule, axis) + bytes_left(p, node, rule, axis) / p->plan->mesh[AXIS_MICRO]};
+	*price = (Price){.bytes = moved_parameters(p, node, rule, axis) + bytes_left(p, node, rule, axis) / p->plan->mesh[AXIS_MICRO],
+	                 .conversions = is_left_elsewhere(node, rule, axis)};
 	for (int i = 0; i < node->ins; i++) {
 		double cost = conversion_cost(p, node->in[i], axis, rule->in[i]);
 		bool converts = !same_placement(node->in[i]->place[axis], rule->in[i]);
