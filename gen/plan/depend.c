@@ -20,12 +20,17 @@ static void depend(const Plan *plan, Dependencies *on, int step, bool used)
 	list_add(plan->arena, on, dependency);
 }
 
-// A reader waits for the last writer; a writer, which may read too, for it and for all readers since. A sum over micro-batches
-// does not use what it is added to.
+// Whether what a step writes is added to what is there, of which it uses nothing else.
+static bool only_adds(const Step *step)
+{
+	return step->accumulate || (step->nodes.count && adds_onto(step->nodes.at[0]));
+}
+
+// A reader waits for the last writer; a writer, which may read too, for it and for all readers since.
 static void add_dependencies(const Plan *plan, Dependencies *on, LastUse *last, const Access *access, const Step *step, int index)
 {
 	if (last->writer)
-		depend(plan, on, last->writer - 1, !access->write || !step->accumulate);
+		depend(plan, on, last->writer - 1, !access->write || !only_adds(step));
 	if (!access->write) {
 		list_add(plan->arena, &last->readers, index);
 		return;
