@@ -10,7 +10,7 @@ static long bucket_elements(const Emit *emit, const Role *role, const Step *step
 	const Buffer *first = &role->buffers.at[find_buffer(emit->plan, role, step->nodes.at[0]->in[0])], *last = first;
 	for (int i = 1; i < step->nodes.count; i++) {
 		const Buffer *next = &role->buffers.at[find_buffer(emit->plan, role, step->nodes.at[i]->in[0])];
-		assert(next->offset > last->offset);
+		assert(next->offset == last->offset + aligned(last->bytes));
 		last = next;
 	}
 	return (long)((last->offset + last->bytes - first->offset) / type_size(first->tensor->type));

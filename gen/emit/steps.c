@@ -114,6 +114,22 @@ static void comment_updates(Text *out, const Emit *emit, const Step *step)
 	text_add(out, "%s, %d parameter%s of %ld elements", op_name(step->nodes.at[0]->op), step->nodes.count, step->nodes.count > 1 ? "s" : "", elements);
 }
 
+// "fc1.weight.grad f32[1000,784], fc1.bias.grad f32[1000]: one bucket", "146 of 149504 elements: one bucket"
+static void comment_bucket(Text *out, const Emit *emit, const Role *role, const Step *step)
+{
+	enum { NAMED = 16 };
+	long elements = 0;
+	for (int i = 0; i < step->nodes.count; i++) {
+		const Tensor *t = step->nodes.at[i]->in[0];
+		elements += local_elements(emit->plan, t);
+		if (step->nodes.count <= NAMED)
+			text_add(out, "%s%s", i ? ", " : "", name_and_shape(emit, role, t));
+	}
+	if (step->nodes.count > NAMED)
+		text_add(out, "%d of %ld elements", step->nodes.count, elements);
+	text_add(out, ": one bucket");
+}
+
 static void comment_step(Text *out, const Emit *emit, const Role *role, const Step *step)
 {
 	if (step->kind != STEP_TRANSFER && step->kind != STEP_COPY)
@@ -140,14 +156,14 @@ static void comment_step(Text *out, const Emit *emit, const Role *role, const St
 			comment_updates(out, emit, step);
 			break;
 		}
+		if (step->kind == STEP_COLLECTIVE && step->nodes.count > 1) {
+			comment_bucket(out, emit, role, step);
+			break;
+		}
 		for (int i = 0; i < step->nodes.count; i++) {
 			const Node *node = step->nodes.at[i];
-			bool bucket = step->kind == STEP_COLLECTIVE && step->nodes.count > 1;
-			text_add(out, "%s%s%s %s", i ? ", " : "", adds_onto(node) ? "+= " : "", bucket ? shown_name(emit, role, node->in[0]) : op_name(node->op),
-			         local_shape(emit, node->outs ? node->out[0] : node->in[0]));
+			text_add(out, "%s%s%s %s", i ? ", " : "", adds_onto(node) ? "+= " : "", op_name(node->op), local_shape(emit, node->outs ? node->out[0] : node->in[0]));
 		}
-		if (step->kind == STEP_COLLECTIVE && step->nodes.count > 1)
-			text_add(out, ": one bucket");
 	}
 }
 

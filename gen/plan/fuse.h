@@ -29,10 +29,10 @@ void begin_with_own_rows(const Plan *plan, Function *function);
 void hide_communication(const Plan *plan, Function *function);
 
 // Moves the all-reduces of gradients from the epilogue into the backward pass of the last micro-batch, some
-// gradients at a time. (buckets.c)
+// gradients at a time, and joins small ones that stay. (buckets.c)
 void make_buckets(Plan *plan, Role *role);
 
-// Whether a step reduces gradients behind the backward pass, of which there may be several. (buckets.c)
+// Whether a step reduces gradients that lie side by side, of which there may be several. (buckets.c)
 bool is_bucket(const Function *function, const Step *step);
 
 #endif

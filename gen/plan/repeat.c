@@ -29,9 +29,11 @@ typedef struct {
 	int *map;               // by buffer of the first layer: its counterpart in the layer being compared, -1: none yet
 } Repeating;
 
-// The norm of all gradients belongs to no layer, nor do the updates together.
-static int block_of(const Step *step)
+// The norm of all gradients belongs to no layer, nor do the updates together, nor what is reduced together behind all layers.
+static int block_of(const Function *function, const Step *step)
 {
+	if (function->kind == FUNCTION_UPDATE && is_bucket(function, step))
+		return -1;
 	if (step->nodes.count && (step->nodes.at[0]->op == OP_SQUARED_NORMS || step->nodes.at[0]->op == OP_GRADIENT_NORM))
 		return -1;
 	if (step->nodes.count > 1 && is_update(step->nodes.at[0]))
@@ -42,7 +44,7 @@ static int block_of(const Step *step)
 static void find_segments(Repeating *r)
 {
 	for (int i = 0; i < r->function->steps.count; i++) {
-		int block = block_of(&r->function->steps.at[i]);
+		int block = block_of(r->function, &r->function->steps.at[i]);
 		Segment *last = r->segments.count ? &r->segments.at[r->segments.count - 1] : NULL;
 		if (last && last->block == block && block >= 0) {
 			last->steps++;

@@ -279,6 +279,9 @@ def apart(mesh, microbatches):
         plan = Plan(specs.SEQUENCES.path, mesh, microbatches, "1F1B", *specs.SEQUENCES.words, "--device", str(ROOT / "tests/lib/slow_links.json"), *mode)
         check(any(f"rows_{mesh[1] - 1}" in name for program in plan.programs for name in program.buffers), "no product is taken apart")
         plan.check()
+        for program in plan.programs if not mode else []:
+            sums = [o for o in program.functions["update"].operations if o.call in order.REDUCES and o.stream == "tp_stream"]
+            check(len(sums) == 1, f"behind its backward pass stage {program.stage} has {len(sums)} sums over tp, not one of all that are small")
 
 
 def large_tables(spec, mesh):
