@@ -66,7 +66,7 @@ void emit_collective(Text *out, const Emit *emit, const Role *role, const Step *
 {
 	const Node *node = step->nodes.at[0];
 	const char *axis = axis_name(node->attributes.axis), *type = nccl_type(node->in[0]->type);
-	const char *from = place_of(emit, role, node->in[0], slot), *to = place_of(emit, role, node->out[0], slot);
+	const char *from = place_of(emit, role, node->in[0], slot), *to = (node->op == OP_ALL_GATHER ? whole_place : place_of)(emit, role, node->out[0], slot);
 	if (is_exchanged(emit->plan, step)) {
 		emit_exchange(out, emit, role, step, from, to, indent);
 		return;

@@ -6,7 +6,8 @@
 
 Function *function_of(Role *role, FunctionKind kind);   // one of the fixed functions
 void add_step(const Plan *plan, Function *function, Node *node);
-void add_access(const Plan *plan, Step *step, Tensor *t, bool write, int argument);
+void add_access(const Plan *plan, Step *step, Tensor *t, bool write, int argument);     // of all of t
+void add_rows(const Plan *plan, Step *step, Tensor *t, Rows rows, bool write, int argument);
 bool makes(const Step *step, const Tensor *t);          // t is an output of one of its nodes
 bool is_sent(const Plan *plan, const Step *step);       // it makes what another stage receives
 
@@ -18,7 +19,7 @@ void sequence_epilogue(Plan *plan);
 // Needs: a backward function with a step for each sum, uses by tensor id. Gives: sums of a norm's gradient that its kernel begins. (sums.c)
 void begin_sums(const Plan *plan, Function *function, const int *uses);
 
-// Marks the nodes whose result takes the memory of their first operand. uses: by tensor id, nodes that read it. (in_place.c)
+// Marks the nodes whose result takes the memory of their first operand, and what lies inside of what is gathered from it. uses: by tensor id, nodes that read it. (in_place.c)
 void find_in_place(Plan *plan, const int *uses);
 
 // Needs: a function with accesses. Gives: products of what tp gathers a device's rows at a time, its own first. (own_rows.c)

@@ -111,6 +111,9 @@ static bool similar_steps(Repeating *r, const Step *a, const Step *b)
 	if (a->kind != b->kind || a->stream != b->stream || a->when != b->when || a->accumulate != b->accumulate || a->parts != b->parts || a->part != b->part || a->nodes.count != b->nodes.count
 	    || a->accesses.count != b->accesses.count || !can_repeat(a) || !can_repeat(b))
 		return false;
+	for (int i = 0; i < a->accesses.count; i++)
+		if (!same_rows(&a->accesses.at[i].rows, &b->accesses.at[i].rows))
+			return false;
 	for (int i = 0; i < a->nodes.count; i++)
 		if (!similar_nodes(r, a->nodes.at[i], b->nodes.at[i]))
 			return false;
