@@ -10,7 +10,7 @@ static long bucket_elements(const Emit *emit, const Role *role, const Step *step
 	const Buffer *first = &role->buffers.at[find_buffer(emit->plan, role, step->nodes.at[0]->in[0])], *last = first;
 	for (int i = 1; i < step->nodes.count; i++) {
 		const Buffer *next = &role->buffers.at[find_buffer(emit->plan, role, step->nodes.at[i]->in[0])];
-		assert(next->offset > last->offset);
+		assert(next->offset == last->offset + aligned(last->bytes));
 		last = next;
 	}
 	return (long)((last->offset + last->bytes - first->offset) / type_size(first->tensor->type));
@@ -66,7 +66,7 @@ void emit_collective(Text *out, const Emit *emit, const Role *role, const Step *
 {
 	const Node *node = step->nodes.at[0];
 	const char *axis = axis_name(node->attributes.axis), *type = nccl_type(node->in[0]->type);
-	const char *from = place_of(emit, role, node->in[0], slot), *to = place_of(emit, role, node->out[0], slot);
+	const char *from = place_of(emit, role, node->in[0], slot), *to = (node->op == OP_ALL_GATHER ? whole_place : place_of)(emit, role, node->out[0], slot);
 	if (is_exchanged(emit->plan, step)) {
 		emit_exchange(out, emit, role, step, from, to, indent);
 		return;

@@ -32,8 +32,9 @@ const char *local_shape(const Emit *emit, const Tensor *t);     // "f32[16,784]"
 const char *axis_name(int axis);        // "dp"
 const char *axis_constant(int axis);    // "MP_DP"
 
-// The expression for a tensor's bytes: "fc1_relu(r, mb)".
+// The expression for a tensor's bytes: "fc1_relu(r, mb)"; while a step's call is written, for the rows that it uses.
 const char *place_of(const Emit *emit, const Role *role, const Tensor *t, const char *slot);
+const char *whole_place(const Emit *emit, const Role *role, const Tensor *t, const char *slot); // that of all rows of the tensor that t lies in
 
 // The launcher of an element-wise step; adds its kernel when it is new. *call receives the call but for the stream. (elementwise.c)
 const char *elementwise_call(Kernels *kernels, const Role *role, const Step *step, const char *slot);

@@ -114,6 +114,22 @@ static void comment_updates(Text *out, const Emit *emit, const Step *step)
 	text_add(out, "%s, %d parameter%s of %ld elements", op_name(step->nodes.at[0]->op), step->nodes.count, step->nodes.count > 1 ? "s" : "", elements);
 }
 
+// "fc1.weight.grad f32[1000,784], fc1.bias.grad f32[1000]: one bucket", "146 of 149504 elements: one bucket"
+static void comment_bucket(Text *out, const Emit *emit, const Role *role, const Step *step)
+{
+	enum { NAMED = 16 };
+	long elements = 0;
+	for (int i = 0; i < step->nodes.count; i++) {
+		const Tensor *t = step->nodes.at[i]->in[0];
+		elements += local_elements(emit->plan, t);
+		if (step->nodes.count <= NAMED)
+			text_add(out, "%s%s", i ? ", " : "", name_and_shape(emit, role, t));
+	}
+	if (step->nodes.count > NAMED)
+		text_add(out, "%d of %ld elements", step->nodes.count, elements);
+	text_add(out, ": one bucket");
+}
+
 static void comment_step(Text *out, const Emit *emit, const Role *role, const Step *step)
 {
 	if (step->kind != STEP_TRANSFER && step->kind != STEP_COPY)
@@ -140,14 +156,14 @@ static void comment_step(Text *out, const Emit *emit, const Role *role, const St
 			comment_updates(out, emit, step);
 			break;
 		}
+		if (step->kind == STEP_COLLECTIVE && step->nodes.count > 1) {
+			comment_bucket(out, emit, role, step);
+			break;
+		}
 		for (int i = 0; i < step->nodes.count; i++) {
 			const Node *node = step->nodes.at[i];
-			bool bucket = step->kind == STEP_COLLECTIVE && step->nodes.count > 1;
-			text_add(out, "%s%s%s %s", i ? ", " : "", adds_onto(node) ? "+= " : "", bucket ? shown_name(emit, role, node->in[0]) : op_name(node->op),
-			         local_shape(emit, node->outs ? node->out[0] : node->in[0]));
+			text_add(out, "%s%s%s %s", i ? ", " : "", adds_onto(node) ? "+= " : "", op_name(node->op), local_shape(emit, node->outs ? node->out[0] : node->in[0]));
 		}
-		if (step->kind == STEP_COLLECTIVE && step->nodes.count > 1)
-			text_add(out, ": one bucket");
 	}
 }
 
@@ -166,44 +182,17 @@ static const char *bias_of(const Emit *emit, const Role *role, const Step *step,
 	return "NULL";
 }
 
-// Where the rows of the device `part` ranks behind this one, of `parts`, begin in t, which lies at `place`.
-static const char *rows_of_device(const Emit *emit, const Tensor *t, long parts, int part, const char *place)
-{
-	long elements = local_elements(emit->plan, t) / parts;
-	if (!part)
-		return arena_printf(emit->arena, "%s + r->tp * %ldL", place, elements);
-	return arena_printf(emit->arena, "%s + (r->tp + %d) %% %ld * %ldL", place, part, parts, elements);
-}
-
-// The left operand of a product: all of it or one device's rows, which are all of what the device has not gathered yet.
-static const char *left_operand(const Emit *emit, const Role *role, const Step *step, const char *slot)
-{
-	const Node *node = step->nodes.at[0];
-	const char *place = place_of(emit, role, left_tensor(step), slot);
-	if (step->parts && step->part)
-		return rows_of_device(emit, node->in[0], step->parts, step->part, place);
-	bool some = node->op == OP_MATMUL && node->attributes.parts;
-	return some ? rows_of_device(emit, node->in[0], node->attributes.parts, node->attributes.part, place) : place;
-}
-
-// What a product writes: all of t or one device's rows of it.
-static const char *written(const Emit *emit, const Role *role, const Step *step, const Tensor *t, const char *slot)
-{
-	const char *place = place_of(emit, role, t, slot);
-	return step->parts ? rows_of_device(emit, t, step->parts, step->part, place) : place;
-}
-
 // A matrix product or convolution with its operands and, where it has one, the bias.
 static void emit_library_call(Text *out, Kernels *kernels, const Role *role, const Step *step, const char *slot, const char *indent)
 {
 	const Emit *emit = kernels->emit;
 	const Node *node = step->nodes.at[0];
 	const Node *last = step->nodes.at[step->nodes.count - 1];
-	const char *a = left_operand(emit, role, step, slot), *b = place_of(emit, role, node->in[1], slot), *bias = bias_of(emit, role, step, slot);
-	const char *result = written(emit, role, step, last->out[0], slot), *stream = stream_name(step->stream);
+	const char *a = place_of(emit, role, left_tensor(step), slot), *b = place_of(emit, role, node->in[1], slot), *bias = bias_of(emit, role, step, slot);
+	const char *result = place_of(emit, role, last->out[0], slot), *stream = stream_name(step->stream);
 	const char *accumulate = step->accumulate ? arena_printf(emit->arena, "%s > 0", slot) : "false";
 	const Gemm *gemm = step->kind == STEP_GEMM ? &role->gemms.at[step->call] : NULL;
-	const char *kept = gemm && gemm->kept ? written(emit, role, step, last->in[gemm->activation->ins - 1], slot) : NULL;
+	const char *kept = gemm && gemm->kept ? place_of(emit, role, last->in[gemm->activation->ins - 1], slot) : NULL;
 	if (kept && gemm->activation->ins > 1)
 		text_add(out, "%smp_gemm_grad(r, &gemms[%s], %s, %s, %s, %s, r->%s);\n", indent, gemm->constant, a, b, kept, result, stream);
 	else if (kept)
@@ -325,7 +314,7 @@ static const char *traced_name(const Emit *emit, const Function *function, const
 	return c_string(emit->arena, step->name);
 }
 
-static void emit_step(Text *out, Kernels *kernels, const Role *role, const Function *function, const Step *step, const Arguments *arguments)
+static void emit_step(Text *out, Kernels *kernels, Role *role, const Function *function, const Step *step, const Arguments *arguments)
 {
 	const Emit *emit = kernels->emit;
 	const char *indent = step->when == WHEN_ALWAYS ? "\t" : "\t\t";
@@ -338,7 +327,9 @@ static void emit_step(Text *out, Kernels *kernels, const Role *role, const Funct
 	if (emit->trace_steps)
 		text_add(out, "%smp_step_begin(r, %s, %.1f, r->%s);\n", indent, traced_name(emit, function, step), 1e6 * step_seconds(emit->plan, step),
 		         stream_name(step->stream));
+	role->writing = step;
 	emit_call(out, kernels, role, function, step, arguments, indent);
+	role->writing = NULL;
 	if (emit->trace_steps)
 		text_add(out, "%smp_step_end(r, r->%s);\n", indent, stream_name(step->stream));
 	for (int i = 0; i < step->records.count; i++) {
@@ -384,7 +375,7 @@ static void emit_fork_or_join(Text *out, const Role *role, bool fork)
 }
 
 // Steps [first, end) as the body of a function.
-static void emit_body(Text *out, Kernels *kernels, const Role *role, const Function *function, int first, int end, const Arguments *arguments)
+static void emit_body(Text *out, Kernels *kernels, Role *role, const Function *function, int first, int end, const Arguments *arguments)
 {
 	When when = WHEN_ALWAYS;
 	for (int i = first; i < end; i++) {

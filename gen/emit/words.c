@@ -76,7 +76,7 @@ const char *c_comment(Arena *arena, const char *text)
 	return copy;
 }
 
-const char *place_of(const Emit *emit, const Role *role, const Tensor *t, const char *slot)
+const char *whole_place(const Emit *emit, const Role *role, const Tensor *t, const char *slot)
 {
 	int index = find_buffer(emit->plan, role, t), family = role->inside ? role->inside->family_of[index] : -1;
 	const Buffer *buffer = &role->buffers.at[index];
@@ -90,6 +90,30 @@ const char *place_of(const Emit *emit, const Role *role, const Tensor *t, const 
 	if ((family >= 0 ? role->families.at[family].slots : buffer->slots) == 1)
 		return arena_printf(emit->arena, "%s(r%s)", name, layer);
 	return arena_printf(emit->arena, "%s(r, %s%s)", name, slot, layer);
+}
+
+// Behind a place: where the rows begin in a tensor of so many elements. " + (r->tp + 1) % 2 * 8388608L + 4194304L"
+static const char *rows_at(const Emit *emit, const Rows *rows, long elements)
+{
+	Text text = {.arena = emit->arena};
+	text_add(&text, "%s", "");
+	long of_rank = elements / rows->ranks, piece = rows->piece * (of_rank / rows->pieces);
+	if (rows->ranks > 1 && rows->rank)
+		text_add(&text, " + (r->tp + %d) %% %d * %ldL", rows->rank, rows->ranks, of_rank);
+	else if (rows->ranks > 1)
+		text_add(&text, " + r->tp * %ldL", of_rank);
+	if (piece)
+		text_add(&text, " + %ldL", piece);
+	return text.at;
+}
+
+const char *place_of(const Emit *emit, const Role *role, const Tensor *t, const char *slot)
+{
+	const Rows *rows = role->writing ? rows_used(role->writing, t) : NULL;
+	const char *whole = whole_place(emit, role, t, slot);
+	if (!rows || !rows->ranks)
+		return whole;
+	return arena_printf(emit->arena, "%s%s", whole, rows_at(emit, rows, local_elements(emit->plan, root_of((Tensor *)t))));
 }
 
 const char *stream_name(Stream stream)

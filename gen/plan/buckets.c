@@ -3,29 +3,44 @@
 // The epilogue's all-reduces over dp whose operand a backward step of the same stage completes are taken in the order
 // in which the last micro-batch completes them, and joined into buckets. Large ones lose less to the latency of a collective, but the
 // first should begin early and little be left for the last: an eighth of all gradients, within bounds. A bucket is one
-// all-reduce right behind the step that completes it: gradients of a bucket lie side by side in memory. A gradient that replicas share out
-// (zero.c) is scattered by itself, behind the step that completes it.
+// all-reduce right behind the step that completes it: gradients of a bucket lie side by side in memory.
+//
+// What is left for the epilogue is many small ones: over tp, of norms and biases that each device has computed from its own rows, and over dp
+// where replicas share out what is large (zero.c). A latency each is all that they take, and during the backward pass products hold the
+// multiprocessors that they need. So they become a bucket of each axis there, and over dp so do those that are reduced over tp as well: a
+// gradient lies in one bucket.
 #include "fuse.h"
 
-enum { LEAST_BUCKET = 1 << 20, LARGEST_BUCKET = 24 << 20, BUCKETS = 8 };
+enum { LEAST_BUCKET = 1 << 20, LARGEST_BUCKET = 24 << 20, BUCKETS = 8, SMALL = LEAST_BUCKET };
 
-static void remove_step(Function *function, int index)
+// The all-reduce in place of t that a step is, alone; NULL: it is something else.
+static Node *reduction_of(const Step *step, const Tensor *t)
 {
-	for (int i = index; i + 1 < function->steps.count; i++)
-		function->steps.at[i] = function->steps.at[i + 1];
-	function->steps.count--;
+	Node *node = step->kind == STEP_COLLECTIVE && step->nodes.count == 1 ? step->nodes.at[0] : NULL;
+	return node && node->op == OP_ALL_REDUCE && node->attributes.in_place && node->in[0] == t ? node : NULL;
+}
+
+// Whether a gradient is left for the epilogue: a small one that is reduced over another axis as well, or where large ones are scattered.
+static bool is_left(const Plan *plan, const Function *update, const Node *reduction)
+{
+	if (local_bytes(plan, reduction->in[0]) > SMALL || plan->zero)
+		return plan->zero && local_bytes(plan, reduction->in[0]) <= SMALL;
+	for (int i = 0; i < update->steps.count; i++) {
+		const Step *step = &update->steps.at[i];
+		const Node *node = step->kind == STEP_COLLECTIVE ? reduction_of(step, step->nodes.at[0]->in[0]) : NULL;
+		if (node && node != reduction && root_of(node->in[0]) == root_of(reduction->in[0]))
+			return true;
+	}
+	return false;
 }
 
 // The epilogue's all-reduce of t, taken out of its function; NULL when there is none that can move.
-static Node *take_reduction(Role *role, const Tensor *t)
+static Node *take_reduction(const Plan *plan, Role *role, const Tensor *t)
 {
 	Function *update = function_of(role, FUNCTION_UPDATE);
 	for (int i = 0; i < update->steps.count; i++) {
-		Step *step = &update->steps.at[i];
-		if (step->kind != STEP_COLLECTIVE)
-			continue;
-		Node *node = step->nodes.at[0];
-		if (node->op == OP_ALL_REDUCE && node->attributes.axis == AXIS_DP && node->attributes.in_place && node->in[0] == t) {
+		Node *node = reduction_of(&update->steps.at[i], t);
+		if (node && node->attributes.axis == AXIS_DP && !is_left(plan, update, node)) {
 			remove_step(update, i);
 			return node;
 		}
@@ -48,7 +63,8 @@ static Step new_bucket(const Plan *plan)
 
 bool is_bucket(const Function *function, const Step *step)
 {
-	return function->kind == FUNCTION_BACKWARD && step->kind == STEP_COLLECTIVE && step->stream == STREAM_DP;
+	bool backward = function->kind == FUNCTION_BACKWARD && step->stream == STREAM_DP;
+	return step->kind == STEP_COLLECTIVE && (backward || (function->kind == FUNCTION_UPDATE && step->nodes.count > 1));
 }
 
 // Adds to the bucket what a step completes. Returns how many bytes.
@@ -57,7 +73,7 @@ static size_t take_completed(const Plan *plan, Role *role, const Step *step, Ste
 	size_t bytes = 0;
 	for (int k = 0; k < step->accesses.count; k++) {
 		const Access *access = &step->accesses.at[k];
-		Node *node = access->write ? take_reduction(role, access->tensor) : NULL;
+		Node *node = access->write ? take_reduction(plan, role, access->tensor) : NULL;
 		if (!node)
 			continue;
 		bucket->block = bucket->nodes.count ? bucket->block : step->block;
@@ -80,72 +96,8 @@ static size_t bucket_bytes(const Plan *plan, const Role *role)
 	return part < LEAST_BUCKET ? LEAST_BUCKET : part > LARGEST_BUCKET ? LARGEST_BUCKET : part;
 }
 
-// ---- gradients of parameters that replicas store in parts
-
-// The epilogue's step whose node reads t and scatters it, or packs it for that; taken out of its function. NULL: there is none.
-static Node *take_scatter(Role *role, const Tensor *t)
+static void make_buckets_behind_backward(Plan *plan, Role *role)
 {
-	Function *update = function_of(role, FUNCTION_UPDATE);
-	for (int i = 0; i < update->steps.count; i++) {
-		Node *node = update->steps.at[i].nodes.count ? update->steps.at[i].nodes.at[0] : NULL;
-		bool scatters = node && (node->op == OP_REDUCE_SCATTER || node->op == OP_PACK) && node->attributes.axis == AXIS_DP;
-		if (scatters && root_of(node->in[0]) == t) {
-			remove_step(update, i);
-			return node;
-		}
-	}
-	return NULL;
-}
-
-// Puts what scatters a tensor that was just completed at `index` of the backward pass. Returns how many steps.
-static int insert_scatter(Plan *plan, Role *role, int index, const Tensor *t, int block)
-{
-	int count = 0;
-	for (Node *node; (node = take_scatter(role, t)); t = node->out[0]) {
-		Step step = step_of_node(plan, node);
-		step.block = block;
-		step.when = plan->mesh[AXIS_MICRO] > 1 ? WHEN_LAST : WHEN_ALWAYS;
-		add_access(plan, &step, node->in[0], false, 0);
-		add_access(plan, &step, node->out[0], true, 0);
-		insert_step(plan, function_of(role, FUNCTION_BACKWARD), index + count++, step);
-	}
-	return count;
-}
-
-static bool is_written_from(const Function *function, int index, const Tensor *t)
-{
-	for (int i = index; i < function->steps.count; i++)
-		for (int k = 0; k < function->steps.at[i].accesses.count; k++)
-			if (function->steps.at[i].accesses.at[k].write && function->steps.at[i].accesses.at[k].tensor == t)
-				return true;
-	return false;
-}
-
-// What a step has completed, from `index` of the backward pass on. Returns how many steps.
-static int scatter_completed(Plan *plan, Role *role, Step step, int index, int block)
-{
-	int count = 0;
-	for (int k = 0; k < step.accesses.count; k++)
-		if (step.accesses.at[k].write && !is_written_from(function_of(role, FUNCTION_BACKWARD), index + count, step.accesses.at[k].tensor))
-			count += insert_scatter(plan, role, index + count, step.accesses.at[k].tensor, block);
-	return count;
-}
-
-static void scatter_gradients(Plan *plan, Role *role)
-{
-	Function *backward = function_of(role, FUNCTION_BACKWARD);
-	const Function *forward = function_of(role, FUNCTION_FORWARD);
-	int index = 0;
-	for (int i = 0; i < forward->steps.count && backward->steps.count; i++)
-		if (forward->steps.at[i].kind == STEP_CHUNKS) // it makes gradients with its losses
-			index += scatter_completed(plan, role, forward->steps.at[i], index, backward->steps.at[index].block);
-	for (; index < backward->steps.count; index++)
-		index += scatter_completed(plan, role, backward->steps.at[index], index + 1, backward->steps.at[index].block);
-}
-
-void make_buckets(Plan *plan, Role *role)
-{
-	scatter_gradients(plan, role);
 	Function *backward = function_of(role, FUNCTION_BACKWARD);
 	const Function *forward = function_of(role, FUNCTION_FORWARD);
 	Step bucket = new_bucket(plan);
@@ -172,4 +124,83 @@ void make_buckets(Plan *plan, Role *role)
 		last = completed ? i : last;
 		bytes += completed;
 	}
+}
+
+// ---- the epilogue
+
+// A small gradient that the backward pass makes, as it is.
+static bool is_small_gradient(const Plan *plan, const Step *step)
+{
+	Node *node = step->kind == STEP_COLLECTIVE ? step->nodes.at[0] : NULL;
+	const Tensor *root = node ? root_of(node->in[0]) : NULL;
+	return node && reduction_of(step, node->in[0]) && root->parameter && root->producer->phase == PHASE_BACKWARD
+	    && root->place[AXIS_MICRO].kind != SHARD && local_bytes(plan, root) <= SMALL;
+}
+
+// Where a step uses a tensor: which of its accesses; -1: nowhere.
+static int access_of(const Step *step, const Tensor *root)
+{
+	for (int i = 0; i < step->accesses.count; i++)
+		if (step->accesses.at[i].tensor == root)
+			return i;
+	return -1;
+}
+
+// Whether two gradients may lie one behind the other: as they do in a bucket of another axis, or in none.
+static bool may_follow(const Function *update, const Step *bucket, const Tensor *root)
+{
+	const Tensor *last = bucket->accesses.at[bucket->accesses.count - 1].tensor;
+	for (int i = 0; i < update->steps.count; i++) {
+		const Step *other = &update->steps.at[i];
+		if (other == bucket || !is_bucket(update, other))
+			continue;
+		int before = access_of(other, last), behind = access_of(other, root);
+		if (before >= 0 ? behind != before + 1 : behind >= 0)
+			return false;
+	}
+	return true;
+}
+
+static size_t bytes_of(const Plan *plan, const Step *bucket)
+{
+	size_t bytes = 0;
+	for (int i = 0; i < bucket->accesses.count; i++)
+		bytes += local_bytes(plan, bucket->accesses.at[i].tensor);
+	return bytes;
+}
+
+// The earlier step that a reduction joins: of its axis and type, with nothing in between that uses the gradient. NULL: none.
+static Step *bucket_for(const Plan *plan, Function *update, int reduction)
+{
+	const Step *step = &update->steps.at[reduction];
+	const Tensor *root = step->accesses.at[0].tensor;
+	for (int i = reduction - 1; i >= 0 && access_of(&update->steps.at[i], root) < 0; i--) {
+		Step *bucket = &update->steps.at[i];
+		bool alike = bucket->stream == step->stream && (is_small_gradient(plan, bucket) || is_bucket(update, bucket))
+		          && bucket->accesses.at[0].tensor->type == root->type;
+		if (alike)
+			return bytes_of(plan, bucket) + local_bytes(plan, root) <= LARGEST_BUCKET && may_follow(update, bucket, root) ? bucket : NULL;
+	}
+	return NULL;
+}
+
+static void join_reductions(const Plan *plan, Function *update, Stream stream)
+{
+	for (int i = 1; i < update->steps.count; i++) {
+		const Step *step = &update->steps.at[i];
+		Step *bucket = step->stream == stream && is_small_gradient(plan, step) ? bucket_for(plan, update, i) : NULL;
+		if (!bucket)
+			continue;
+		list_add(plan->arena, &bucket->nodes, step->nodes.at[0]);
+		add_access(plan, bucket, step->accesses.at[0].tensor, true, 0);
+		bucket->name = "gradients";
+		remove_step(update, i--);
+	}
+}
+
+void make_buckets(Plan *plan, Role *role)
+{
+	make_buckets_behind_backward(plan, role);
+	for (Stream stream = STREAM_DP; stream <= STREAM_TP; stream++)
+		join_reductions(plan, function_of(role, FUNCTION_UPDATE), stream);
 }

@@ -173,7 +173,13 @@ static bool is_of_epilogue(const Step *step, const Access *access)
 	return reads;
 }
 
-// Adds the bytes of each tensor that a step reads or writes, and once more of what it writes over what it has read. Of tables that are
+// How many steps like this one do what one did for all rows.
+static int steps_for_all(const Step *step)
+{
+	return step->parts ? step->parts : 1;
+}
+
+// Adds the bytes of each tensor that a step, were it for all rows, reads or writes, and once more of what it writes over what it has read. Of tables that are
 // looked up, only rows.
 static void add_bytes(const Plan *plan, const Step *step, Work *work)
 {
@@ -184,7 +190,8 @@ static void add_bytes(const Plan *plan, const Step *step, Work *work)
 	}
 	for (int i = 0; i < step->accesses.count; i++) {
 		const Access *access = &step->accesses.at[i];
-		*(apart && is_of_epilogue(step, access) ? &work->behind : &work->bytes) += (double)local_bytes(plan, access->tensor);
+		double bytes = (double)local_bytes(plan, access->tensor) / parts_of(&access->rows) * (access->rows.ranks ? steps_for_all(step) : 1);
+		*(apart && is_of_epilogue(step, access) ? &work->behind : &work->bytes) += bytes;
 	}
 	for (int i = 0; i < step->nodes.count; i++) {
 		const Node *node = step->nodes.at[i];
@@ -222,5 +229,5 @@ double step_seconds(const Plan *plan, const Step *step)
 	}
 	add_bytes(plan, step, &work);
 	double whole = work_seconds(plan, &work);
-	return step->parts ? part_seconds(plan, whole, step->parts) : whole;
+	return part_seconds(plan, whole, steps_for_all(step));
 }

@@ -3,11 +3,14 @@
 
 #include "cost.h"
 
-// What came last of a root tensor: the step that wrote it, counted from 1, and those that have read it since.
+// A use of a root tensor, or of some of its rows, that later ones may have to wait for.
 typedef struct {
-	int writer;
-	LIST(int) readers;
-} LastUse;
+	int step;
+	bool write;
+	Rows rows;
+} Use;
+
+typedef LIST(Use) Uses;
 
 static void depend(const Plan *plan, Dependencies *on, int step, bool used)
 {
@@ -20,30 +23,36 @@ static void depend(const Plan *plan, Dependencies *on, int step, bool used)
 	list_add(plan->arena, on, dependency);
 }
 
-// A reader waits for the last writer; a writer, which may read too, for it and for all readers since. A sum over micro-batches
-// does not use what it is added to.
-static void add_dependencies(const Plan *plan, Dependencies *on, LastUse *last, const Access *access, const Step *step, int index)
+// Whether what a step writes is added to what is there, of which it uses nothing else.
+static bool only_adds(const Step *step)
 {
-	if (last->writer)
-		depend(plan, on, last->writer - 1, !access->write || !step->accumulate);
-	if (!access->write) {
-		list_add(plan->arena, &last->readers, index);
-		return;
+	return step->accumulate || (step->nodes.count && adds_onto(step->nodes.at[0]));
+}
+
+// A reader waits for the last writer of these rows; a writer, which may read too, for it and for all readers since.
+static void add_dependencies(const Plan *plan, Dependencies *on, Uses *uses, const Access *access, const Step *step, int index)
+{
+	int kept = 0;
+	for (int i = 0; i < uses->count; i++) {
+		Use use = uses->at[i];
+		if (use.step != index && (use.write || access->write) && rows_meet(&use.rows, &access->rows))
+			depend(plan, on, use.step, use.write && (!access->write || !only_adds(step)));
+		if (!access->write || use.step == index || (access->rows.ranks && !same_rows(&use.rows, &access->rows)))
+			uses->at[kept++] = use;
 	}
-	for (int i = 0; i < last->readers.count; i++)
-		depend(plan, on, last->readers.at[i], false);
-	last->writer = index + 1;
-	last->readers.count = 0;
+	uses->count = kept;
+	Use use = {index, access->write, access->rows};
+	list_add(plan->arena, uses, use);
 }
 
 Dependencies *find_dependencies(const Plan *plan, const Function *function)
 {
 	Dependencies *on = arena_alloc(plan->arena, (size_t)(function->steps.count + 1) * sizeof *on);
-	LastUse *last = arena_alloc(plan->arena, (size_t)plan->graph->tensors.count * sizeof *last);
+	Uses *uses = arena_alloc(plan->arena, (size_t)plan->graph->tensors.count * sizeof *uses);
 	for (int i = 0; i < function->steps.count; i++) {
 		const Step *step = &function->steps.at[i];
 		for (int k = 0; k < step->accesses.count; k++)
-			add_dependencies(plan, &on[i], &last[step->accesses.at[k].tensor->id], &step->accesses.at[k], step, i);
+			add_dependencies(plan, &on[i], &uses[step->accesses.at[k].tensor->id], &step->accesses.at[k], step, i);
 	}
 	return on;
 }

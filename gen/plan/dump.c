@@ -26,6 +26,8 @@ static void dump_step(const Role *role, const Step *step, Text *out)
 	for (int i = 0; i < step->accesses.count && step->accesses.at[i].buffer >= 0; i++) {
 		const Access *access = &step->accesses.at[i];
 		text_add(out, "%s%s %s[%d]", i ? " " : "      ", access->write ? "write" : "read", role->buffers.at[access->buffer].name, access->argument);
+		if (access->rows.ranks)
+			text_add(out, "+%d/%d.%d/%d", access->rows.rank, access->rows.ranks, access->rows.piece, access->rows.pieces);
 	}
 	if (step->accesses.count && step->accesses.at[0].buffer >= 0)
 		text_add(out, "\n");

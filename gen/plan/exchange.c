@@ -23,6 +23,8 @@ bool is_exchanged(const Plan *plan, const Step *step)
 bool is_own_part_read(const Role *role, const Node *gather)
 {
 	const Tensor *gathered = root_of(gather->out[0]);
+	if (gather->in[0]->inside == gather->out[0])
+		return false; // it is there
 	for (int f = 0; f < role->functions.count; f++)
 		for (int i = 0; i < role->functions.at[f].steps.count; i++) {
 			const Step *step = &role->functions.at[f].steps.at[i];

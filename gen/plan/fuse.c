@@ -214,6 +214,13 @@ void insert_step(const Plan *plan, Function *function, int index, Step step)
 	function->steps.at[index] = step;
 }
 
+void remove_step(Function *function, int index)
+{
+	for (int i = index; i + 1 < function->steps.count; i++)
+		function->steps.at[i] = function->steps.at[i + 1];
+	function->steps.count--;
+}
+
 static void append_node(const Fusing *f, Function *function, Node *node)
 {
 	Lowering lowering = op_table[node->op].lowering;
@@ -238,15 +245,41 @@ static void append_node(const Fusing *f, Function *function, Node *node)
 
 void add_access(const Plan *plan, Step *step, Tensor *t, bool write, int argument)
 {
-	Access access = {.tensor = root_of(t), .write = write, .argument = argument, .buffer = -1};
+	Rows own = {plan->mesh[AXIS_TP], 0, 1, 0}, all = {0};
+	add_rows(plan, step, t, part_inside(t) ? own : all, write, argument);
+}
+
+void add_rows(const Plan *plan, Step *step, Tensor *t, Rows rows, bool write, int argument)
+{
+	Access access = {.tensor = root_of(t), .rows = rows, .write = write, .argument = argument, .buffer = -1};
 	for (int i = 0; i < step->accesses.count; i++) {
 		Access *known = &step->accesses.at[i];
-		if (known->tensor == access.tensor && known->argument == argument) {
+		if (known->tensor == access.tensor && same_rows(&known->rows, &rows) && known->argument == argument) {
 			known->write |= write;
 			return;
 		}
 	}
 	list_add(plan->arena, &step->accesses, access);
+}
+
+// What a node reads as operand k: of a product that computes the rows of one device, only those. An all-gather writes the rows of others where
+// its own ones lie there already.
+static void read_operand(const Plan *plan, Step *step, const Node *node, int k)
+{
+	const Attributes *a = &node->attributes;
+	if (node->op == OP_MATMUL && a->parts && k == 0)
+		add_rows(plan, step, node->in[k], (Rows){(int)a->parts, a->part, 1, 0}, false, 0);
+	else
+		add_access(plan, step, node->in[k], writes_operand(node, k), 0);
+}
+
+static void write_result(const Plan *plan, Step *step, const Node *node, int k)
+{
+	bool inside = node->op == OP_ALL_GATHER && node->in[0]->inside == node->out[0];
+	for (int rank = 1; inside && rank < plan->mesh[AXIS_TP]; rank++)
+		add_rows(plan, step, node->out[k], (Rows){plan->mesh[AXIS_TP], rank, 1, 0}, true, 0);
+	if (!inside)
+		add_access(plan, step, node->out[k], true, 0);
 }
 
 // An update makes the working copy of its parameter anew.
@@ -257,10 +290,10 @@ static void find_accesses(const Fusing *f, const Role *role, Step *step)
 		Node *copy = is_update(node) ? working_copy(role, node->in[0]) : NULL;
 		for (int k = 0; k < node->ins; k++)
 			if (!makes(step, node->in[k]))
-				add_access(f->plan, step, node->in[k], writes_operand(node, k), 0);
+				read_operand(f->plan, step, node, k);
 		for (int k = 0; k < node->outs; k++)
 			if (step->nodes.count == 1 || (step->kind == STEP_KERNEL && k > 0) || read_outside(f, step, node->out[k]))
-				add_access(f->plan, step, node->out[k], true, 0);
+				write_result(f->plan, step, node, k);
 		if (copy)
 			add_access(f->plan, step, copy->out[0], true, 0);
 	}
@@ -344,6 +377,7 @@ void fuse_steps(Plan *plan)
 		begin_with_own_rows(plan, function_of(&plan->roles[s], FUNCTION_FORWARD));
 		begin_with_own_rows(plan, function_of(&plan->roles[s], FUNCTION_BACKWARD));
 		hide_communication(plan, function_of(&plan->roles[s], FUNCTION_BACKWARD));
+		scatter_gradients(plan, &plan->roles[s]);
 		make_buckets(plan, &plan->roles[s]);
 	}
 }

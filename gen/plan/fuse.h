@@ -5,8 +5,12 @@
 #include "plan.h"
 
 Function *function_of(Role *role, FunctionKind kind);   // one of the fixed functions
+Step step_of_node(const Plan *plan, Node *node);
 void add_step(const Plan *plan, Function *function, Node *node);
-void add_access(const Plan *plan, Step *step, Tensor *t, bool write, int argument);
+void insert_step(const Plan *plan, Function *function, int index, Step step);  // in front of the one there
+void remove_step(Function *function, int index);
+void add_access(const Plan *plan, Step *step, Tensor *t, bool write, int argument);     // of all of t
+void add_rows(const Plan *plan, Step *step, Tensor *t, Rows rows, bool write, int argument);
 bool makes(const Step *step, const Tensor *t);          // t is an output of one of its nodes
 bool is_sent(const Plan *plan, const Step *step);       // it makes what another stage receives
 
@@ -18,7 +22,7 @@ void sequence_epilogue(Plan *plan);
 // Needs: a backward function with a step for each sum, uses by tensor id. Gives: sums of a norm's gradient that its kernel begins. (sums.c)
 void begin_sums(const Plan *plan, Function *function, const int *uses);
 
-// Marks the nodes whose result takes the memory of their first operand. uses: by tensor id, nodes that read it. (in_place.c)
+// Marks the nodes whose result takes the memory of their first operand, and what lies inside of what is gathered from it. uses: by tensor id, nodes that read it. (in_place.c)
 void find_in_place(Plan *plan, const int *uses);
 
 // Needs: a function with accesses. Gives: products of what tp gathers a device's rows at a time, its own first. (own_rows.c)
@@ -29,17 +33,15 @@ void begin_with_own_rows(const Plan *plan, Function *function);
 void hide_communication(const Plan *plan, Function *function);
 
 // Moves the all-reduces of gradients from the epilogue into the backward pass of the last micro-batch, some
-// gradients at a time. (buckets.c)
+// gradients at a time, and joins small ones that stay. (buckets.c)
 void make_buckets(Plan *plan, Role *role);
 
-// Puts what gathers parameters that replicas store in parts before the first step that reads it. (zero.c)
+// With --zero 1: puts what gathers a parameter before the first step that reads it, and what scatters a gradient behind the one that
+// completes it. (zero.c)
 void gather_before_use(const Plan *plan, Role *role);
+void scatter_gradients(Plan *plan, Role *role);
 
-// A step in front of the one at index.
-void insert_step(const Plan *plan, Function *function, int index, Step step);
-Step step_of_node(const Plan *plan, Node *node);
-
-// Whether a step reduces gradients behind the backward pass, of which there may be several. (buckets.c)
+// Whether a step reduces gradients that lie side by side, of which there may be several. (buckets.c)
 bool is_bucket(const Function *function, const Step *step);
 
 #endif

@@ -1,6 +1,9 @@
 // in_place.c: nodes whose result takes the memory of an operand: all-reduces, and kernels that read an element only where
 // they write it.
 //
+// What a device makes only for others, which tp gathers along the outermost dim, is made right among the rows that are gathered: a copy to
+// there would be a kernel, which waits for whatever product runs.
+//
 // The gradient of cross-entropy over the logits, usually the largest tensor of a model, and rotary embeddings over the packed
 // heads then need no memory of their own. It is right where nothing reads the operand's old value afterwards: neither
 // later in the same micro-batch nor on another stage.
@@ -50,11 +53,27 @@ static bool overwrites_in_place(const Plan *plan, const Node *node)
 	    && is_last_reader(plan, node, root);
 }
 
+// Whether what an all-gather reads may lie in what it gives.
+static bool lies_inside(const Plan *plan, const Node *gather, const int *uses)
+{
+	if (gather->op != OP_ALL_GATHER || gather->attributes.axis != AXIS_TP || gather->attributes.dim || !is_micro(gather))
+		return false;
+	const Tensor *own = gather->in[0], *all = gather->out[0];
+	const Node *producer = own->producer;
+	Lowering lowering = op_table[producer->op].lowering;
+	bool made = (lowering == LOWER_KERNEL || lowering == LOWER_ELEMENTWISE) && !producer->attributes.in_place && !writes_operand(producer, 0);
+	bool here = producer->phase == gather->phase && producer->block == gather->block && producer->evaluation == gather->evaluation;
+	return made && here && is_made_here(plan, gather, producer) && uses[own->id] == 1 && own->dims == all->dims
+	    && local_extent(plan, all, 0) == plan->mesh[AXIS_TP] * local_extent(plan, own, 0);
+}
+
 void find_in_place(Plan *plan, const int *uses)
 {
 	for (int i = 0; i < plan->graph->nodes.count; i++) {
 		Node *node = plan->graph->nodes.at[i];
 		if (node->ins)
 			node->attributes.in_place = reduces_in_place(node, uses) || overwrites_in_place(plan, node);
+		if (lies_inside(plan, node, uses))
+			node->in[0]->inside = node->out[0];
 	}
 }

@@ -73,12 +73,15 @@ bool is_padded(const Plan *plan, const Tensor *t, int *dim, Axis *axis)
 	return false;
 }
 
-// A reshape is its input's bytes, a collective in place its operand's, and so is a sum that is made in place.
+// A reshape is its input's bytes, a collective in place its operand's, and so is a sum that is made in place. Rows that are gathered may
+// be made where they are gathered.
 Tensor *root_of(Tensor *t)
 {
 	for (;;) {
 		const Node *node = t->producer;
-		if (op_table[node->op].lowering == LOWER_ALIAS || node->op == OP_CLEAR_PADDING || (node->attributes.in_place && t == node->out[0]))
+		if (t->inside)
+			t = t->inside;
+		else if (op_table[node->op].lowering == LOWER_ALIAS || node->op == OP_CLEAR_PADDING || (node->attributes.in_place && t == node->out[0]))
 			t = node->in[0];
 		else if (adds_onto(node) && t == node->out[0])
 			t = node->in[2];

@@ -68,23 +68,29 @@ static void add_member(const Plan *plan, Unit *unit, Buffer *buffer, bool *taken
 	list_add(plan->arena, &unit->members, buffer);
 }
 
+static void add_buckets(const Plan *plan, Role *role, FunctionKind kind, Units *units, bool *taken)
+{
+	const Function *function = &role->functions.at[kind];
+	for (int i = 0; i < function->steps.count; i++) {
+		const Step *step = &function->steps.at[i];
+		Unit bucket = {.bytes = 0};
+		for (int k = 0; k < step->accesses.count && is_bucket(function, step); k++) {
+			int buffer = role->buffer_of[step->accesses.at[k].tensor->id];
+			if (role->buffers.at[buffer].class == CLASS_GRADIENTS && !taken[buffer])
+				add_member(plan, &bucket, &role->buffers.at[buffer], &taken[buffer]);
+		}
+		if (bucket.members.count)
+			list_add(plan->arena, units, bucket);
+	}
+}
+
 // In the order in which they are made.
 static Units find_units(const Plan *plan, Role *role)
 {
 	Units units = {0};
 	bool *taken = arena_alloc(plan->arena, (size_t)role->buffers.count + 1);
-	const Function *backward = &role->functions.at[FUNCTION_BACKWARD];
-	for (int i = 0; i < backward->steps.count; i++) {
-		const Step *step = &backward->steps.at[i];
-		Unit bucket = {.bytes = 0};
-		for (int k = 0; k < step->accesses.count && is_bucket(backward, step); k++) {
-			int buffer = role->buffer_of[step->accesses.at[k].tensor->id];
-			if (role->buffers.at[buffer].class == CLASS_GRADIENTS)
-				add_member(plan, &bucket, &role->buffers.at[buffer], &taken[buffer]);
-		}
-		if (bucket.members.count)
-			list_add(plan->arena, &units, bucket);
-	}
+	add_buckets(plan, role, FUNCTION_BACKWARD, &units, taken);
+	add_buckets(plan, role, FUNCTION_UPDATE, &units, taken);
 	for (int i = 0; i < role->buffers.count; i++) {
 		Unit alone = {.bytes = 0};
 		if (role->buffers.at[i].class != CLASS_GRADIENTS || taken[i])

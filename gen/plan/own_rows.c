@@ -27,21 +27,32 @@ static bool is_faster(const Plan *plan, const Step *step, const Node *gather)
 	return (sent > part ? sent : part) + (n - 1) * part < sent + whole;
 }
 
-// The step for the rows of the device `part` ranks behind this one; 0: its own, of what was not gathered yet.
-static Step part_of(const Plan *plan, const Step *step, const Node *gather, int part)
+// Whether an activation behind the product stores what it reads.
+static bool is_kept(const Step *step, const Tensor *root)
 {
-	Step rows = *step;
-	rows.parts = plan->mesh[AXIS_TP];
-	rows.part = part;
-	rows.name = arena_printf(plan->arena, part ? "%s.rows_%d" : "%s.own_rows", step->name, part);
-	rows.accesses.at = NULL;
-	rows.accesses.count = rows.accesses.capacity = 0;
+	const Node *last = step->nodes.at[step->nodes.count - 1];
+	return last->op != OP_ADD && last != step->nodes.at[0] && root == root_of(last->in[last->ins - 1]);
+}
+
+// The step for the rows of the device `rank` ranks behind this one; 0: its own, of what was not gathered yet.
+static Step part_of(const Plan *plan, const Step *step, const Node *gather, int rank)
+{
+	const Rows rows = {plan->mesh[AXIS_TP], rank, 1, 0};
+	Step part = *step;
+	part.parts = rows.ranks;
+	part.part = rank;
+	part.name = arena_printf(plan->arena, rank ? "%s.rows_%d" : "%s.own_rows", step->name, rank);
+	part.accesses.at = NULL;
+	part.accesses.count = part.accesses.capacity = 0;
 	for (int i = 0; i < step->accesses.count; i++) {
 		const Access *access = &step->accesses.at[i];
-		bool gathered = !part && access->tensor == root_of(gather->out[0]);
-		add_access(plan, &rows, gathered ? gather->in[0] : access->tensor, access->write, access->argument);
+		bool gathered = access->tensor == root_of(gather->out[0]);
+		if (gathered && !rank)
+			add_access(plan, &part, gather->in[0], false, access->argument);
+		else
+			add_rows(plan, &part, access->tensor, gathered || access->write || is_kept(step, access->tensor) ? rows : access->rows, access->write, access->argument);
 	}
-	return rows;
+	return part;
 }
 
 void begin_with_own_rows(const Plan *plan, Function *function)

@@ -258,14 +258,6 @@ static bool can_read(const Node *node, const Node *consumer)
 	return node->block == consumer->block;
 }
 
-// The conversion's result, when the same was done before where this consumer can read it.
-// Of sequences that tp splits, each device keeps its part for the backward pass and gathers the others again.
-static bool is_gathered_again(const Node *node, const Node *consumer)
-{
-	return (node->op == OP_ALL_GATHER || node->op == OP_UNPACK) && node->attributes.axis == AXIS_TP && node->attributes.dim == 0
-	    && node->phase == PHASE_FORWARD && consumer->phase == PHASE_BACKWARD;
-}
-
 static int first_conversion(const Placing *p, const Tensor *t)
 {
 	return t->id < p->first_of.count ? p->first_of.at[t->id] : 0;
@@ -293,6 +285,7 @@ static void remember_conversion(Placing *p, const Tensor *t, Node *conversion)
 	*link = p->conversions.count;
 }
 
+// The conversion's result, when the same was done before where this consumer can read it.
 static Tensor *converted_before(const Placing *p, const Tensor *t, Axis axis, Placement to, const Node *consumer)
 {
 	Tensor *origin = t->producer->attributes.converts; // t is itself a conversion of what is wanted
@@ -301,8 +294,7 @@ static Tensor *converted_before(const Placing *p, const Tensor *t, Axis axis, Pl
 	for (int i = first_conversion(p, t); i; i = p->next_of.at[i - 1]) {
 		Node *node = p->conversions.at[i - 1];
 		Tensor *result = node->out[0];
-		if (node->attributes.converts == t && node->attributes.axis == axis && same_placement(result->place[axis], to) && can_read(node, consumer)
-		    && !is_gathered_again(node, consumer)) {
+		if (node->attributes.converts == t && node->attributes.axis == axis && same_placement(result->place[axis], to) && can_read(node, consumer)) {
 			node->evaluation &= consumer->evaluation;
 			return result;
 		}

@@ -69,9 +69,16 @@ typedef struct {
 	int argument;           // 0 or 1
 } Message;
 
+// Some rows of a tensor, along its outermost dim: those that one of `ranks` devices over tp has computed, the one `rank` ranks behind this
+// one; of these, one of so many equal pieces. 0 ranks: all rows.
+typedef struct {
+	int ranks, rank, pieces, piece;
+} Rows;
+
 // What a step reads or writes: the slot of the function's micro-batch, or every slot outside of the micro-batch phases.
 typedef struct {
 	Tensor *tensor;         // a root
+	Rows rows;              // that it uses
 	bool write;             // a write may read too
 	int argument;           // which of the function's micro-batches: 0 or 1
 	int buffer;             // index into Role.buffers, from plan_memory on
@@ -208,7 +215,8 @@ typedef struct {
 	LIST(Buffer) buffers;
 	int *buffer_of;         // by tensor id: index into buffers, or -1 (aliases share their root's)
 	LIST(Family) families;
-	const Loop *inside;     // while emitting: the loop whose layer is written
+	const Loop *inside;     // while emitting: the loop whose layer is written, the step whose call is
+	const Step *writing;
 	LIST(Function) functions;
 	LIST(Event) events;
 	int event_instances;
@@ -279,6 +287,11 @@ void product_extents(const Plan *plan, const Node *matmul, int *m, int *n, int *
 bool is_padded(const Plan *plan, const Tensor *t, int *dim, Axis *axis);   // a sharded dim that does not divide
 Tensor *root_of(Tensor *t);             // through aliases, to the tensor whose bytes it is
 int stage_of(const Plan *plan, const Node *node);
+bool rows_meet(const Rows *a, const Rows *b);   // of one tensor: whether some are the same (rows.c)
+bool same_rows(const Rows *a, const Rows *b);
+int parts_of(const Rows *rows);         // how many such parts the tensor has
+const Rows *rows_used(const Step *step, const Tensor *t); // that a step uses of t; NULL: none
+const Tensor *part_inside(const Tensor *t); // the tensor that lies inside of t's root and that t is another name for; NULL: none
 Node *kernel_of(const Step *step);      // of a STEP_KERNEL: the node that has a template
 bool same_layout(const Tensor *a, const Tensor *b); // extents and placements
 bool is_working_copy(const Node *node); // of a parameter, in the compute type

@@ -5,7 +5,8 @@
 // reads its result. The copy computes the same of the same operands, masks of dropout included, and updates no state.
 // What another block reads is never made again: a plan may cut there, and every plan shall keep the same.
 //   selective  element-wise nodes and kernels of rows, where what need not be kept is a good part of the bytes that they move,
-//              and everything that they read is there anyway: norms, activations, gates, dropout.
+//              and everything that they read is there anyway: norms, activations, gates, dropout. Of sequences that tp splits each device
+//              keeps its part and gathers the others again.
 //   full       besides, everything inside a unit of repetition (mp.block): of a layer only what comes into it is kept.
 // (Korthikanti et al., Reducing Activation Recomputation in Large Transformer Models, 2022; Chen et al., Training Deep Nets with
 // Sublinear Memory Cost, 2016.)
@@ -43,7 +44,14 @@ static void mark(Recompute *r, const Tensor *t, bool needed, bool kept)
 	}
 }
 
-// What is read behind the forward pass, and what cannot be a copy there: the copy is at hand only in its block.
+// Of a sequence that tp splits: what comes from the other devices, and how it is put together.
+static bool is_gather(const Node *node)
+{
+	return (node->op == OP_ALL_GATHER || node->op == OP_UNPACK) && node->attributes.axis == AXIS_TP && node->attributes.dim == 0;
+}
+
+// What is read behind the forward pass, and what cannot be a copy there: the copy is at hand only in its block. What is gathered again
+// needs the device's own part.
 static void find_needed(Recompute *r)
 {
 	const Graph *graph = r->plan->graph;
@@ -53,6 +61,11 @@ static void find_needed(Recompute *r)
 		for (int k = 0; k < node->ins; k++)
 			if (node->in[k]->producer->phase == PHASE_FORWARD)
 				mark(r, node->in[k], behind, node->phase == PHASE_EPILOGUE || node->in[k]->producer->block != node->block);
+	}
+	for (int i = graph->nodes.count - 1; i >= 0; i--) {
+		const Node *node = graph->nodes.at[i];
+		if (is_gather(node) && node->phase == PHASE_FORWARD && r->needed[node->out[0]->id] && !r->kept[node->out[0]->id])
+			mark(r, node->in[0], true, false);
 	}
 }
 
@@ -108,7 +121,7 @@ static bool is_chosen(const Recompute *r, const Node *node)
 {
 	if (is_alias(node))
 		return r->again[node->in[0]->id];
-	return is_in_unit(r, node) || is_cheap(r, node);
+	return is_in_unit(r, node) || is_gather(node) || is_cheap(r, node);
 }
 
 static bool may_copy(const Recompute *r, const Node *node)

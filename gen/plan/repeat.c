@@ -29,9 +29,11 @@ typedef struct {
 	int *map;               // by buffer of the first layer: its counterpart in the layer being compared, -1: none yet
 } Repeating;
 
-// The norm of all gradients belongs to no layer, nor do the updates together.
-static int block_of(const Step *step)
+// The norm of all gradients belongs to no layer, nor do the updates together, nor what is reduced together behind all layers.
+static int block_of(const Function *function, const Step *step)
 {
+	if (function->kind == FUNCTION_UPDATE && is_bucket(function, step))
+		return -1;
 	if (step->nodes.count && (step->nodes.at[0]->op == OP_SQUARED_NORMS || step->nodes.at[0]->op == OP_GRADIENT_NORM))
 		return -1;
 	if (step->nodes.count > 1 && is_update(step->nodes.at[0]))
@@ -42,7 +44,7 @@ static int block_of(const Step *step)
 static void find_segments(Repeating *r)
 {
 	for (int i = 0; i < r->function->steps.count; i++) {
-		int block = block_of(&r->function->steps.at[i]);
+		int block = block_of(r->function, &r->function->steps.at[i]);
 		Segment *last = r->segments.count ? &r->segments.at[r->segments.count - 1] : NULL;
 		if (last && last->block == block && block >= 0) {
 			last->steps++;
@@ -109,6 +111,9 @@ static bool similar_steps(Repeating *r, const Step *a, const Step *b)
 	if (a->kind != b->kind || a->stream != b->stream || a->when != b->when || a->accumulate != b->accumulate || a->parts != b->parts || a->part != b->part || a->nodes.count != b->nodes.count
 	    || a->accesses.count != b->accesses.count || !can_repeat(a) || !can_repeat(b))
 		return false;
+	for (int i = 0; i < a->accesses.count; i++)
+		if (!same_rows(&a->accesses.at[i].rows, &b->accesses.at[i].rows))
+			return false;
 	for (int i = 0; i < a->nodes.count; i++)
 		if (!similar_nodes(r, a->nodes.at[i], b->nodes.at[i]))
 			return false;

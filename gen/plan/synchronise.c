@@ -49,7 +49,8 @@ typedef struct {
 	int *first_code;        // by function: where its steps stand among the steps of all functions
 	Numbers *waiting;       // by step: edges that it waits for
 	Recording *recording; // by step: edges that it records, for which micro-batch
-	int *first_slot, slots; // by buffer: where its slots stand in a table of all slots; their number
+	int *ranks, *pieces;    // by region: into how many parts steps divide its rows, at the most
+	int *first_part, parts; // by region: where the parts of its slots stand in a table of all parts; their number
 } Sync;
 
 static const Step *step_of(const Sync *sync, const Instance *instance)
@@ -92,6 +93,8 @@ static bool accesses_conflict(const Sync *sync, const Instance *x, const Access 
 	*edge = (Edge){.slots = 1};
 	if (a->buffer != b->buffer)
 		return lies_over(sync->role, left) && lies_over(sync->role, right) && ranges_meet(left, right);
+	if (!rows_meet(&a->rows, &b->rows))
+		return false;
 	if (left->slots == 1 || x->whole || y->whole)
 		return true;
 	*edge = (Edge){.from_argument = a->argument, .to_argument = b->argument, .slots = left->slots};
@@ -220,6 +223,26 @@ static unsigned char *find_users(const Sync *sync)
 	return streams;
 }
 
+// Where equal layers divide rows, they do so alike; others that lie there may not.
+static void find_parts(Sync *sync)
+{
+	const Role *role = sync->role;
+	sync->ranks = arena_alloc(sync->plan->arena, (size_t)(role->buffers.count + 1) * sizeof *sync->ranks);
+	sync->pieces = arena_alloc(sync->plan->arena, (size_t)(role->buffers.count + 1) * sizeof *sync->pieces);
+	for (int i = 0; i < role->buffers.count; i++)
+		sync->ranks[i] = sync->pieces[i] = 1;
+	for (int f = 0; f < role->functions.count; f++)
+		for (int i = 0; i < role->functions.at[f].steps.count; i++) {
+			const Step *step = &role->functions.at[f].steps.at[i];
+			for (int k = 0; k < step->accesses.count; k++) {
+				const Access *access = &step->accesses.at[k];
+				int region = sync->region[access->buffer];
+				sync->ranks[region] = access->rows.ranks > sync->ranks[region] ? access->rows.ranks : sync->ranks[region];
+				sync->pieces[region] = access->rows.pieces > sync->pieces[region] ? access->rows.pieces : sync->pieces[region];
+			}
+		}
+}
+
 static void add_overlap(Sync *sync, int region, int other, unsigned char users)
 {
 	for (int stream = 0; stream < STREAMS; stream++)
@@ -234,14 +257,14 @@ static void find_shared(Sync *sync)
 	Arena *arena = sync->plan->arena;
 	const unsigned char *users = find_users(sync);
 	sync->shared = arena_alloc(arena, (size_t)n + 1);
-	sync->first_slot = arena_alloc(arena, (size_t)(n + 1) * sizeof *sync->first_slot);
+	sync->first_part = arena_alloc(arena, (size_t)(n + 1) * sizeof *sync->first_part);
 	for (int stream = 0; stream < STREAMS; stream++)
 		sync->overlaps[stream] = arena_alloc(arena, (size_t)(n + 1) * sizeof *sync->overlaps[stream]);
 	for (int i = 0; i < n; i++) {
 		if (sync->region[i] != i)
 			continue;
-		sync->first_slot[i] = sync->slots;
-		sync->slots += role->buffers.at[i].slots;
+		sync->first_part[i] = sync->parts;
+		sync->parts += role->buffers.at[i].slots * sync->ranks[i] * sync->pieces[i];
 		sync->shared[i] |= (users[i] & (users[i] - 1)) != 0;
 		for (int k = i + 1; k < n && lies_over(role, &role->buffers.at[i]); k++)
 			if (sync->region[k] == k && lies_over(role, &role->buffers.at[k]) && ((users[i] | users[k]) & ~(1 << STREAM_COMPUTE))
@@ -255,7 +278,7 @@ static void find_shared(Sync *sync)
 
 // ---- vector clocks
 
-// The latest steps of a stream that used a slot, counted from 1.
+// The latest steps of a stream that used a part of a slot, counted from 1.
 typedef struct {
 	int use[STREAMS], write[STREAMS];
 } Latest;
@@ -265,7 +288,8 @@ typedef struct {
 	Clock now[STREAMS];
 	Clock **records;        // by edge, then slot; at[own stream] is 0 where nothing was recorded
 	Numbers issued[STREAMS]; // indices of instances, in order
-	Latest *latest;         // by slot of all buffers
+	Latest *latest;         // by part of all regions
+	int *owner;             // by region: the buffer that was used there last, as whose rows its parts count; -1: none yet
 	int nccl[STREAMS];      // the latest NCCL call, counted from 1
 } Progress;
 
@@ -332,13 +356,28 @@ static const Message *message_of(const Step *step, int argument)
 	return NULL;
 }
 
-// The slots of a region that an access uses: [*from, *to) of the table of all slots.
-static void slots_of(const Sync *sync, const Instance *instance, const Access *access, int region, int *from, int *to)
+// Parts that an access uses of each slot in [from, to) of a region: [first, end) of those that a slot has.
+typedef struct {
+	int from, to, first, end;
+} Span;
+
+// Of rows that belong to another buffer there may be any among these bytes.
+static Span span_of(const Sync *sync, const Progress *state, const Instance *instance, const Access *access, int region)
 {
-	int slots = sync->role->buffers.at[region].slots;
-	bool all = slots == 1 || instance->whole || region != sync->region[access->buffer];
-	*from = sync->first_slot[region] + (all ? 0 : instance->microbatch[access->argument] % slots);
-	*to = all ? *from + slots : *from + 1;
+	int slots = sync->role->buffers.at[region].slots, pieces = sync->pieces[region];
+	bool own = region == sync->region[access->buffer], all = slots == 1 || instance->whole || !own;
+	int slot = all ? 0 : instance->microbatch[access->argument] % slots;
+	const Rows *rows = &access->rows;
+	if (!rows->ranks || !own || state->owner[region] != access->buffer)
+		return (Span){slot, all ? slots : slot + 1, 0, sync->ranks[region] * pieces};
+	assert(pieces % rows->pieces == 0);
+	int begin = rows->rank * pieces, each = pieces / rows->pieces;
+	return (Span){slot, all ? slots : slot + 1, begin + rows->piece * each, begin + (rows->piece + 1) * each};
+}
+
+static Latest *part_at(const Sync *sync, const Progress *state, int region, int slot, int part)
+{
+	return &state->latest[sync->first_part[region] + slot * sync->ranks[region] * sync->pieces[region] + part];
 }
 
 static int later(int a, int b)
@@ -349,10 +388,13 @@ static int later(int a, int b)
 // The latest step of `other`, counted from 1, that used what the access conflicts with; 0: none.
 static int latest_conflict(const Sync *sync, const Progress *state, const Instance *instance, const Access *access, int region, Stream other)
 {
-	int from, to, latest = 0;
-	slots_of(sync, instance, access, region, &from, &to);
-	for (int slot = from; slot < to; slot++)
-		latest = later(latest, access->write ? state->latest[slot].use[other] : state->latest[slot].write[other]);
+	int latest = 0;
+	Span span = span_of(sync, state, instance, access, region);
+	for (int slot = span.from; slot < span.to; slot++)
+		for (int part = span.first; part < span.end; part++) {
+			const Latest *at = part_at(sync, state, region, slot, part);
+			latest = later(latest, access->write ? at->use[other] : at->write[other]);
+		}
 	return latest;
 }
 
@@ -387,6 +429,24 @@ static bool find_conflict(const Sync *sync, const Progress *state, int list, con
 	return true;
 }
 
+// What used rows of another buffer there may have used any of these.
+static void take_over(const Sync *sync, Progress *state, int buffer)
+{
+	int region = sync->region[buffer], parts = sync->ranks[region] * sync->pieces[region];
+	for (int slot = 0; slot < sync->role->buffers.at[region].slots && state->owner[region] != buffer && parts > 1; slot++) {
+		Latest all = {0};
+		for (int part = 0; part < parts; part++)
+			for (int s = 0; s < STREAMS; s++) {
+				const Latest *at = part_at(sync, state, region, slot, part);
+				all.use[s] = later(all.use[s], at->use[s]);
+				all.write[s] = later(all.write[s], at->write[s]);
+			}
+		for (int part = 0; part < parts; part++)
+			*part_at(sync, state, region, slot, part) = all;
+	}
+	state->owner[region] = buffer;
+}
+
 static void issue(const Sync *sync, Progress *state, const Instance *instance, int index, Stream stream)
 {
 	const Step *step = step_of(sync, instance);
@@ -396,13 +456,18 @@ static void issue(const Sync *sync, Progress *state, const Instance *instance, i
 		state->nccl[stream] = number;
 	for (int i = 0; i < step->accesses.count; i++) {
 		const Access *access = &step->accesses.at[i];
-		int from, to, region = sync->region[access->buffer];
-		slots_of(sync, instance, access, region, &from, &to);
-		for (int slot = from; slot < to && sync->shared[region]; slot++) {
-			state->latest[slot].use[stream] = number;
-			if (access->write)
-				state->latest[slot].write[stream] = number;
-		}
+		int region = sync->region[access->buffer];
+		if (!sync->shared[region])
+			continue;
+		take_over(sync, state, access->buffer);
+		Span span = span_of(sync, state, instance, access, region);
+		for (int slot = span.from; slot < span.to; slot++)
+			for (int part = span.first; part < span.end; part++) {
+				Latest *at = part_at(sync, state, region, slot, part);
+				at->use[stream] = number;
+				if (access->write)
+					at->write[stream] = number;
+			}
 	}
 }
 
@@ -440,7 +505,10 @@ static void add_edge(Sync *sync, Progress *state, Edge edge)
 // Runs one list. Conflicts that nothing orders become edges when `repair`; returns whether there were any.
 static bool run_list(Sync *sync, int list, bool repair)
 {
-	Progress state = {.latest = arena_alloc(sync->plan->arena, (size_t)(sync->slots + 1) * sizeof *state.latest)};
+	Progress state = {.latest = arena_alloc(sync->plan->arena, (size_t)(sync->parts + 1) * sizeof *state.latest),
+	                  .owner = arena_alloc(sync->plan->arena, (size_t)(sync->role->buffers.count + 1) * sizeof *state.owner)};
+	for (int i = 0; i < sync->role->buffers.count; i++)
+		state.owner[i] = -1;
 	state.records = arena_alloc(sync->plan->arena, (size_t)(sync->edges.count + 1) * sizeof *state.records);
 	for (int e = 0; e < sync->edges.count; e++)
 		state.records[e] = arena_alloc(sync->plan->arena, (size_t)sync->edges.at[e].slots * sizeof(Clock));
@@ -607,6 +675,7 @@ void synchronise(Plan *plan)
 		Sync sync = {.plan = plan, .role = role};
 		number_steps(&sync);
 		find_regions(&sync);
+		find_parts(&sync);
 		find_shared(&sync);
 		unroll(&sync, 0, &role->train);
 		unroll(&sync, 1, &role->evaluate);

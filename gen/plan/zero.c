@@ -135,3 +135,64 @@ void gather_before_use(const Plan *plan, Role *role)
 		if (gathers_parameter(role->nodes[PHASE_PROLOGUE].at[i]))
 			put_before(plan, role, role->nodes[PHASE_PROLOGUE].at[i]);
 }
+
+// The epilogue's step whose node reads t and scatters it, or packs it for that; taken out of its function. NULL: there is none.
+static Node *take_scatter(Role *role, const Tensor *t)
+{
+	Function *update = function_of(role, FUNCTION_UPDATE);
+	for (int i = 0; i < update->steps.count; i++) {
+		Node *node = update->steps.at[i].nodes.count ? update->steps.at[i].nodes.at[0] : NULL;
+		bool scatters = node && (node->op == OP_REDUCE_SCATTER || node->op == OP_PACK) && node->attributes.axis == AXIS_DP;
+		if (scatters && root_of(node->in[0]) == t) {
+			remove_step(update, i);
+			return node;
+		}
+	}
+	return NULL;
+}
+
+// Puts what scatters a tensor that was just completed at `index` of the backward pass. Returns how many steps.
+static int insert_scatter(Plan *plan, Role *role, int index, const Tensor *t, int block)
+{
+	int count = 0;
+	for (Node *node; (node = take_scatter(role, t)); t = node->out[0]) {
+		Step step = step_of_node(plan, node);
+		step.block = block;
+		step.when = plan->mesh[AXIS_MICRO] > 1 ? WHEN_LAST : WHEN_ALWAYS;
+		add_access(plan, &step, node->in[0], false, 0);
+		add_access(plan, &step, node->out[0], true, 0);
+		insert_step(plan, function_of(role, FUNCTION_BACKWARD), index + count++, step);
+	}
+	return count;
+}
+
+static bool is_written_from(const Function *function, int index, const Tensor *t)
+{
+	for (int i = index; i < function->steps.count; i++)
+		for (int k = 0; k < function->steps.at[i].accesses.count; k++)
+			if (function->steps.at[i].accesses.at[k].write && function->steps.at[i].accesses.at[k].tensor == t)
+				return true;
+	return false;
+}
+
+// What a step has completed, from `index` of the backward pass on. Returns how many steps.
+static int scatter_completed(Plan *plan, Role *role, Step step, int index, int block)
+{
+	int count = 0;
+	for (int k = 0; k < step.accesses.count; k++)
+		if (step.accesses.at[k].write && !is_written_from(function_of(role, FUNCTION_BACKWARD), index + count, step.accesses.at[k].tensor))
+			count += insert_scatter(plan, role, index + count, step.accesses.at[k].tensor, block);
+	return count;
+}
+
+void scatter_gradients(Plan *plan, Role *role)
+{
+	Function *backward = function_of(role, FUNCTION_BACKWARD);
+	const Function *forward = function_of(role, FUNCTION_FORWARD);
+	int index = 0;
+	for (int i = 0; i < forward->steps.count && backward->steps.count; i++)
+		if (forward->steps.at[i].kind == STEP_CHUNKS) // it makes gradients with its losses
+			index += scatter_completed(plan, role, forward->steps.at[i], index, backward->steps.at[index].block);
+	for (; index < backward->steps.count; index++)
+		index += scatter_completed(plan, role, backward->steps.at[index], index + 1, backward->steps.at[index].block);
+}

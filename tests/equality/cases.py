@@ -243,6 +243,10 @@ def recomputed(spec, kind, mesh, schedule, microbatches, dtype):
     again = specs.program(spec, mesh, microbatches, dtype, *words, "--recompute", kind)
     bytes_of = [sum(device["activations"] for device in program.plan["devices"]) for program in (kept, again)]
     check(bytes_of[1] < bytes_of[0], f"--recompute {kind} keeps {bytes_of[1]} bytes, without it are {bytes_of[0]}")
+    if mesh[1] > 1 and "--sequence-parallel" in spec.words:
+        texts = ["".join((program.folder / f"program_{stage}.cu").read_text() for stage in range(mesh[2])) for program in (kept, again)]
+        gathers = [len(re.findall(r"// \S*norm\.all_gather(?:\.again)?: all_gather", text)) for text in texts]
+        check(gathers[0] < gathers[1], f"{gathers[0]} gathers of norms are emitted, with --recompute {kind} {gathers[1]}")
     trained = [program.train("plan", STEPS, *training_words(spec)) for program in (kept, again)]
     check_memory(again, trained[1])
     compare_trainings(trained[1], trained[0], dtype, bitwise=True)

@@ -1,10 +1,13 @@
 """Reads what --dump synchronise prints."""
+import collections
 import dataclasses
 import re
 
 from lib.harness import check
 from plan.memory import Buffer
 
+Rows = collections.namedtuple("Rows", "rank ranks piece pieces")
+Rows.__doc__ = """of the device `rank` ranks behind, of so many; of these a piece"""
 STREAMS = {"compute": "compute", "side": "side", "dp": "dp_stream", "tp": "tp_stream", "pp": "pp_stream"}
 
 
@@ -16,6 +19,7 @@ class Step:
     records: list           # reads, writes: (buffer, argument)
     reads: set = dataclasses.field(default_factory=set)
     writes: set = dataclasses.field(default_factory=set)
+    rows: list = dataclasses.field(default_factory=list)        # (buffer, write, Rows) of what uses some rows alone
 
 
 @dataclasses.dataclass
@@ -44,8 +48,10 @@ def read_line(stage, steps, line):
     elif found := re.match(r"    \w+ \S+ on (\w+)( first| last| evaluating)?( accumulate)?:", line):
         steps.append(Step(STREAMS[found[1]], (found[2] or "").strip(), re.findall(r" wait (\S+)", line), re.findall(r" record (\S+)", line)))
     elif re.match(r"      (read|write) ", line):
-        for kind, name, argument in re.findall(r"(read|write) (\w+)\[(\d)\]", line):
+        for kind, name, argument, *rows in re.findall(r"(read|write) (\w+)\[(\d)\](?:\+(\d+)/(\d+)\.(\d+)/(\d+))?", line):
             (steps[-1].reads if kind == "read" else steps[-1].writes).add((name, int(argument)))
+            if rows[0]:
+                steps[-1].rows.append((name, kind == "write", Rows(*map(int, rows))))
     else:
         check(False, f"--dump synchronise was not understood: {line!r}")
     return steps

@@ -29,6 +29,8 @@ class Access:
     read: bool
     bytes: int = None   # where the call says how many; else the buffer's slot
     adds: str = ""      # the condition under which a GEMM adds to what is there
+    begins: tuple = ()  # where the rows begin that it uses, in elements: (ranks behind, those of a rank, more), None where not said
+    rows: tuple = None  # dump.Rows that it uses alone
 
 
 @dataclasses.dataclass
@@ -81,6 +83,10 @@ class Program:
     functions: dict
     lists: dict             # train, evaluate, infer: Actions
     arena: int
+
+    @property
+    def uses_rows(self):
+        return any(access.rows for function in self.functions.values() for o in function.operations for access in o.accesses)
 
 
 def split(text):
@@ -136,7 +142,7 @@ class Reader:
     def place(self, argument, write, read, size=None):
         """[Access] of a pointer argument; nothing for NULL and host memory."""
         argument = re.sub(r"^\(\w+ \*\)", "", argument)
-        found = re.match(r"(\w+)\(r(?:, (?!layer\b)(\w+))?(, layer)?\)( \+ peer \* \d+| \+ r->tp \* \d+L| \+ \(r->tp \+ \d+\) % \d+ \* \d+L)?(?: \+ chunk \* (\d+)L)?$",
+        found = re.match(r"(\w+)\(r(?:, (?!layer\b)(\w+))?(, layer)?\)( \+ peer \* \d+| \+ r->tp \* \d+L| \+ \(r->tp \+ \d+\) % \d+ \* \d+L)?(?: \+ chunk \* (\d+)L)?(?: \+ (\d+)L)?$",
                          argument)
         if not found:
             check(argument == "NULL" or re.match(r"r->(input|output|metrics|learning_rate|step_number|random_key)\b", argument),
@@ -147,7 +153,9 @@ class Reader:
         if found[5]: # all chunks together are the buffer
             check(self.chunks and buffer.bytes in [n * self.chunks * int(found[5]) for n in (2, 4, 8)],
                   f"{argument}, of {self.chunks} chunks and {buffer.bytes} bytes")
-        return [Access(buffer.name, found[2] if buffer.slots > 1 else None, write, read, size)]
+        behind = re.match(r" \+ (?:r->tp|\(r->tp \+ (\d+)\) % \d+) \* (\d+)L", found[4] or "")
+        begins = (int(behind[1] or 0), int(behind[2])) if behind else (None, None)
+        return [Access(buffer.name, found[2] if buffer.slots > 1 else None, write, read, size, begins=(*begins, int(found[6] or 0)))]
 
     def row(self, row, kernel, at):
         """What a row of the table of what is updated lets the norm read, or an update read and write, in step `at`.
@@ -400,6 +408,33 @@ def read_functions(lines, places, prototypes, workspace, sizes, updated):
     return functions
 
 
+def begins_at(rows, size, buffer):
+    """Where rows begin in a buffer whose elements have so many bytes, as the text says it."""
+    of_rank = buffer.bytes // size // rows.ranks
+    return (*((rows.rank, of_rank) if rows.ranks > 1 else (None, None)), rows.piece * (of_rank // rows.pieces))
+
+
+def find_rows(operation, step, buffers):
+    """Which rows each access of a call uses: those that the dump names, where the text says that they begin. A gather in place writes
+    those of all others."""
+    used, left = [], list(step.rows)
+    for access in operation.accesses:
+        some = [rows for name, write, rows in left if (name, write) == (access.buffer, access.write)]
+        if not some:
+            check(access.begins[2:] in ((), (0,)), f"{operation.text}: it uses some rows of {access.buffer}, in the dump all")
+            used.append(access)
+        elif operation.call in ("mp_all_gather", "ncclAllGather") and access.write:
+            check(sorted(rows.rank for rows in some) == list(range(1, some[0].ranks)), f"{operation.text}: it gathers {some}")
+            used += [dataclasses.replace(access, bytes=None, rows=rows) for rows in some]
+        else:
+            (rows,) = {rows for rows in some if access.begins in [begins_at(rows, size, buffers[access.buffer]) for size in (2, 4, 8)]} or {None}
+            check(rows, f"{operation.text}: the rows of {access.buffer} begin at {access.begins}, in the dump they are {some}")
+            used.append(dataclasses.replace(access, rows=rows))
+    listed = {(name, write, rows) for name, write, rows in step.rows}
+    check(listed == {(a.buffer, a.write, a.rows) for a in used if a.rows}, f"{operation.text}: {listed} in the dump")
+    operation.accesses = used
+
+
 def read_program(text, stage, places, prototypes, sizes):
     lines, buffers = text.splitlines(), dict(places.buffers)
     exchanges = list(map(int, re.search(r"^\t\{\{(\d+), (\d+)\}, \{(\d+), (\d+)\}, \{(\d+), (\d+)\}\}, // exchanges", text, re.M).groups()))
@@ -418,6 +453,10 @@ def read_program(text, stage, places, prototypes, sizes):
     table = re.search(r"^static const int updated\[\]\[11\] = \{\n(.*?)^\};", text, re.M | re.S)
     updated = [[int(n) for n in row.split(",")] for row in re.findall(r"\{(.*?)\}", re.sub("//.*", "", table[1]))] if table else []
     functions, lists = read_functions(lines, places, prototypes, bool(size), sizes, updated), read_lists(lines)
+    for name, function in functions.items():
+        steps = [operation for operation in function.operations if operation.kind == "step"]
+        for operation, step in zip(steps, places.stage.functions.get(name, [])):
+            find_rows(operation, step, buffers)
     constants = {name: int(value) for name, value in re.findall(r"^\t(\w+) = (\d+),?$", text, re.M)}
     arena = int(re.search(r"^\t(\d+), // bytes of the arena", text, re.M)[1])
     check(lists and functions, f"program_{stage}.cu was not understood")

@@ -6,6 +6,7 @@ an end when no message is buffered?).
 """
 import bisect
 import collections
+import itertools
 
 from lib.harness import check
 from plan.emitted import STREAMS, WORKSPACES
@@ -22,8 +23,8 @@ REDUCES = ("ncclAllReduce", "mp_all_reduce")
 PERSISTENT = ("parameters", "optimizer")
 
 
-def ranges(program, function, operation, names):
-    """(access, start, end, read): the bytes of each access of a step, and whether it needs what they hold."""
+def ranges(program, function, operation, names, rank):
+    """(access, start, end, read): the bytes of each access of a step on the device `rank` of tp, and whether it needs what they hold."""
     found = []
     for access in operation.accesses:
         buffer = program.buffers.get(access.buffer)
@@ -31,6 +32,9 @@ def ranges(program, function, operation, names):
             continue
         check((access.slot is None) == (buffer.slots == 1), f"{buffer.name}: {buffer.slots} slots, micro-batch {access.slot}")
         start, size = buffer.offset, access.bytes or buffer.bytes
+        if access.rows:
+            start, size = start + begin_of(access.rows, buffer, rank), buffer.bytes // access.rows.ranks // access.rows.pieces
+            check(access.bytes in (None, size), f"{operation.call} of {buffer.name} uses {access.bytes} bytes, its rows have {size}")
         if buffer.slots > 1 and function.micro:
             start += number(access.slot, names) % buffer.slots * buffer.stride
         elif buffer.slots > 1:
@@ -47,6 +51,12 @@ def ranges(program, function, operation, names):
     return found
 
 
+def begin_of(rows, buffer, rank):
+    """Where rows begin in a buffer, in bytes."""
+    of_rank = buffer.bytes // rows.ranks
+    return (rank + rows.rank) % rows.ranks * of_rank + rows.piece * (of_rank // rows.pieces)
+
+
 def check_bucket(program, start, end):
     """A bucket holds gradients, whole ones."""
     for buffer in program.buffers.values():
@@ -56,16 +66,21 @@ def check_bucket(program, start, end):
 
 
 class Unrolled:
-    """Some lists of a program one after another, as the host enqueues them."""
+    """Some lists of a program one after another, as the host enqueues them on the device `rank` of tp."""
 
-    def __init__(self, program, lists):
-        self.program, self.items = program, []
+    def __init__(self, program, lists, rank=0):
+        self.program, self.rank, self.items = program, rank, []
         cuts = {0, program.arena}
+        divided = collections.defaultdict(set)      # {buffer: where rows begin in it}
+        for operation in itertools.chain(*(function.operations for function in program.functions.values())):
+            for access in operation.accesses:
+                if access.rows:
+                    divided[access.buffer].add(begin_of(access.rows, program.buffers[access.buffer], rank))
         for buffer in program.buffers.values():
             if buffer.name not in WORKSPACES:
                 for slot in range(buffer.slots):
                     start = buffer.offset + slot * buffer.stride
-                    cuts |= {start, start + buffer.bytes}
+                    cuts |= {start, start + buffer.bytes} | {start + begin for begin in divided[buffer.name]}
         self.cuts = sorted(cuts)
         self.nccl, self.workspace = len(self.cuts), len(self.cuts) + 1     # a piece for each stream's workspace
         for name in lists:
@@ -98,7 +113,7 @@ class Unrolled:
                                   else Record(stream, event))
 
     def step(self, action, function, operation, names, stream):
-        reads, writes, found = set(), set(), ranges(self.program, function, operation, names)
+        reads, writes, found = set(), set(), ranges(self.program, function, operation, names, self.rank)
         for access, start, end, _ in found:
             (writes if access.write else reads).update(self.pieces(start, end))
         if operation.communicator:

@@ -39,6 +39,7 @@ class Plan:
         self.training = "infer" not in more
         sequence = SEQUENCE if self.training else ["infer", "infer"]
         self.unrolled = [order.Unrolled(program, sequence) for program in self.programs]
+        self.on_last = [order.Unrolled(program, sequence, mesh[1] - 1) for program in self.programs if program.uses_rows and mesh[1] > 1]
         shutil.rmtree(folder)
 
     def check(self):
@@ -48,6 +49,8 @@ class Plan:
             check_schedule(self, s)
             check_memory(self, s)
             check_synchronisation(self.unrolled[s])
+        for unrolled in self.on_last:
+            check_synchronisation(unrolled)
         check_messages(self)
 
 
@@ -95,7 +98,7 @@ def check_function(function, steps, events, slots):
         step.reads, step.writes = ({(name, argument if slots[name] > 1 else 0) for name, argument in part}
                                    for part in (step.reads, step.writes))
         bucket = operation.call in order.REDUCES and len(step.writes) > 1 # the call names the first gradient only
-        check(bucket and writes <= step.writes or (reads - writes, writes) == (step.reads, step.writes),
+        check(bucket and writes <= step.writes or (reads - writes, writes) == (step.reads - step.writes, step.writes),
               f"{what}: reads {reads} and writes {writes}; the dump says {step.reads} and {step.writes}")
 
 
@@ -279,6 +282,9 @@ def apart(mesh, microbatches):
         plan = Plan(specs.SEQUENCES.path, mesh, microbatches, "1F1B", *specs.SEQUENCES.words, "--device", str(ROOT / "tests/lib/slow_links.json"), *mode)
         check(any(f"rows_{mesh[1] - 1}" in name for program in plan.programs for name in program.buffers), "no product is taken apart")
         plan.check()
+        for program in plan.programs if not mode else []:
+            sums = [o for o in program.functions["update"].operations if o.call in order.REDUCES and o.stream == "tp_stream"]
+            check(len(sums) == 1, f"behind its backward pass stage {program.stage} has {len(sums)} sums over tp, not one of all that are small")
 
 
 def large_tables(spec, mesh):
