@@ -28,7 +28,7 @@ typedef struct {
 
 // Where a tensor is used in a role. Functions that run once a step do so in the order of their kinds.
 typedef struct {
-	bool used, in_micro, once, in_forward, in_backward, in_transfer, summed; // summed: over micro-batches
+	bool used, in_micro, once, in_forward, in_backward, in_transfer;
 	int functions;          // how many functions use it
 	int function, first, last; // the last such function, its steps
 	int born, dies;         // its first step, and the one up to which nobody else takes the bytes, counted through all functions
@@ -88,7 +88,6 @@ static Usage *find_usage(const Plan *plan, const Role *role)
 				*(is_micro(function) ? &u->in_micro : &u->once) = true;
 				u->in_forward |= function->kind == FUNCTION_FORWARD;
 				u->in_backward |= function->kind == FUNCTION_BACKWARD;
-				u->summed |= access->write && function->steps.at[i].accumulate;
 				u->in_transfer |= function->kind == FUNCTION_TRANSFER;
 			}
 	}
@@ -220,10 +219,11 @@ static Buffer *append_buffer(const Plan *plan, Role *role, Tensor *t, Class clas
 	return &role->buffers.at[role->buffers.count - 1];
 }
 
-// A whole gradient that replicas scatter: like others, it lies where activations were once these are used.
+// A whole gradient, which replicas scatter behind the step that completes it: nothing but that reads it, but it is kept from one micro-batch
+// to the next, and like other gradients it lies where activations were once these are used.
 static bool is_scattered(const Plan *plan, const Tensor *t)
 {
-	return plan->zero && t->parameter && t->producer->phase == PHASE_BACKWARD;
+	return plan->zero && t->parameter;
 }
 
 static void make_buffer(const Plan *plan, Role *role, Tensor *t, const Usage *u, Counted *counted)
@@ -235,7 +235,7 @@ static void make_buffer(const Plan *plan, Role *role, Tensor *t, const Usage *u,
 		append_buffer(plan, role, t, CLASS_PARAMETERS, 1);
 	else if (producer->op == OP_STATE || producer->op == OP_TABLE)
 		append_buffer(plan, role, t, CLASS_OPTIMIZER, 1);
-	else if (u->summed || (u->once && u->in_micro) || is_scattered(plan, t))
+	else if ((u->once && u->in_micro) || is_scattered(plan, t))
 		append_buffer(plan, role, t, (producer->phase == PHASE_BACKWARD || t->parameter) && !whole ? CLASS_GRADIENTS : CLASS_ACTIVATIONS, every)->whole = whole;
 	else if (producer->op == OP_INPUT || (u->once && u->functions > 1))
 		append_buffer(plan, role, t, CLASS_ACTIVATIONS, every)->whole = whole;

@@ -148,8 +148,8 @@ static const struct mp_metric metrics[] = {
 };
 
 // What the optimizer goes through: places in the arena / 256 of gradient, parameter, its states and its working copy (-1: none);
-// parameter of the model, first chunk, chunks of 65536 elements, elements of the last chunk; whether each rank of tp has its own
-// part, whether weight decay applies
+// parameter of the model, first chunk, chunks of 65536 elements, elements of the last chunk; whether ranks have parts of it: 1 of dp,
+// 2 of tp; whether weight decay applies
 static const int updated[][11] = {
 	{20, 0, -1, -1, -1, 0, 0, 1, 96, 0, 0}, // up.weight
 	{19, 2, -1, -1, -1, 1, 1, 1, 12, 0, 0}, // up.bias
