@@ -441,6 +441,16 @@ static void place_like_neighbour(const Placing *p, Node *expansion)
 	}
 }
 
+// A gradient may lie over tp by the dim that replicas share out of its parameter (zero.c): it is brought to where that lies over tp first.
+static void make_way(Placing *p, Node *node)
+{
+	const Parameter *parameter = is_update(node) ? parameter_of(node->in[0]) : NULL;
+	if (!parameter || !parameter->in_parts || p->plan->mesh[AXIS_TP] == 1)
+		return;
+	if (same_placement(node->in[1]->place[AXIS_TP], node->in[0]->place[AXIS_DP]))
+		node->in[1] = convert_once(p, node->in[1], AXIS_TP, node->in[0]->place[AXIS_TP], node);
+}
+
 void place_node(Placing *p, Node *node)
 {
 	for (int i = 0; i < node->ins; i++) {
@@ -449,6 +459,7 @@ void place_node(Placing *p, Node *node)
 			latest = p->latest[latest->id];
 		node->in[i] = node->phase == PHASE_EPILOGUE ? accumulated(p, latest) : latest;
 	}
+	make_way(p, node);
 	Node *local = split_classes(p, node);
 	if (local)
 		place_node(p, local);

@@ -111,18 +111,35 @@ static int first_reader(const Function *function, const Tensor *t)
 	return -1;
 }
 
+// Whether what is gathered is converted further before the micro-batches, which is not done yet.
+static bool is_read_by_prologue(const Role *role, const Tensor *t)
+{
+	for (int i = 0; i < role->nodes[PHASE_PROLOGUE].count; i++) {
+		const Node *node = role->nodes[PHASE_PROLOGUE].at[i];
+		for (int k = 0; k < node->ins && !gathers_parameter(node); k++)
+			if (root_of(node->in[k]) == t)
+				return true;
+	}
+	return false;
+}
+
 static void put_before(const Plan *plan, Role *role, Node *node)
 {
 	Step step = step_of_node(plan, node);
-	step.when = plan->mesh[AXIS_MICRO] > 1 ? WHEN_FIRST : WHEN_ALWAYS;
-	for (FunctionKind kind = FUNCTION_FORWARD; kind <= FUNCTION_BACKWARD; kind++) {
+	Tensor *t = node->out[0];
+	if (is_read_by_prologue(role, t)) {
+		insert_step(plan, function_of(role, FUNCTION_PROLOGUE), 0, step);
+		return;
+	}
+	for (FunctionKind kind = FUNCTION_PROLOGUE; kind <= FUNCTION_BACKWARD; kind++) {
 		Function *function = function_of(role, kind);
-		int index = first_reader(function, node->out[0]);
-		if (index >= 0) {
-			step.block = function->steps.at[index].block;
-			insert_step(plan, function, index, step);
-			return;
-		}
+		int index = first_reader(function, t);
+		if (index < 0)
+			continue;
+		step.block = function->steps.at[index].block;
+		step.when = kind != FUNCTION_PROLOGUE && plan->mesh[AXIS_MICRO] > 1 ? WHEN_FIRST : WHEN_ALWAYS;
+		insert_step(plan, function, index, step);
+		return;
 	}
 	assert(false && "what is gathered on a stage is read there");
 }

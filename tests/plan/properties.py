@@ -340,6 +340,16 @@ def long_steady_state(spec, mesh, microbatches):
         Plan(spec.path, mesh, microbatches, "1F1B", *spec.define, *spec.words, *mode).check()
 
 
+def in_parts(name, mesh, microbatches):
+    """Parameters that replicas store in parts: gathered in the first micro-batch, their gradients scattered in the last."""
+    spec = next(known for known in specs.SPECS + specs.LANGUAGE + specs.CHUNKED if known.name == name)
+    plan = Plan(spec.path, mesh, microbatches, "1F1B", *spec.define, *spec.words, "--zero", "1")
+    plan.check()
+    for what, when in (("all_gather", " first"), ("reduce_scatter", " last")):
+        found = re.findall(rf"{what}\S* on dp( \w+)?:", plan.dump_text)
+        check(found.count(when if microbatches > 1 else "") >= len(plan.programs), f"{what} over dp: {found}")
+
+
 def random_plan(seed):
     chance = random.Random(1000 + seed)
     text, blocks = generate.spec(seed)
@@ -347,7 +357,8 @@ def random_plan(seed):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     mesh = (chance.choice([1, 1, 2, 3]), chance.choice([1, 1, 2, 4]), chance.randint(1, blocks + 1))
-    return path, mesh, chance.randint(1, 8), chance.choice(SCHEDULES)
+    plan = path, mesh, chance.randint(1, 8), chance.choice(SCHEDULES)
+    return (*plan, "--zero", "1") if mesh[0] > 1 and chance.random() < 0.5 else plan
 
 
 def random_plans(first, count):
@@ -374,6 +385,8 @@ MESHES = {
 ROUNDS = [("attends", (1, 1, 2), 1, "1F1B", 0), ("attends", (1, 1, 2), 4, "GPipe", 0), ("attends", (1, 1, 2), 4, "1F1B", 2), ("skip_many", (1, 1, 4), 6, "1F1B", 1),
           ("residual_across_cut", (1, 1, 3), 4, "GPipe", 0), ("residual_across_cut", (1, 1, 3), 6, "1F1B", 2),
           ("residual_across_cut", (1, 1, 4), 8, "1F1B", 1)]
+IN_PARTS = [("gpt2", (2, 1, 1), 1), ("gpt2", (2, 1, 2), 4), ("gpt2_sequences", (2, 2, 2), 2), ("adamw", (2, 2, 2), 4), ("uneven", (3, 1, 2), 2),
+            ("gpt2_chunked", (2, 1, 1), 2), ("llama", (4, 1, 1), 1)]
 LONG = [("layers", (1, 1, 2), 40), ("layers_odd", (1, 2, 3), 47), ("layers", (2, 1, 4), 50), ("mlp", (2, 2, 2), 63),
         ("skip_many", (1, 1, 4), 44), ("uneven", (1, 2, 3), 41)]
 
@@ -383,6 +396,7 @@ def cases(long):
              for spec in [*specs.SPECS, specs.BIASES, specs.LOGITS] for mesh in MESHES.get(spec.name, [(1, 1, 2)]) if spec.takes(mesh)]
     named += [Case(f"apart-{specs.mesh_text(mesh)}-m{m}", apart, mesh, m) for mesh, m in (((1, 2, 1), 1), ((2, 2, 2), 3), ((1, 4, 1), 2))]
     named += [Case(f"{spec}-{specs.mesh_text(mesh)}", large_tables, spec, mesh) for spec, mesh in zip(specs.LARGE_TABLES, ((2, 1, 1), (2, 1, 2), (2, 2, 1)))]
+    named += [Case(f"zero-{name}-{specs.mesh_text(mesh)}-m{m}", in_parts, name, mesh, m) for name, mesh, m in IN_PARTS]
     named += [Case(f"rounds-{words[0]}-{words[3]}-m{words[2]}", rounds, *words) for words in ROUNDS]
     number = RANDOM_CASES * (10 if long else 1)
     named += [Case(f"long-{words[0]}-{specs.mesh_text(words[1])}-m{words[2]}", long_steady_state, *words, heavy=True) for words in LONG]
