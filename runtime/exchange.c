@@ -31,6 +31,26 @@ void mp_all_gather(struct mp_rank *r, enum mp_axis axis, const void *from, void 
 		NCCL(ncclAllGather(from, to, (size_t)count, nccl_type(type), mp_communicator(r, axis), mp_axis_stream(r, axis)));
 }
 
+void mp_gather_rows(struct mp_rank *r, enum mp_axis axis, void *data, long count, long apart, enum mp_type type)
+{
+	int n = r->model->axis[axis], me = mp_coordinate(r, axis);
+	size_t bytes = (size_t)count * mp_type_bytes(type), rows = (size_t)apart * mp_type_bytes(type);
+	char *own = (char *)data + (size_t)me * rows;
+
+	if (r->engines[axis]) {
+		mp_engines_all_gather(r->engines[axis], own, own - (size_t)me * bytes, bytes, false); // the own part goes where it lies
+		return;
+	}
+	NCCL(ncclGroupStart());
+	for (int peer = 0; peer < n; peer++) {
+		if (peer == me)
+			continue;
+		NCCL(ncclSend(own, (size_t)count, nccl_type(type), peer, mp_communicator(r, axis), mp_axis_stream(r, axis)));
+		NCCL(ncclRecv((char *)data + (size_t)peer * rows, (size_t)count, nccl_type(type), peer, mp_communicator(r, axis), mp_axis_stream(r, axis)));
+	}
+	NCCL(ncclGroupEnd());
+}
+
 void mp_shift(struct mp_rank *r, enum mp_axis axis, const void *from, void *to, long count, enum mp_type type, int by)
 {
 	int n = r->model->axis[axis], me = mp_coordinate(r, axis);

@@ -354,6 +354,9 @@ void mp_reduce_scatter(struct mp_rank *r, enum mp_axis axis, const void *from, v
 // own: whether the own part of `to` is read as well; else it may stay as it is.
 void mp_all_gather(struct mp_rank *r, enum mp_axis axis, const void *from, void *to, long count, enum mp_type type, bool own);
 
+// In place: rank k has `count` elements at k * apart from `data` on, and all others get them there.
+void mp_gather_rows(struct mp_rank *r, enum mp_axis axis, void *data, long count, long apart, enum mp_type type);
+
 // To the rank `by` behind this one, from the one as far before it.
 void mp_shift(struct mp_rank *r, enum mp_axis axis, const void *from, void *to, long count, enum mp_type type, int by);
 

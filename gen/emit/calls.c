@@ -89,7 +89,7 @@ static void add_extents(Text *call, const Emit *emit, const Role *role, const No
 		break;
 	case OP_ACCUMULATE: text_add(call, ", %ld, %s == 0", elements(emit, role, node->in[0]), slot); break;
 	default: {
-		bool known = add_image_extents(call, emit, role, node, slot) || add_row_extents(call, emit, node, slot)
+		bool known = add_image_extents(call, emit, role, node, slot) || add_row_extents(call, emit, role, node, slot)
 		    || add_language_extents(call, emit, node, slot);
 		assert(known && "an op lowered to a kernel has its extents here");
 		(void)known;

@@ -30,14 +30,34 @@ static void emit_all_to_all(Text *out, const Emit *emit, const Role *role, const
 }
 
 // To the device `part` ranks behind this one, and from the one as far before it.
-static void emit_shift(Text *out, const Emit *emit, const Node *node, const char *from, const char *to, const char *indent)
+static void emit_shift(Text *out, const Emit *emit, const Role *role, const Node *node, const char *from, const char *to, const char *indent)
 {
 	int n = emit->plan->mesh[node->attributes.axis], part = node->attributes.part;
 	const char *axis = axis_name(node->attributes.axis), *type = nccl_type(node->in[0]->type);
-	long count = local_elements(emit->plan, node->in[0]);
+	long count = local_elements(emit->plan, node->in[0]) / pieces_written(role);
 	text_add(out, "%sNCCL(ncclGroupStart());\n", indent);
 	text_add(out, "%sNCCL(ncclSend(%s, %ld, %s, (r->%s + %d) %% %d, r->%s_comm, r->%s_stream));\n", indent, from, count, type, axis, part, n, axis, axis);
 	text_add(out, "%sNCCL(ncclRecv(%s, %ld, %s, (r->%s + %d) %% %d, r->%s_comm, r->%s_stream));\n", indent, to, count, type, axis, n - part, n, axis, axis);
+	text_add(out, "%sNCCL(ncclGroupEnd());\n", indent);
+}
+
+// A piece of each device's rows, to all others: these do not lie side by side, as an all-gather has it.
+static void emit_gather_of_piece(Text *out, const Emit *emit, const Step *step, const char *own, const char *all, const char *indent)
+{
+	const Node *node = step->nodes.at[0];
+	int n = emit->plan->mesh[node->attributes.axis];
+	long rows = local_elements(emit->plan, node->in[0]), count = rows / step->pieces, piece = step->piece * count;
+	const char *axis = axis_name(node->attributes.axis), *type = nccl_type(node->in[0]->type), *more = piece ? arena_printf(emit->arena, " + %ldL", piece) : "";
+	if (is_exchanged(emit->plan, step)) {
+		text_add(out, "%smp_gather_rows(r, %s, %s%s, %ld, %ld, %s);\n", indent, axis_constant(node->attributes.axis), all, more, count, rows, mp_type(node->in[0]->type));
+		return;
+	}
+	text_add(out, "%sNCCL(ncclGroupStart());\n", indent);
+	for (int by = 1; by < n; by++) {
+		text_add(out, "%sNCCL(ncclSend(%s, %ld, %s, (r->%s + %d) %% %d, r->%s_comm, r->%s_stream));\n", indent, own, count, type, axis, by, n, axis, axis);
+		text_add(out, "%sNCCL(ncclRecv(%s + (r->%s + %d) %% %d * %ldL%s, %ld, %s, (r->%s + %d) %% %d, r->%s_comm, r->%s_stream));\n", indent, all, axis, n - by, n,
+		         rows, more, count, type, axis, n - by, n, axis, axis);
+	}
 	text_add(out, "%sNCCL(ncclGroupEnd());\n", indent);
 }
 
@@ -57,7 +77,7 @@ static void emit_exchange(Text *out, const Emit *emit, const Role *role, const S
 	case OP_ALL_GATHER:
 		text_add(out, "%smp_all_gather(r, %s, %s, %s, %ld, %s, %s);\n", indent, axis, from, to, given, type, is_own_part_read(role, node) ? "true" : "false");
 		break;
-	case OP_SHIFT: text_add(out, "%smp_shift(r, %s, %s, %s, %ld, %s, %d);\n", indent, axis, from, to, given, type, node->attributes.part); break;
+	case OP_SHIFT: text_add(out, "%smp_shift(r, %s, %s, %s, %ld, %s, %d);\n", indent, axis, from, to, given / pieces_written(role), type, node->attributes.part); break;
 	default: assert(!"copy engines carry out no other");
 	}
 }
@@ -67,6 +87,10 @@ void emit_collective(Text *out, const Emit *emit, const Role *role, const Step *
 	const Node *node = step->nodes.at[0];
 	const char *axis = axis_name(node->attributes.axis), *type = nccl_type(node->in[0]->type);
 	const char *from = place_of(emit, role, node->in[0], slot), *to = (node->op == OP_ALL_GATHER ? whole_place : place_of)(emit, role, node->out[0], slot);
+	if (node->op == OP_ALL_GATHER && step->pieces) {
+		emit_gather_of_piece(out, emit, step, from, to, indent);
+		return;
+	}
 	if (is_exchanged(emit->plan, step)) {
 		emit_exchange(out, emit, role, step, from, to, indent);
 		return;
@@ -84,7 +108,7 @@ void emit_collective(Text *out, const Emit *emit, const Role *role, const Step *
 		text_add(out, "%sNCCL(ncclAllGather(%s, %s, %ld, %s, r->%s_comm, r->%s));\n", indent, from, to,
 		         local_elements(emit->plan, node->in[0]), type, axis, stream_name(step->stream));
 		break;
-	case OP_SHIFT: emit_shift(out, emit, node, from, to, indent); break;
+	case OP_SHIFT: emit_shift(out, emit, role, node, from, to, indent); break;
 	case OP_ALL_TO_ALL: emit_all_to_all(out, emit, role, node, slot, indent); break;
 	default: assert(!"a collective has its call here");
 	}

@@ -51,7 +51,8 @@ static Operand describe(const Chain *chain, const Node *node, const Tensor *t)
 		operand.inner = local_extent(plan, t, 1);
 		operand.n = chain->elements / operand.outer / operand.inner;
 	} else {
-		operand.inner = local_elements(plan, t);
+		const Rows *rows = rows_used(chain->step, t);
+		operand.inner = local_elements(plan, t) / (rows && rows->ranks ? rows->pieces : 1);
 		operand.n = chain->elements / operand.inner;
 	}
 	if (operand.inner == 1 && operand.outer == 1)
@@ -331,7 +332,7 @@ static const char *first_operands(const Chain *chain, const char *slot)
 
 static void find_chain(Chain *chain)
 {
-	chain->elements = local_elements(chain->kernels->emit->plan, chain->step->nodes.at[0]->out[0]);
+	chain->elements = local_elements(chain->kernels->emit->plan, chain->step->nodes.at[0]->out[0]) / pieces_written(chain->role);
 	collect(chain);
 	choose_columns(chain);
 }

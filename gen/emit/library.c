@@ -47,8 +47,8 @@ static int alignment_of(const Role *role, const Function *function, int code)
 static void lower_alignment(Gemm *gemm, const Step *step)
 {
 	size_t read = (size_t)gemm->m * (size_t)gemm->k * type_size(gemm->type), made = (size_t)gemm->m * (size_t)gemm->n * type_size(gemm->out);
-	bool reads_rows = step->nodes.at[0]->attributes.parts || step->parts;
-	while ((reads_rows && read % (size_t)gemm->alignment) || (step->parts && made % (size_t)gemm->alignment))
+	bool reads_rows = step->nodes.at[0]->attributes.parts || step->parts || step->pieces, makes_rows = step->parts || step->pieces;
+	while ((reads_rows && read % (size_t)gemm->alignment) || (makes_rows && made % (size_t)gemm->alignment))
 		gemm->alignment /= 2;
 }
 
@@ -58,7 +58,7 @@ static Gemm describe_gemm(const Emit *emit, const Role *role, const Step *step)
 	Gemm gemm = {.name = step->name, .constant = constant_name(emit, role, step->name), .transpose = node->attributes.transpose,
 	             .type = node->in[0]->type, .out = node->out[0]->type};
 	product_extents(emit->plan, node, &gemm.m, &gemm.n, &gemm.k);
-	gemm.m /= step->parts ? step->parts : 1;
+	gemm.m /= (step->parts ? step->parts : 1) * (step->pieces ? step->pieces : 1);
 	for (int i = 1; i < step->nodes.count; i++) {
 		const Node *tail = step->nodes.at[i];
 		if (tail->op == OP_ADD) {

@@ -1,12 +1,12 @@
 // row_calls.c: the calls of kernels on rows of activations: norms, rotary embeddings, gated units.
 #include "source.h"
 
-static void add_norm(Text *call, const Emit *emit, const Node *node)
+static void add_norm(Text *call, const Emit *emit, const Role *role, const Node *node)
 {
 	const Tensor *x = node->in[0];
 	if (node->op == OP_LAYER_NORM && node->ins == 2)
 		text_add(call, ", NULL"); // no bias
-	text_add(call, ", %ld, %ld, %s", local_product(emit->plan, x, 0, x->dims - 1), x->shape[x->dims - 1],
+	text_add(call, ", %ld, %ld, %s", local_product(emit->plan, x, 0, x->dims - 1) / pieces_written(role), x->shape[x->dims - 1],
 	         c_number(emit->arena, emit->plan->graph->master, node->attributes.epsilon));
 }
 
@@ -32,10 +32,10 @@ static void add_halves(Text *call, const Emit *emit, const Tensor *rows)
 	text_add(call, ", %ld, %ld", local_product(emit->plan, rows, 0, rows->dims - 1), local_extent(emit->plan, rows, rows->dims - 1));
 }
 
-bool add_row_extents(Text *call, const Emit *emit, const Node *node, const char *slot)
+bool add_row_extents(Text *call, const Emit *emit, const Role *role, const Node *node, const char *slot)
 {
 	switch (node->op) {
-	case OP_LAYER_NORM: case OP_RMS_NORM: add_norm(call, emit, node); break;
+	case OP_LAYER_NORM: case OP_RMS_NORM: add_norm(call, emit, role, node); break;
 	case OP_LAYER_NORM_GRAD: case OP_RMS_NORM_GRAD: add_norm_grad(call, emit, node); break;
 	case OP_ROPE: add_rope(call, emit, node, slot); break;
 	case OP_SWIGLU: add_halves(call, emit, node->out[0]); break;

@@ -36,6 +36,8 @@ const char *axis_constant(int axis);    // "MP_DP"
 const char *place_of(const Emit *emit, const Role *role, const Tensor *t, const char *slot);
 const char *whole_place(const Emit *emit, const Role *role, const Tensor *t, const char *slot); // that of all rows of the tensor that t lies in
 
+long pieces_written(const Role *role);  // into which the rows of the step whose call is written are cut; 1: none
+
 // The launcher of an element-wise step; adds its kernel when it is new. *call receives the call but for the stream. (elementwise.c)
 const char *elementwise_call(Kernels *kernels, const Role *role, const Step *step, const char *slot);
 
@@ -48,7 +50,7 @@ const char *joined_launcher(Kernels *kernels, const Role *role, const Step *step
 bool add_image_extents(Text *call, const Emit *emit, const Role *role, const Node *node, const char *slot);
 bool add_language_extents(Text *call, const Emit *emit, const Node *node, const char *slot); // the same of language models (language_calls.c)
 // Likewise of norms and other kernels on rows. (row_calls.c)
-bool add_row_extents(Text *call, const Emit *emit, const Node *node, const char *slot);
+bool add_row_extents(Text *call, const Emit *emit, const Role *role, const Node *node, const char *slot);
 // The index in the whole tensor of this device's first element of a dim in the micro-batch, times `each`. (image_calls.c)
 const char *layer_number(const Emit *emit, const Role *role, unsigned number);
 const char *first_index(const Emit *emit, const Tensor *x, int dim, long each, const char *slot);

@@ -130,7 +130,7 @@ static void comment_bucket(Text *out, const Emit *emit, const Role *role, const 
 	text_add(out, ": one bucket");
 }
 
-static void comment_step(Text *out, const Emit *emit, const Role *role, const Step *step)
+static void comment_nodes(Text *out, const Emit *emit, const Role *role, const Step *step)
 {
 	if (step->kind != STEP_TRANSFER && step->kind != STEP_COPY)
 		text_add(out, "%s: ", c_comment(emit->arena, step->name));
@@ -165,6 +165,13 @@ static void comment_step(Text *out, const Emit *emit, const Role *role, const St
 			text_add(out, "%s%s%s %s", i ? ", " : "", adds_onto(node) ? "+= " : "", op_name(node->op), local_shape(emit, node->outs ? node->out[0] : node->in[0]));
 		}
 	}
+}
+
+static void comment_step(Text *out, const Emit *emit, const Role *role, const Step *step)
+{
+	comment_nodes(out, emit, role, step);
+	if (step->pieces)
+		text_add(out, ", piece %d of %d", step->piece + 1, step->pieces);
 }
 
 static const char *event_expression(const Emit *emit, const Event *event, const char *slot)

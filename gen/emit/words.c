@@ -107,6 +107,11 @@ static const char *rows_at(const Emit *emit, const Rows *rows, long elements)
 	return text.at;
 }
 
+long pieces_written(const Role *role)
+{
+	return role->writing && role->writing->pieces ? role->writing->pieces : 1;
+}
+
 const char *place_of(const Emit *emit, const Role *role, const Tensor *t, const char *slot)
 {
 	const Rows *rows = role->writing ? rows_used(role->writing, t) : NULL;

@@ -65,12 +65,12 @@ double collective_bytes(const Plan *plan, const Node *node)
 	}
 }
 
-double sent_bytes(const Plan *plan, Node *const *nodes, int count)
+double sent_bytes(const Plan *plan, const Step *step)
 {
 	double bytes = 0;
-	for (int i = 0; i < count; i++)
-		bytes += collective_bytes(plan, nodes[i]);
-	return bytes;
+	for (int i = 0; i < step->nodes.count; i++)
+		bytes += collective_bytes(plan, step->nodes.at[i]);
+	return step->pieces ? bytes / step->pieces : bytes;
 }
 
 // What copy engines take beside the link's time: flags there and back, and what a copy loses to the kernels beside it. 33.5 MB take 92 us
@@ -82,13 +82,14 @@ double link_seconds(const Plan *plan, double bytes)
 	return (bytes < plan->device->copied ? plan->device->latency : engines_latency) + bytes / plan->device->link;
 }
 
-// Of the nodes of one step, all of a kind. Where copy engines carry them, a kernel adds up what comes in, and an all-reduce goes twice.
-static double collective_seconds(const Plan *plan, Node *const *nodes, int count)
+// Of a step whose nodes are all of a kind. Where copy engines carry them, a kernel adds up what comes in, and an all-reduce goes twice.
+static double collective_seconds(const Plan *plan, const Step *step)
 {
-	double n = plan->mesh[nodes[0]->attributes.axis], bytes = sent_bytes(plan, nodes, count), added = 0;
-	for (int i = 0; i < count; i++)
-		added += (double)local_bytes(plan, nodes[i]->in[0]) * (n + 1) / n;
-	bool all = nodes[0]->op == OP_ALL_REDUCE, sums = all || nodes[0]->op == OP_REDUCE_SCATTER, copied = bytes >= plan->device->copied;
+	const Node *node = step->nodes.at[0];
+	double n = plan->mesh[node->attributes.axis], bytes = sent_bytes(plan, step), added = 0;
+	for (int i = 0; i < step->nodes.count; i++)
+		added += (double)local_bytes(plan, step->nodes.at[i]->in[0]) * (n + 1) / n;
+	bool all = node->op == OP_ALL_REDUCE, sums = all || node->op == OP_REDUCE_SCATTER, copied = bytes >= plan->device->copied;
 	return link_seconds(plan, bytes) + (copied && all ? engines_latency : 0) + (copied && sums ? plan->device->launch + added / plan->device->memory : 0);
 }
 
@@ -154,7 +155,7 @@ double node_seconds(const Plan *plan, const Node *node)
 	if (lowering == LOWER_NOTHING || lowering == LOWER_ALIAS)
 		return 0;
 	if (lowering == LOWER_COLLECTIVE)
-		return collective_seconds(plan, &(Node *){(Node *)node}, 1);
+		return collective_seconds(plan, &(Step){.nodes = {.at = &(Node *){(Node *)node}, .count = 1}});
 	Work work = {arithmetic_seconds(plan, node), node_bytes(plan, node), 0, launches_of(node)};
 	if (stores_behind(plan, node)) {
 		work.behind = (double)local_bytes(plan, node->out[0]);
@@ -176,7 +177,7 @@ static bool is_of_epilogue(const Step *step, const Access *access)
 // How many steps like this one do what one did for all rows.
 static int steps_for_all(const Step *step)
 {
-	return step->parts ? step->parts : 1;
+	return (step->parts ? step->parts : 1) * (step->pieces ? step->pieces : 1);
 }
 
 // Adds the bytes of each tensor that a step, were it for all rows, reads or writes, and once more of what it writes over what it has read. Of tables that are
@@ -220,7 +221,7 @@ double step_seconds(const Plan *plan, const Step *step)
 	if (step->kind == STEP_TRANSFER)
 		return transfer_seconds(plan, step);
 	if (step->kind == STEP_COLLECTIVE)
-		return collective_seconds(plan, step->nodes.at, step->nodes.count);
+		return collective_seconds(plan, step);
 	Work work = {.launches = 1};
 	for (int i = 0; i < step->nodes.count; i++) {
 		int launches = launches_of(step->nodes.at[i]);

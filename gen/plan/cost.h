@@ -7,7 +7,7 @@
 double node_flops(const Plan *plan, const Node *node);
 double node_bytes(const Plan *plan, const Node *node);          // read and written in device memory
 double collective_bytes(const Plan *plan, const Node *node);    // sent over links by each device
-double sent_bytes(const Plan *plan, Node *const *nodes, int count); // the same of collectives that are one step
+double sent_bytes(const Plan *plan, const Step *step);          // the same of collectives that are one step
 double node_seconds(const Plan *plan, const Node *node);        // of a node that nothing is fused with
 double link_seconds(const Plan *plan, double bytes);            // of a collective or message: bytes that a device sends or receives
 

@@ -14,6 +14,8 @@ static void dump_step(const Role *role, const Step *step, Text *out)
 		text_add(out, " %s", op_name(step->nodes.at[i]->op));
 	if (step->parts)
 		text_add(out, " rows of +%d of %d", step->part, step->parts);
+	if (step->pieces)
+		text_add(out, " piece %d of %d", step->piece + 1, step->pieces);
 	for (int i = 0; i < step->messages.count; i++) {
 		const Message *m = &step->messages.at[i];
 		text_add(out, " %s %s %d[%d]", m->transfer->tensor->name, m->send ? "to" : "from", m->send ? m->transfer->to : m->transfer->from, m->argument);

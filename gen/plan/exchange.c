@@ -17,7 +17,7 @@ bool is_exchanged(const Plan *plan, const Step *step)
 	const Node *node = step->nodes.at[0];
 	bool known = node->op == OP_ALL_REDUCE || node->op == OP_REDUCE_SCATTER || node->op == OP_ALL_GATHER || node->op == OP_SHIFT;
 	bool in_place = node->op != OP_ALL_REDUCE || node->attributes.in_place, real = node->in[0]->type != TYPE_I32;
-	return known && real && in_place && sent_bytes(plan, step->nodes.at, step->nodes.count) >= plan->device->copied;
+	return known && real && in_place && sent_bytes(plan, step) >= plan->device->copied;
 }
 
 bool is_own_part_read(const Role *role, const Node *gather)

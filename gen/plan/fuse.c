@@ -376,6 +376,7 @@ void fuse_steps(Plan *plan)
 		}
 		begin_with_own_rows(plan, function_of(&plan->roles[s], FUNCTION_FORWARD));
 		begin_with_own_rows(plan, function_of(&plan->roles[s], FUNCTION_BACKWARD));
+		compute_in_pieces(plan, &plan->roles[s]);
 		hide_communication(plan, function_of(&plan->roles[s], FUNCTION_BACKWARD));
 		scatter_gradients(plan, &plan->roles[s]);
 		make_buckets(plan, &plan->roles[s]);

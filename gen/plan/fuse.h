@@ -28,7 +28,10 @@ void find_in_place(Plan *plan, const int *uses);
 // Needs: a function with accesses. Gives: products of what tp gathers a device's rows at a time, its own first. (own_rows.c)
 void begin_with_own_rows(const Plan *plan, Function *function);
 
-// Needs: a backward function with accesses. Gives: the same steps in an order in which gradients of weights are computed while
+// Needs: functions of a role with accesses. Gives: what is computed row by row between collectives in pieces of rows. (in_pieces.c)
+void compute_in_pieces(const Plan *plan, Role *role);
+
+// Needs: a function with accesses. Gives: the same steps in an order in which gradients of weights are computed while
 // collectives are under way. (order.c)
 void hide_communication(const Plan *plan, Function *function);
 

@@ -112,6 +112,7 @@ typedef struct {
 	When when;
 	bool accumulate;        // the output is summed over micro-batches in place
 	int parts, part;        // STEP_GEMM of what tp gathers: only the rows of one of so many devices, `part` ranks behind this one; 0 parts: all
+	int pieces, piece;      // of these rows, one of so many equal pieces; 0 pieces: all
 	int call;               // STEP_GEMM, STEP_CONV, STEP_ATTENTION: index into Role.gemms, Role.convs, Role.attentions; STEP_CHUNKS: the first of three
 	int same_as;            // the step of this function whose code it shares: itself, or its like in a loop's first layer
 } Step;

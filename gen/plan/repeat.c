@@ -108,7 +108,7 @@ static bool can_repeat(const Step *step)
 
 static bool similar_steps(Repeating *r, const Step *a, const Step *b)
 {
-	if (a->kind != b->kind || a->stream != b->stream || a->when != b->when || a->accumulate != b->accumulate || a->parts != b->parts || a->part != b->part || a->nodes.count != b->nodes.count
+	if (a->kind != b->kind || a->stream != b->stream || a->when != b->when || a->accumulate != b->accumulate || a->parts != b->parts || a->part != b->part || a->pieces != b->pieces || a->piece != b->piece || a->nodes.count != b->nodes.count
 	    || a->accesses.count != b->accesses.count || !can_repeat(a) || !can_repeat(b))
 		return false;
 	for (int i = 0; i < a->accesses.count; i++)

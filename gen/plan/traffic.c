@@ -17,10 +17,9 @@ Traffic find_traffic(const Plan *plan, const Role *role)
 		for (int i = 0; i < role->functions.at[f].steps.count; i++) {
 			const Step *step = &role->functions.at[f].steps.at[i];
 			double runs = runs_in_a_step(plan, &role->functions.at[f], step);
-			for (int k = 0; step->kind == STEP_COLLECTIVE && k < step->nodes.count; k++) {
-				const Node *node = step->nodes.at[k];
-				traffic.bytes[node->attributes.axis] += runs * collective_bytes(plan, node);
-				traffic.calls[node->attributes.axis] += k == 0 ? runs : 0;
+			if (step->kind == STEP_COLLECTIVE) {
+				traffic.bytes[step->nodes.at[0]->attributes.axis] += runs * sent_bytes(plan, step);
+				traffic.calls[step->nodes.at[0]->attributes.axis] += runs;
 			}
 			if (step->kind == STEP_CHUNKS && step->nodes.at[0]->attributes.parts) {
 				const Node *node = step->nodes.at[0];

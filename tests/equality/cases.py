@@ -216,17 +216,24 @@ def large_tables(name, mesh, microbatches):
 # Products in parts
 
 SLOW_LINKS = ["--device", ROOT / "tests/lib/slow_links.json"]      # even products of small models are taken apart then
+SLOW_NCCL = ["--device", ROOT / "tests/lib/slow_nccl.json"]        # which copy engines do not take
+SPLIT = {spec.name: spec for spec in specs.LANGUAGE}
 APART = [(specs.SEQUENCES, (1, 2, 1), "1F1B", 2, "f64"), (specs.SEQUENCES, (2, 4, 1), "1F1B", 1, "f64"),
-         (specs.SEQUENCES, (1, 2, 2), "GPipe", 4, "f32")]
+         (specs.SEQUENCES, (1, 2, 2), "GPipe", 4, "f32"), (SPLIT["gpt2_sequences"], (1, 2, 1), "1F1B", 2, "f64"),
+         (SPLIT["llama_sequences"], (1, 2, 2), "1F1B", 2, "f64"), (SPLIT["gpt2_sequences"], (1, 4, 1), "1F1B", 1, "f64")]
 
 
-def apart(spec, mesh, schedule, microbatches, dtype):
-    """Products that are scattered over tp, and those of what it gathers, in parts of rows, against one device, and how many bytes they move."""
-    program = specs.program(spec, mesh, microbatches, dtype, "--schedule", schedule, *SLOW_LINKS)
+def apart(device, spec, mesh, schedule, microbatches, dtype):
+    """Products that are scattered over tp, and those of what it gathers, in parts of rows, against one device, and how many bytes they move;
+    what is computed row by row in pieces."""
+    program = specs.program(spec, mesh, microbatches, dtype, "--schedule", schedule, *device)
     text = "".join((program.folder / f"program_{stage}.cu").read_text() for stage in range(mesh[2]))
     for k in range(1, mesh[1]):
         check(re.search(rf"mp_gemm\(.*\(r->tp \+ {k}\) % {mesh[1]} \* \d+L, \w+\(r", text), f"no product is scattered that computes the rows of the device {k} behind")
         check(re.search(rf"mp_gemm.*\(r->tp \+ {k}\) % {mesh[1]} \* \d+L, (false, )?r->compute", text), f"no product of what is gathered computes those rows")
+    worth_it = spec is not specs.SEQUENCES or mesh[2] == 1     # stages of so little gain nothing
+    for what in (r" \. .* -> ", "(layer|rms)_norm ", "add ", "all_gather ", "shift "):
+        check(worth_it == bool(re.search(rf"// \S*piece_2: .*{what}.*, piece 2 of 2\n", text)), f"is {what!r} done in pieces?")
     training = program.train("plan", STEPS, *training_words(spec))
     check_memory(program, training)
     compare_trainings(training, reference(spec, specs.batch_of(mesh[0], microbatches), spec.same_microbatches(mesh, microbatches), dtype), dtype,
@@ -236,16 +243,16 @@ def apart(spec, mesh, schedule, microbatches, dtype):
 # ---------------------------------------------------------------------------------------------------------
 # Recomputation
 
-def recomputed(spec, kind, mesh, schedule, microbatches, dtype):
+def recomputed(spec, kind, mesh, schedule, microbatches, dtype, *more):
     """What the backward pass makes again changes no bit, and fewer bytes are kept."""
-    words = ["--schedule", schedule]
+    words = ["--schedule", schedule, *more]
     kept = specs.program(spec, mesh, microbatches, dtype, *words)
     again = specs.program(spec, mesh, microbatches, dtype, *words, "--recompute", kind)
     bytes_of = [sum(device["activations"] for device in program.plan["devices"]) for program in (kept, again)]
     check(bytes_of[1] < bytes_of[0], f"--recompute {kind} keeps {bytes_of[1]} bytes, without it are {bytes_of[0]}")
     if mesh[1] > 1 and "--sequence-parallel" in spec.words:
         texts = ["".join((program.folder / f"program_{stage}.cu").read_text() for stage in range(mesh[2])) for program in (kept, again)]
-        gathers = [len(re.findall(r"// \S*norm\.all_gather(?:\.again)?: all_gather", text)) for text in texts]
+        gathers = [len(re.findall(r"// \S*norm\.all_gather(?:\.again)?(?:\.piece_\d)?: all_gather", text)) for text in texts]
         check(gathers[0] < gathers[1], f"{gathers[0]} gathers of norms are emitted, with --recompute {kind} {gathers[1]}")
     trained = [program.train("plan", STEPS, *training_words(spec)) for program in (kept, again)]
     check_memory(again, trained[1])
@@ -408,6 +415,8 @@ def cases(long):
     found += [Case(f"shared-{name}-{specs.mesh_text(mesh)}-{dtype}", shared, name, mesh, dtype) for name, mesh, dtype in SHARED]
     found += [Case(f"tied-{name}-{specs.mesh_text(plan[0])}-m{plan[2]}", tied, name, *plan) for name, *plan in TIED]
     found += [Case(f"large-tables-{name}-{specs.mesh_text(plan[0])}-m{plan[1]}", large_tables, name, *plan) for name, *plan in LARGE_TABLES]
-    found += [Case(f"apart-{name_of(row)}", apart, *row) for row in APART]
+    found += [Case(f"apart-{name_of(row)}", apart, SLOW_LINKS, *row) for row in APART]
+    found += [Case(f"apart-by-nccl-{name_of(row)}", apart, SLOW_NCCL, *row) for row in APART[1:2]]
     found += [Case(f"recomputed-{kind}-{name_of((spec, *plan))}", recomputed, spec, kind, *plan) for spec, kind, *plan in recomputed_rows()]
+    found += [Case(f"recomputed-full-apart-{name_of((spec, *plan))}", recomputed, spec, "full", *plan, *SLOW_LINKS) for spec, *plan in APART[3:5]]
     return found + [Case(f"halved-{spec}", halved_parameters, spec) for spec in specs.SPECS[:4]]

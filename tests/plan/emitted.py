@@ -115,7 +115,8 @@ def read_prototypes(text):
 # ---------------------------------------------------------------------------------------------------------
 # program_K.cu
 
-EXCHANGES = {"mp_all_reduce": "ncclAllReduce", "mp_reduce_scatter": "ncclReduceScatter", "mp_all_gather": "ncclAllGather", "mp_shift": "ncclSend"}
+EXCHANGES = {"mp_all_reduce": "ncclAllReduce", "mp_reduce_scatter": "ncclReduceScatter", "mp_all_gather": "ncclAllGather", "mp_shift": "ncclSend",
+             "mp_gather_rows": "ncclSend"}
 LAYER_FUNCTION = re.compile(r"static void (\w+)\(struct mp_rank \*r, (?:int (\w+), )?int layer\)$")
 LOOP = re.compile(r"for \(int layer = (\d+); layer (<|>=) (\d+); layer(\+\+|--)\)$")
 
@@ -277,6 +278,14 @@ class Reader:
         kind = {"MP_BF16": "ncclBfloat16", "MP_F32": "ncclFloat32", "MP_F64": "ncclFloat64"}[more[2 if name == "mp_all_reduce" else 3]]
         if name == "mp_all_reduce":
             more = [more[0], more[0], *more[1:]]
+        if name == "mp_gather_rows": # a shift to each other device, in place
+            n, apart = self.sizes[stream[0].removeprefix("r->")], more[2]
+            base, piece = re.fullmatch(r"(.*?)( \+ \d+L)?", more[0]).groups(default="")
+            for by in range(1, n):
+                for call, rank in (("ncclSend", 0), ("ncclRecv", n - by)):
+                    behind = f"(r->tp + {rank}) % {n}" if rank else "r->tp"
+                    self.communication(call, [f"{base} + {behind} * {apart}L{piece}", more[1], kind, f"(r->tp + {by if call == 'ncclSend' else rank}) % {n}", *stream], operation)
+            return
         if name == "mp_shift":
             n, by = self.sizes[stream[0].removeprefix("r->")], int(more[4])
             for call, place, peer in (("ncclSend", more[0], by), ("ncclRecv", more[1], n - by)):

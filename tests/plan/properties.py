@@ -276,14 +276,22 @@ def named_plans(spec, mesh, long):
     Plan(spec.path, mesh, counts[-1], "1F1B", *spec.define, *spec.words, "--mode", "infer").check()
 
 
-def apart(mesh, microbatches):
-    """Links so slow that products over tp are taken apart, and gradients of weights put off."""
-    for mode in ([], ["--mode", "infer"]):
-        plan = Plan(specs.SEQUENCES.path, mesh, microbatches, "1F1B", *specs.SEQUENCES.words, "--device", str(ROOT / "tests/lib/slow_links.json"), *mode)
+LANGUAGE = {spec.name: spec for spec in specs.LANGUAGE}
+# And whether pieces of rows are worth it there.
+APART = [(specs.SEQUENCES, "slow_links", (1, 2, 1), 1, True), (specs.SEQUENCES, "slow_links", (2, 2, 2), 3, False), (specs.SEQUENCES, "slow_nccl", (1, 4, 1), 2, True),
+         (LANGUAGE["gpt2_sequences"], "slow_links", (1, 4, 1), 1, True), (LANGUAGE["llama_sequences"], "slow_links", (1, 2, 2), 2, True)]
+
+
+def apart(spec, device, mesh, microbatches, pieces):
+    """Links so slow that products over tp are taken apart, what is computed row by row done in pieces, and gradients of weights put off."""
+    for mode in ([], ["--recompute", "full"], ["--mode", "infer"]):
+        plan = Plan(spec.path, mesh, microbatches, "1F1B", *spec.define, *spec.words, "--device", str(ROOT / f"tests/lib/{device}.json"), *mode)
         check(any(f"rows_{mesh[1] - 1}" in name for program in plan.programs for name in program.buffers), "no product is taken apart")
         plan.check()
+        accesses = [a for program in plan.programs for function in program.functions.values() for o in function.operations for a in o.accesses]
+        check(pieces == any(a.rows and a.rows.pieces > 1 for a in accesses), "what is computed in pieces of rows?")
         for program in plan.programs if not mode else []:
-            sums = [o for o in program.functions["update"].operations if o.call in order.REDUCES and o.stream == "tp_stream"]
+            sums = [o for o in program.functions["update"].operations if o.call in order.REDUCES and o.stream == "tp_stream" and "grad_norm" not in o.text]
             check(len(sums) == 1, f"behind its backward pass stage {program.stage} has {len(sums)} sums over tp, not one of all that are small")
 
 
@@ -394,7 +402,7 @@ LONG = [("layers", (1, 1, 2), 40), ("layers_odd", (1, 2, 3), 47), ("layers", (2,
 def cases(long):
     named = [Case(f"{spec}-{specs.mesh_text(mesh)}", named_plans, spec, mesh, long)
              for spec in [*specs.SPECS, specs.BIASES, specs.LOGITS] for mesh in MESHES.get(spec.name, [(1, 1, 2)]) if spec.takes(mesh)]
-    named += [Case(f"apart-{specs.mesh_text(mesh)}-m{m}", apart, mesh, m) for mesh, m in (((1, 2, 1), 1), ((2, 2, 2), 3), ((1, 4, 1), 2))]
+    named += [Case(f"apart-{spec}-{specs.mesh_text(mesh)}-m{m}", apart, spec, device, mesh, m, pieces) for spec, device, mesh, m, pieces in APART]
     named += [Case(f"{spec}-{specs.mesh_text(mesh)}", large_tables, spec, mesh) for spec, mesh in zip(specs.LARGE_TABLES, ((2, 1, 1), (2, 1, 2), (2, 2, 1)))]
     named += [Case(f"zero-{name}-{specs.mesh_text(mesh)}-m{m}", in_parts, name, mesh, m) for name, mesh, m in IN_PARTS]
     named += [Case(f"rounds-{words[0]}-{words[3]}-m{words[2]}", rounds, *words) for words in ROUNDS]
