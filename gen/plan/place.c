@@ -431,7 +431,8 @@ static void place_like_neighbour(const Placing *p, Node *expansion)
 		Tensor *neighbour = reader->in[other];
 		while (neighbour->id < p->latest_count && p->latest[neighbour->id])
 			neighbour = p->latest[neighbour->id];
-		bool is_placed = neighbour->producer->phase < reader->phase || neighbour->producer->id < expansion->id;
+		bool is_converted = neighbour != reader->in[other]; // by a node that was added behind all others
+		bool is_placed = is_converted || neighbour->producer->phase < reader->phase || neighbour->producer->id < expansion->id;
 		for (int axis = 0; axis < PLACED_AXES && is_placed && neighbour->dims == t->dims; axis++)
 			if (!t->pinned[axis] && neighbour->place[axis].kind == SHARD) {
 				t->pinned[axis] = true;

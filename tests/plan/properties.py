@@ -358,6 +358,15 @@ def in_parts(name, mesh, microbatches):
         check(found.count(when if microbatches > 1 else "") >= len(plan.programs), f"{what} over dp: {found}")
 
 
+def scratch_of_samples(name):
+    """What a micro-batch needs for itself follows from its samples, not from how many micro-batches or replicas there are."""
+    spec = next(known for known in specs.LANGUAGE if known.name == name)
+    found = [explain(spec.path, *spec.define, *spec.words, "--mesh", f"dp={dp},tp=2", "--batch", 2 * dp * microbatches, "--microbatches", microbatches)
+             for dp, microbatches in ((2, 2), (2, 64), (8, 16))]
+    scratch = [plan["devices"][0]["scratch"] for plan in found]
+    check(max(scratch) <= 1.1 * min(scratch), f"scratch of 2 samples: {scratch} bytes")
+
+
 def random_plan(seed):
     chance = random.Random(1000 + seed)
     text, blocks = generate.spec(seed)
@@ -405,6 +414,7 @@ def cases(long):
     named += [Case(f"apart-{spec}-{specs.mesh_text(mesh)}-m{m}", apart, spec, device, mesh, m, pieces) for spec, device, mesh, m, pieces in APART]
     named += [Case(f"{spec}-{specs.mesh_text(mesh)}", large_tables, spec, mesh) for spec, mesh in zip(specs.LARGE_TABLES, ((2, 1, 1), (2, 1, 2), (2, 2, 1)))]
     named += [Case(f"zero-{name}-{specs.mesh_text(mesh)}-m{m}", in_parts, name, mesh, m) for name, mesh, m in IN_PARTS]
+    named += [Case(f"scratch-{name}", scratch_of_samples, name) for name in ("gpt2", "gpt2_sequences", "llama_sequences")]
     named += [Case(f"rounds-{words[0]}-{words[3]}-m{words[2]}", rounds, *words) for words in ROUNDS]
     number = RANDOM_CASES * (10 if long else 1)
     named += [Case(f"long-{words[0]}-{specs.mesh_text(words[1])}-m{words[2]}", long_steady_state, *words, heavy=True) for words in LONG]
