@@ -253,6 +253,7 @@ typedef struct {
 	size_t capacity;        // bytes of memory
 	size_t overhead;        // bytes that the CUDA context and libraries take (measured)
 	double copied;          // bytes from which copy engines carry out a collective
+	int multiprocessors;    // that tiles of matrix products are shared out to; 0: not told
 } Device;
 
 typedef struct {
