@@ -123,6 +123,62 @@ static Function in_pieces(const Plan *plan, const Function *function)
 	return cut;
 }
 
+static bool depends(const Dependencies *on, int step)
+{
+	for (int k = 0; k < on->count; k++)
+		if (on->at[k].step == step)
+			return true;
+	return false;
+}
+
+// Where the other piece of the step at `first` is, if both are better done at once: nothing but communication comes between them, none of
+// it waits for the first piece, and the second waits for none. 0: nowhere.
+static int find_other(const Plan *plan, const Function *cut, const Dependencies *on, int first)
+{
+	const Step *steps = cut->steps.at, *piece = &steps[first];
+	int other = first + 1;
+	if (!piece->pieces || piece->piece || is_communication(piece) || is_sent(plan, piece))
+		return 0;
+	while (other < cut->steps.count && is_communication(&steps[other]))
+		other++;
+	if (other == cut->steps.count || steps[other].nodes.at != piece->nodes.at || steps[other].part != piece->part)
+		return 0;
+	for (int i = first + 1; i < cut->steps.count; i++)
+		if (is_communication(&steps[i]) && (depends(&on[i], first) || (i < other && depends(&on[other], i))))
+			return 0;
+	for (int i = 0; i < first; i++)
+		if (is_communication(&steps[i]) && depends(&on[other], i))
+			return 0;
+	return other;
+}
+
+// The step that a piece was cut from.
+static Step whole_of(const Function *function, const Step *piece)
+{
+	for (int i = 0; ; i++)
+		if (function->steps.at[i].nodes.at == piece->nodes.at && function->steps.at[i].part == piece->part)
+			return function->steps.at[i];
+}
+
+// Pieces that came to lie side by side as one step again.
+static Function join_neighbours(const Plan *plan, const Function *function, const Function *cut)
+{
+	const Dependencies *on = find_dependencies(plan, cut);
+	Function joined = *cut;
+	joined.steps.at = NULL;
+	joined.steps.count = joined.steps.capacity = 0;
+	for (int i = 0; i < cut->steps.count; i++) {
+		int other = find_other(plan, cut, on, i);
+		Step next = other ? whole_of(function, &cut->steps.at[i]) : cut->steps.at[i];
+		next.block = cut->steps.at[i].block;
+		for (int between = i + 1; between < other; between++)
+			list_add(plan->arena, &joined.steps, cut->steps.at[between]);
+		list_add(plan->arena, &joined.steps, next);
+		i = other ? other : i;
+	}
+	return joined;
+}
+
 // Whether products are made again, which a library may sum up in another order for another number of rows.
 static bool makes_products_again(const Plan *plan, const Function *backward)
 {
@@ -139,6 +195,7 @@ void compute_in_pieces(const Plan *plan, Role *role)
 	if (cut.steps.count == forward->steps.count)
 		return;
 	hide_communication(plan, &cut);
+	cut = join_neighbours(plan, forward, &cut);
 	if (function_seconds(plan, &cut, false) >= function_seconds(plan, forward, false))
 		return;
 	*forward = cut;
