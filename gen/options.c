@@ -72,7 +72,12 @@ static int choice(const char *option, const char *text, const char *const *choic
 		if (!strcmp(text, choices[i]))
 			return i;
 	const char *near = nearest_name(text, choices, count);
-	fail(EXIT_USAGE, "--%s: unknown '%s'%s%s%s", option, text, near ? ": did you mean '" : "", near ? near : "", near ? "'?" : "");
+	if (near)
+		fail(EXIT_USAGE, "--%s: unknown '%s': did you mean '%s'?", option, text, near);
+	char known[256] = "";
+	for (int i = 0, length = 0; i < count && length < (int)sizeof known; i++)
+		length += snprintf(known + length, sizeof known - (size_t)length, "%s%s", i ? ", " : "", choices[i]);
+	fail(EXIT_USAGE, "--%s: unknown '%s'\nknown: %s", option, text, known);
 }
 
 _Noreturn static void not_built(const char *option, const char *value, const char *works)

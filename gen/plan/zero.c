@@ -63,9 +63,11 @@ static void look_up_copies(Graph *graph)
 void store_in_parts(Plan *plan)
 {
 	Graph *graph = plan->graph;
-	const bool *large = find_large(graph);
+	if (plan->zero && plan->mesh[AXIS_DP] == 1)
+		warn_at(NULL, "--zero 1 shares out among replicas, and there is one: it changes nothing\nname more: --mesh dp=2");
 	if (!plan->zero || plan->mesh[AXIS_DP] == 1)
 		return;
+	const bool *large = find_large(graph);
 	for (int i = 0; i < graph->parameters.count; i++) {
 		Parameter *parameter = graph->parameters.at[i];
 		int dim = parameter->gradient && large[parameter->tensor->id] ? stored_dim(plan, parameter->tensor) : -1;
