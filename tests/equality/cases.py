@@ -290,7 +290,7 @@ def resumed(spec, mesh, other, dtype, states, *words):
     check(saved == sorted(f"{name}.{state}" for name in training.weights for state in states if not name.startswith("unused")),
           f"optimizer state {saved}")
     for again, bitwise in ((whole, True), (specs.program(spec, other, 2, dtype), False)):
-        folder = again.folder / f"run-rest-of-{specs.mesh_text(mesh)}"
+        folder = again.folder / "-".join(["run-rest-of", specs.mesh_text(mesh), *map(str, words)])
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         again.run("--data", spec.data, "--seed", 3, "--load", half, "--steps", STEPS, "--log", folder / "log", "--save", folder)
