@@ -320,15 +320,15 @@ def in_parts(spec, mesh, schedule, microbatches, dtype):
         compare_trainings(training, one, dtype, bitwise=False)
 
 
-def in_parts_rows():
+def in_parts_rows(long):
     """First dims that divide and that do not, or that tp has; tied and untied heads, whole and in chunks; filters; a weight of two stages."""
     named = {spec.name: spec for spec in specs.SPECS + specs.LANGUAGE + specs.CHUNKED + specs.LARGE_TABLES}
-    plans_of = {"uneven": [((3, 1, 2), "1F1B", 2, "f64"), ((2, 2, 1), "1F1B", 1, "f64")], "adamw": [((2, 2, 2), "GPipe", 2, "f64"), ((4, 1, 1), "1F1B", 1, "f64")],
-                "momentum": [((2, 1, 1), "1F1B", 4, "f32")], "resnet_sync": [((2, 2, 1), "1F1B", 1, "f64")],
-                "gpt2": [((2, 1, 1), "1F1B", 1, "f64"), ((3, 1, 1), "1F1B", 1, "f64"), ((2, 1, 2), "1F1B", 4, "f64"), ((2, 1, 1), "1F1B", 2, "bf16")],
-                "gpt2_sequences": [((2, 2, 2), "1F1B", 2, "f64")], "llama": [((2, 2, 1), "1F1B", 2, "f64")], "llama_large": [((2, 1, 1), "1F1B", 1, "f64")],
-                "gpt2_large": [((2, 1, 1), "1F1B", 1, "f64")], "gpt2_chunked": [((2, 1, 2), "1F1B", 2, "f64"), ((2, 1, 1), "1F1B", 1, "bf16")]}
-    return [(named[name], *plan) for name, some in plans_of.items() for plan in some]
+    rows = [("uneven", (3, 1, 2), 2, "f64"), ("adamw", (2, 2, 2), 2, "f64"), ("momentum", (2, 1, 1), 4, "f32"), ("gpt2", (2, 1, 1), 1, "f64"),
+            ("gpt2", (2, 1, 2), 4, "f64"), ("gpt2", (2, 1, 1), 2, "bf16"), ("gpt2_sequences", (2, 2, 2), 2, "f64"), ("llama", (2, 2, 1), 2, "f64"),
+            ("gpt2_chunked", (2, 1, 2), 2, "f64")]
+    more = [("uneven", (2, 2, 1), 1, "f64"), ("adamw", (4, 1, 1), 1, "f64"), ("resnet_sync", (2, 2, 1), 1, "f64"), ("gpt2", (3, 1, 1), 1, "f64"),
+            ("llama_large", (2, 1, 1), 1, "f64"), ("gpt2_large", (2, 1, 1), 1, "f64"), ("gpt2_chunked", (2, 1, 1), 1, "bf16")]
+    return [(named[name], mesh, "1F1B", microbatches, dtype) for name, mesh, microbatches, dtype in (rows + more if long else rows)]
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -409,7 +409,7 @@ def cases(long):
               for mesh, other in (((1, 1, 1), (1, 2, 2)), ((2, 1, 2), (1, 3, 1)))]
     found += [Case(f"resumed-zero-{ADAMW}-{specs.mesh_text(mesh)}", resumed, ADAMW, mesh, other, "f64", ("exp_avg", "exp_avg_sq"), "--zero", 1)
               for mesh, other in (((2, 1, 2), (1, 3, 1)), ((2, 2, 1), (1, 1, 1)))]
-    found += [Case(f"zero-{name_of(row)}", in_parts, *row) for row in in_parts_rows()]
+    found += [Case(f"zero-{name_of(row)}", in_parts, *row) for row in in_parts_rows(long)]
     found.append(Case("chunked-memory", chunked_memory))
     found += [Case(f"chunked-{name_of(row)}", chunked, *row) for row in chunked_rows(long)]
     found += [Case(f"shared-{name}-{specs.mesh_text(mesh)}-{dtype}", shared, name, mesh, dtype) for name, mesh, dtype in SHARED]
