@@ -155,63 +155,89 @@ void gather_before_use(const Plan *plan, Role *role)
 			put_before(plan, role, role->nodes[PHASE_PROLOGUE].at[i]);
 }
 
-// The epilogue's step whose node reads t and scatters it, or packs it for that; taken out of its function. NULL: there is none.
-static Node *take_scatter(Role *role, const Tensor *t)
+// ---- gradients
+
+typedef struct {
+	Plan *plan;
+	Role *role;
+	Node **scatter;         // by tensor id: the epilogue's node that scatters the tensor, or packs it for that
+	int *writes;            // by tensor id: how many steps of the backward pass are still to write it
+	bool *moved;            // by node id: it is in the backward pass now
+	Function backward;      // the new one
+} Scattering;
+
+static bool scatters(const Step *step)
 {
-	Function *update = function_of(role, FUNCTION_UPDATE);
-	for (int i = 0; i < update->steps.count; i++) {
-		Node *node = update->steps.at[i].nodes.count ? update->steps.at[i].nodes.at[0] : NULL;
-		bool scatters = node && (node->op == OP_REDUCE_SCATTER || node->op == OP_PACK) && node->attributes.axis == AXIS_DP;
-		if (scatters && root_of(node->in[0]) == t) {
-			remove_step(update, i);
-			return node;
-		}
+	const Node *node = step->nodes.count ? step->nodes.at[0] : NULL;
+	return node && (node->op == OP_REDUCE_SCATTER || node->op == OP_PACK) && node->attributes.axis == AXIS_DP;
+}
+
+static void append_scatter(Scattering *s, Node *node, int block)
+{
+	Step step = step_of_node(s->plan, node);
+	step.block = block;
+	step.when = s->plan->mesh[AXIS_MICRO] > 1 ? WHEN_LAST : WHEN_ALWAYS;
+	add_access(s->plan, &step, node->in[0], false, 0);
+	add_access(s->plan, &step, node->out[0], true, 0);
+	list_add(s->plan->arena, &s->backward.steps, step);
+	s->moved[node->id] = true;
+}
+
+// What scatters the tensors that no step is to write any more.
+static void scatter_completed(Scattering *s, const Step *step, int block)
+{
+	for (int i = 0; i < step->accesses.count; i++) {
+		const Tensor *t = step->accesses.at[i].tensor;
+		if (!step->accesses.at[i].write || s->writes[t->id])
+			continue;
+		for (Node *node; (node = s->scatter[t->id]) && !s->moved[node->id]; t = node->out[0])
+			append_scatter(s, node, block);
 	}
-	return NULL;
 }
 
-// Puts what scatters a tensor that was just completed at `index` of the backward pass. Returns how many steps.
-static int insert_scatter(Plan *plan, Role *role, int index, const Tensor *t, int block)
+static void count_writes(const Scattering *s, const Step *step, int by)
 {
-	int count = 0;
-	for (Node *node; (node = take_scatter(role, t)); t = node->out[0]) {
-		Step step = step_of_node(plan, node);
-		step.block = block;
-		step.when = plan->mesh[AXIS_MICRO] > 1 ? WHEN_LAST : WHEN_ALWAYS;
-		add_access(plan, &step, node->in[0], false, 0);
-		add_access(plan, &step, node->out[0], true, 0);
-		insert_step(plan, function_of(role, FUNCTION_BACKWARD), index + count++, step);
-	}
-	return count;
+	for (int i = 0; i < step->accesses.count; i++)
+		s->writes[step->accesses.at[i].tensor->id] += step->accesses.at[i].write ? by : 0;
 }
 
-static bool is_written_from(const Function *function, int index, const Tensor *t)
+static Scattering start_scattering(Plan *plan, Role *role)
 {
-	for (int i = index; i < function->steps.count; i++)
-		for (int k = 0; k < function->steps.at[i].accesses.count; k++)
-			if (function->steps.at[i].accesses.at[k].write && function->steps.at[i].accesses.at[k].tensor == t)
-				return true;
-	return false;
-}
-
-// What a step has completed, from `index` of the backward pass on. Returns how many steps.
-static int scatter_completed(Plan *plan, Role *role, Step step, int index, int block)
-{
-	int count = 0;
-	for (int k = 0; k < step.accesses.count; k++)
-		if (step.accesses.at[k].write && !is_written_from(function_of(role, FUNCTION_BACKWARD), index + count, step.accesses.at[k].tensor))
-			count += insert_scatter(plan, role, index + count, step.accesses.at[k].tensor, block);
-	return count;
+	size_t tensors = (size_t)plan->graph->tensors.count + 1, nodes = (size_t)plan->graph->nodes.count + 1;
+	Scattering s = {.plan = plan, .role = role, .scatter = arena_alloc(plan->arena, tensors * sizeof *s.scatter),
+	                .writes = arena_alloc(plan->arena, tensors * sizeof *s.writes), .moved = arena_alloc(plan->arena, nodes)};
+	const Function *update = function_of(role, FUNCTION_UPDATE);
+	s.backward = *function_of(role, FUNCTION_BACKWARD);
+	for (int i = 0; i < s.backward.steps.count; i++)
+		count_writes(&s, &s.backward.steps.at[i], 1);
+	for (int i = 0; i < update->steps.count; i++)
+		if (scatters(&update->steps.at[i]))
+			s.scatter[root_of(update->steps.at[i].nodes.at[0]->in[0])->id] = update->steps.at[i].nodes.at[0];
+	s.backward.steps.at = NULL;
+	s.backward.steps.count = s.backward.steps.capacity = 0;
+	return s;
 }
 
 void scatter_gradients(Plan *plan, Role *role)
 {
-	Function *backward = function_of(role, FUNCTION_BACKWARD);
+	Function *backward = function_of(role, FUNCTION_BACKWARD), *update = function_of(role, FUNCTION_UPDATE);
 	const Function *forward = function_of(role, FUNCTION_FORWARD);
-	int index = 0;
-	for (int i = 0; i < forward->steps.count && backward->steps.count; i++)
+	if (!plan->zero || !backward->steps.count)
+		return;
+	Scattering s = start_scattering(plan, role);
+	for (int i = 0; i < forward->steps.count; i++)
 		if (forward->steps.at[i].kind == STEP_CHUNKS) // it makes gradients with its losses
-			index += scatter_completed(plan, role, forward->steps.at[i], index, backward->steps.at[index].block);
-	for (; index < backward->steps.count; index++)
-		index += scatter_completed(plan, role, backward->steps.at[index], index + 1, backward->steps.at[index].block);
+			scatter_completed(&s, &forward->steps.at[i], backward->steps.at[0].block);
+	for (int i = 0; i < backward->steps.count; i++) {
+		const Step *step = &backward->steps.at[i];
+		list_add(plan->arena, &s.backward.steps, *step);
+		count_writes(&s, step, -1);
+		scatter_completed(&s, step, step->block);
+	}
+	*backward = s.backward;
+	int kept = 0;
+	for (int i = 0; i < update->steps.count; i++)
+		if (!scatters(&update->steps.at[i]) || !s.moved[update->steps.at[i].nodes.at[0]->id])
+			update->steps.at[kept++] = update->steps.at[i];
+	update->steps.count = kept;
 }

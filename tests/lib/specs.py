@@ -107,7 +107,7 @@ def chunked(spec, *define):
 
 CHUNKED = [chunked(spec) for spec in LANGUAGE if spec.name in ("gpt2", "gpt2_sequences", "gpt2_of_3", "llama")]
 # Tables of so many rows that replicas gather those that were looked up instead of reducing the gradient.
-LARGE_TABLES = [Spec(f"{spec.name}_large", spec.path, spec.blocks, spec.tp, spec.data, spec.inputs, *spec.define[1::2], "vocab=9001", groups=spec.groups, ids=9001,
+LARGE_TABLES = [Spec(f"{spec.name}_large", spec.path, spec.blocks, spec.tp, spec.data, spec.inputs, *spec.define[1::2], "vocab=2501", groups=spec.groups, ids=2501,
                      words=spec.words) for spec in LANGUAGE if spec.name in ("gpt2", "llama", "llama_sequences")]
 # The smallest cases of mistakes that the sample of plans need not meet.
 NORM_OF_SAMPLES = Spec("norm_of_samples", "tests/equality/norm_of_samples.lua", 1, True, "synthetic", {"x": [3, 4, 4]},
