@@ -1,4 +1,4 @@
-// common.c: memory, lists and text.
+// common.c: memory, lists, text and names.
 //
 // A run of mpgen makes many small objects that all live until it ends, and passes link them freely. An arena gives
 // them one lifetime: chunks that grow with use, filled from the front, freed together. Nothing is ever freed alone,
@@ -149,4 +149,46 @@ void text_add(Text *text, const char *format, ...)
 	vsnprintf(text->at + text->length, (size_t)length + 1, format, again);
 	va_end(again);
 	text->length += (size_t)length;
+}
+
+// ---- names
+
+static uint64_t hash_name(const char *name)
+{
+	uint64_t hash = 0xcbf29ce484222325u; // FNV-1a
+	for (; *name; name++)
+		hash = (hash ^ (unsigned char)*name) * 0x100000001b3u;
+	return hash;
+}
+
+static NameUse *find_name(const NameTable *names, const char *name)
+{
+	for (uint64_t i = hash_name(name);; i++) {
+		NameUse *use = &names->at[i & (names->capacity - 1)];
+		if (!use->name || !strcmp(use->name, name))
+			return use;
+	}
+}
+
+static void grow_names(Arena *arena, NameTable *names)
+{
+	NameTable old = *names;
+	*names = (NameTable){.count = old.count, .capacity = old.capacity ? old.capacity * 2 : 64};
+	names->at = arena_alloc(arena, names->capacity * sizeof *names->at);
+	for (size_t i = 0; i < old.capacity; i++)
+		if (old.at[i].name)
+			*find_name(names, old.at[i].name) = old.at[i];
+}
+
+NameUse *count_name(Arena *arena, NameTable *names, const char *name)
+{
+	if (names->count * 2 >= names->capacity)
+		grow_names(arena, names);
+	NameUse *use = find_name(names, name);
+	if (!use->name) {
+		use->name = arena_strdup(arena, name);
+		names->count++;
+	}
+	use->uses++;
+	return use;
 }

@@ -53,6 +53,20 @@ _Noreturn void fail_at(const Location *location, const char *format, ...) __attr
 // The same with another exit status and no location: "mpgen: error: …".
 _Noreturn void fail(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+// Names and how often each was asked for: a hash table with open addressing, at most half full. Zeros are an empty one.
+typedef struct {
+	const char *name;
+	int uses;
+} NameUse;
+
+typedef struct {
+	NameUse *at;
+	size_t count, capacity;
+} NameTable;
+
+// Counts one use of the name more; of a new name it is the first. Valid until the next call.
+NameUse *count_name(Arena *arena, NameTable *names, const char *name);
+
 // "file:line: warning: …" (or "mpgen: warning: …" where location is NULL); quiet when diagnostics_quiet(true) was called.
 void warn_at(const Location *location, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void diagnostics_quiet(bool quiet);

@@ -127,58 +127,16 @@ Graph *graph_new(Arena *arena, Type real, long batch)
 	return graph;
 }
 
-// ---- names: a hash table with open addressing; the value is how often a name was asked for.
-
-static uint64_t hash_name(const char *name)
-{
-	uint64_t hash = 0xcbf29ce484222325u; // FNV-1a
-	for (; *name; name++)
-		hash = (hash ^ (unsigned char)*name) * 0x100000001b3u;
-	return hash;
-}
-
-static NameUse *find_name(Graph *graph, const char *name)
-{
-	NameTable *names = &graph->names;
-	for (uint64_t i = hash_name(name);; i++) {
-		NameUse *use = &names->at[i & (names->capacity - 1)];
-		if (!use->name || !strcmp(use->name, name))
-			return use;
-	}
-}
-
-static void grow_names(Graph *graph)
-{
-	NameTable old = graph->names;
-	graph->names = (NameTable){.capacity = old.capacity ? old.capacity * 2 : 64};
-	graph->names.at = arena_alloc(graph->arena, graph->names.capacity * sizeof *graph->names.at);
-	for (size_t i = 0; i < old.capacity; i++)
-		if (old.at[i].name)
-			*find_name(graph, old.at[i].name) = old.at[i];
-	graph->names.count = old.count;
-}
-
-static NameUse *take_name(Graph *graph, const char *name)
-{
-	if (graph->names.count * 2 >= graph->names.capacity)
-		grow_names(graph);
-	NameUse *use = find_name(graph, name);
-	if (!use->name) {
-		use->name = arena_strdup(graph->arena, name);
-		graph->names.count++;
-	}
-	use->uses++;
-	return use;
-}
+// ---- names
 
 // The name itself, or the first of name_2, name_3, … that nobody has.
 static const char *unique_name(Graph *graph, const char *name)
 {
-	NameUse *use = take_name(graph, name);
+	NameUse *use = count_name(graph->arena, &graph->names, name);
 	if (use->uses == 1)
 		return use->name;
 	for (int i = use->uses;; i++) {
-		NameUse *candidate = take_name(graph, arena_printf(graph->arena, "%s_%d", name, i));
+		NameUse *candidate = count_name(graph->arena, &graph->names, arena_printf(graph->arena, "%s_%d", name, i));
 		if (candidate->uses == 1)
 			return candidate->name;
 	}

@@ -213,20 +213,9 @@ typedef struct {
 	const Location *location;
 } Optimizer;
 
-// NameTable of nodes, so that each is unique.
-typedef struct {
-	const char *name;
-	int uses;
-} NameUse;
-
-typedef struct {
-	NameUse *at;
-	size_t count, capacity; // a power of two
-} NameTable;
-
 struct Graph {
 	Arena *arena;
-	NameTable names;
+	NameTable names;        // of nodes and tensors, so that each is unique
 	Type real;              // type of activations
 	Type master;            // of parameters, their gradients, statistics and losses: f32 where real is bf16, else real
 	bool training;

@@ -190,7 +190,7 @@ static int slots_for(const Plan *plan, const Role *role, const Usage *usage, Cou
 
 // ---- buffers
 
-static const char *identifier(const Plan *plan, const Role *role, const char *name)
+static const char *identifier(const Plan *plan, Role *role, const char *name)
 {
 	static const char *const taken[] = {"loaded", "begin_step", "prologue", "forward", "backward", "results", "update", "end_step", "train",
 		"evaluate", "infer", "gemms", "updated", "states", "inputs", "outputs", "metrics", "main", "int", "float", "double", "char", "void", "for",
@@ -204,9 +204,8 @@ static const char *identifier(const Plan *plan, const Role *role, const char *na
 	for (size_t i = 0; i < sizeof taken / sizeof *taken; i++)
 		if (!strcmp(id, taken[i]))
 			id = arena_printf(plan->arena, "%s_buffer", id);
-	for (int i = 0; i < role->buffers.count; i++)
-		if (!strcmp(role->buffers.at[i].name, id))
-			return identifier(plan, role, arena_printf(plan->arena, "%s_also", id));
+	if (count_name(plan->arena, &role->identifiers, id)->uses > 1)
+		return identifier(plan, role, arena_printf(plan->arena, "%s_also", id));
 	return id;
 }
 

@@ -214,6 +214,7 @@ typedef struct {
 	int stage;
 	LIST(Node *) nodes[4];  // by phase, in order
 	LIST(Buffer) buffers;
+	NameTable identifiers;  // of buffers
 	int *buffer_of;         // by tensor id: index into buffers, or -1 (aliases share their root's)
 	LIST(Family) families;
 	const Loop *inside;     // while emitting: the loop whose layer is written, the step whose call is
