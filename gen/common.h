@@ -61,7 +61,7 @@ typedef struct {
 
 typedef struct {
 	NameUse *at;
-	size_t count, capacity;
+	size_t count, capacity; // a power of two
 } NameTable;
 
 // Counts one use of the name more; of a new name it is the first. Valid until the next call.

@@ -58,7 +58,7 @@ static Gemm describe_gemm(const Emit *emit, const Role *role, const Step *step)
 	Gemm gemm = {.name = step->name, .constant = constant_name(emit, role, step->name), .transpose = node->attributes.transpose,
 	             .type = node->in[0]->type, .out = node->out[0]->type};
 	product_extents(emit->plan, node, &gemm.m, &gemm.n, &gemm.k);
-	gemm.m /= (step->parts ? step->parts : 1) * (step->pieces ? step->pieces : 1);
+	gemm.m /= steps_for_all(step);
 	for (int i = 1; i < step->nodes.count; i++) {
 		const Node *tail = step->nodes.at[i];
 		if (tail->op == OP_ADD) {

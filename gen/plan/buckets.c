@@ -23,8 +23,10 @@ static Node *reduction_of(const Step *step, const Tensor *t)
 // Whether a gradient is left for the epilogue: a small one that is reduced over another axis as well, or where large ones are scattered.
 static bool is_left(const Plan *plan, const Function *update, const Node *reduction)
 {
-	if (local_bytes(plan, reduction->in[0]) > SMALL || plan->zero)
-		return plan->zero && local_bytes(plan, reduction->in[0]) <= SMALL;
+	if (local_bytes(plan, reduction->in[0]) > SMALL)
+		return false;
+	if (plan->zero)
+		return true;
 	for (int i = 0; i < update->steps.count; i++) {
 		const Step *step = &update->steps.at[i];
 		const Node *node = step->kind == STEP_COLLECTIVE ? reduction_of(step, step->nodes.at[0]->in[0]) : NULL;

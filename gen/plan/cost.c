@@ -208,12 +208,6 @@ static bool is_of_epilogue(const Step *step, const Access *access)
 	return reads;
 }
 
-// How many steps like this one do what one did for all rows.
-static int steps_for_all(const Step *step)
-{
-	return (step->parts ? step->parts : 1) * (step->pieces ? step->pieces : 1);
-}
-
 // Adds the bytes of each tensor that a step, were it for all rows, reads or writes, and once more of what it writes over what it has read. Of tables that are
 // looked up, only rows.
 static void add_bytes(const Plan *plan, const Step *step, Work *work)

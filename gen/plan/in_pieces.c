@@ -143,11 +143,11 @@ static int find_other(const Plan *plan, const Function *cut, const Dependencies 
 		other++;
 	if (other == cut->steps.count || steps[other].nodes.at != piece->nodes.at || steps[other].part != piece->part)
 		return 0;
-	for (int i = first + 1; i < cut->steps.count; i++)
-		if (is_communication(&steps[i]) && (depends(&on[i], first) || (i < other && depends(&on[other], i))))
+	for (int k = 0; k < on[other].count; k++)
+		if (is_communication(&steps[on[other].at[k].step]))
 			return 0;
-	for (int i = 0; i < first; i++)
-		if (is_communication(&steps[i]) && depends(&on[other], i))
+	for (int i = first + 1; i < cut->steps.count; i++)
+		if (is_communication(&steps[i]) && depends(&on[i], first))
 			return 0;
 	return other;
 }

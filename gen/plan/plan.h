@@ -293,6 +293,7 @@ int stage_of(const Plan *plan, const Node *node);
 bool rows_meet(const Rows *a, const Rows *b);   // of one tensor: whether some are the same (rows.c)
 bool same_rows(const Rows *a, const Rows *b);
 int parts_of(const Rows *rows);         // how many such parts the tensor has
+int steps_for_all(const Step *step);    // how many steps like this one do what one does for all rows
 const Rows *rows_used(const Step *step, const Tensor *t); // that a step uses of t; NULL: none
 const Tensor *part_inside(const Tensor *t); // the tensor that lies inside of t's root and that t is another name for; NULL: none
 Node *kernel_of(const Step *step);      // of a STEP_KERNEL: the node that has a template

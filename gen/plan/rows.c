@@ -22,6 +22,11 @@ int parts_of(const Rows *rows)
 	return rows->ranks ? rows->ranks * rows->pieces : 1;
 }
 
+int steps_for_all(const Step *step)
+{
+	return (step->parts ? step->parts : 1) * (step->pieces ? step->pieces : 1);
+}
+
 const Rows *rows_used(const Step *step, const Tensor *t)
 {
 	const Tensor *root = root_of((Tensor *)t);

@@ -2,12 +2,10 @@
 //
 // Replicas would all store the same parameters in full precision and the same state of the optimizer, and all apply the same update. With
 // --zero 1 each stores and updates a part of every parameter alone. Gradients are then scattered where they would be all-reduced,
-// as they are added up; and what a step computes with is gathered as it begins, in the compute type: over the links go as many bytes in
-// f32, three quarters in bf16, and of the memory that the optimizer needs a replica has its part.
+// as they are added up; and what a step computes with is gathered as its forward pass goes, in the compute type: over the links go as many
+// bytes in f32, three quarters in bf16, and of the memory that the optimizer needs a replica has its part.
 // What is stored where is all that is said here: conversions follow from it (place.c). The gathered tensor stands in the place of the stored one
 // for whatever reads it but its update, so that the model itself is computed as without.
-#include <string.h>
-
 #include "../graph/rules.h"
 #include "fuse.h"
 #include "place.h"
@@ -159,7 +157,6 @@ void gather_before_use(const Plan *plan, Role *role)
 
 typedef struct {
 	Plan *plan;
-	Role *role;
 	Node **scatter;         // by tensor id: the epilogue's node that scatters the tensor, or packs it for that
 	int *writes;            // by tensor id: how many steps of the backward pass are still to write it
 	bool *moved;            // by node id: it is in the backward pass now
@@ -204,7 +201,7 @@ static void count_writes(const Scattering *s, const Step *step, int by)
 static Scattering start_scattering(Plan *plan, Role *role)
 {
 	size_t tensors = (size_t)plan->graph->tensors.count + 1, nodes = (size_t)plan->graph->nodes.count + 1;
-	Scattering s = {.plan = plan, .role = role, .scatter = arena_alloc(plan->arena, tensors * sizeof *s.scatter),
+	Scattering s = {.plan = plan, .scatter = arena_alloc(plan->arena, tensors * sizeof *s.scatter),
 	                .writes = arena_alloc(plan->arena, tensors * sizeof *s.writes), .moved = arena_alloc(plan->arena, nodes)};
 	const Function *update = function_of(role, FUNCTION_UPDATE);
 	s.backward = *function_of(role, FUNCTION_BACKWARD);
