@@ -16,6 +16,7 @@ static const struct {
 } passes[] = {
 	{"layout", pass_layout, dump_plan_graph},
 	{"differentiate", pass_differentiate, dump_plan_graph},
+	{"gradients", round_gradients, dump_plan_graph},
 	{"zero", store_in_parts, dump_plan_graph},
 	{"place", place_tensors, dump_plan_graph},
 	{"decompose", decompose_products, dump_plan_graph},

@@ -21,6 +21,8 @@ static const char usage[] =
 	"      --schedule NAME      1F1B (default) or GPipe\n"
 	"      --zero STAGE         0 (default): every replica stores all parameters and states of the optimizer; 1: a part of\n"
 	"                           them, updates that, and gathers what a step computes with\n"
+	"      --gradients TYPE     f32 (default) or bf16: with --dtype bf16 and one micro-batch, a matrix's gradient that one\n"
+	"                           product makes is rounded as it is stored, and reduced so; all else stays f32\n"
 	"      --recompute KIND     what the backward pass makes again in place of keeping it: none (default), selective\n"
 	"                           (norms, activations and the like), full (of every mp.block all but what comes in);\n"
 	"                           both gather again what tp has split by positions\n"
@@ -41,14 +43,14 @@ static const char usage[] =
 	"Exit status: 0 done, 1 error in the spec, 2 usage, 3 the plan does not fit the devices,\n"
 	"4 an input/output error, 5 stale, 70 a bug in mpgen.\n";
 
-enum { OPT_MESH = 256, OPT_DEVICES, OPT_DEVICE, OPT_BATCH, OPT_MICROBATCHES, OPT_SCHEDULE, OPT_ZERO, OPT_RECOMPUTE, OPT_OFFLOAD, OPT_DTYPE,
+enum { OPT_MESH = 256, OPT_DEVICES, OPT_DEVICE, OPT_BATCH, OPT_MICROBATCHES, OPT_SCHEDULE, OPT_ZERO, OPT_GRADIENTS, OPT_RECOMPUTE, OPT_OFFLOAD, OPT_DTYPE,
        OPT_SEQUENCE_PARALLEL, OPT_DETERMINISTIC, OPT_TRACE_STEPS, OPT_MODE, OPT_EXPLAIN, OPT_CHECK, OPT_IGNORE_VERSION, OPT_TEMPLATES, OPT_DUMP, OPT_VERSION };
 
 static const struct option long_options[] = {
 	{"output", required_argument, NULL, 'o'}, {"define", required_argument, NULL, 'D'}, {"mesh", required_argument, NULL, OPT_MESH},
 	{"devices", required_argument, NULL, OPT_DEVICES}, {"device", required_argument, NULL, OPT_DEVICE}, {"batch", required_argument, NULL, OPT_BATCH},
 	{"microbatches", required_argument, NULL, OPT_MICROBATCHES}, {"schedule", required_argument, NULL, OPT_SCHEDULE},
-	{"zero", required_argument, NULL, OPT_ZERO}, {"recompute", required_argument, NULL, OPT_RECOMPUTE}, {"offload", required_argument, NULL, OPT_OFFLOAD},
+	{"zero", required_argument, NULL, OPT_ZERO}, {"gradients", required_argument, NULL, OPT_GRADIENTS}, {"recompute", required_argument, NULL, OPT_RECOMPUTE}, {"offload", required_argument, NULL, OPT_OFFLOAD},
 	{"dtype", required_argument, NULL, OPT_DTYPE}, {"sequence-parallel", no_argument, NULL, OPT_SEQUENCE_PARALLEL},
 	{"deterministic", no_argument, NULL, OPT_DETERMINISTIC}, {"trace-steps", no_argument, NULL, OPT_TRACE_STEPS}, {"mode", required_argument, NULL, OPT_MODE}, {"explain", optional_argument, NULL, OPT_EXPLAIN},
 	{"check", no_argument, NULL, OPT_CHECK}, {"ignore-version", no_argument, NULL, OPT_IGNORE_VERSION}, {"templates", required_argument, NULL, OPT_TEMPLATES},
@@ -126,7 +128,8 @@ static void choose_later(int option, const char *value)
 
 static void apply(Arena *arena, Options *options, int option, const char *value)
 {
-	static const char *const modes[] = {"train", "infer"}, *const forms[] = {"json", "text"}, *const recomputes[] = {"none", "selective", "full"};
+	static const char *const modes[] = {"train", "infer"}, *const forms[] = {"json", "text"}, *const recomputes[] = {"none", "selective", "full"},
+	                         *const gradients[] = {"f32", "bf16"};
 	switch (option) {
 	case 'o': options->output = value; break;
 	case 'D': list_add(arena, &options->spec.defines, value); break;
@@ -142,6 +145,7 @@ static void apply(Arena *arena, Options *options, int option, const char *value)
 	case OPT_SCHEDULE: choose_schedule(options, value); break;
 	case OPT_SEQUENCE_PARALLEL: options->spec.sequence_parallel = true; break;
 	case OPT_ZERO: choose_zero(options, value); break;
+	case OPT_GRADIENTS: options->gradients = choice("gradients", value, gradients, 2) ? TYPE_BF16 : TYPE_F32; break;
 	case OPT_DTYPE: choose_dtype(options, value); break;
 	case OPT_RECOMPUTE: options->recompute = choice("recompute", value, recomputes, 3); break;
 	case OPT_MODE: options->spec.training = choice("mode", value, modes, 2) == 0; break;
@@ -190,6 +194,8 @@ static void check_options(const Options *options, const char *const *passes, int
 		fail(EXIT_USAGE, "no output folder: mpgen %s -o DIR", options->spec.file);
 	if (options->ignore_version && !options->check)
 		fail(EXIT_USAGE, "--ignore-version goes with --check");
+	if (options->gradients == TYPE_BF16 && options->spec.real != TYPE_BF16)
+		fail(EXIT_USAGE, "--gradients bf16 goes with --dtype bf16");
 }
 
 Options read_options(Arena *arena, int argc, char **argv, const char *const *passes, int pass_count)
@@ -217,7 +223,7 @@ Plan *start_plan(Arena *arena, const Spec *spec, const Options *options)
 {
 	Plan *plan = arena_alloc(arena, sizeof *plan);
 	*plan = (Plan){.arena = arena, .graph = spec->graph, .location = spec->location, .schedule = options->schedule, .tf32 = options->tf32, .deterministic = options->deterministic,
-	               .zero = options->zero && spec->graph->training, .recompute = options->recompute, .device = options->device};
+	               .zero = options->zero && spec->graph->training, .rounded = options->gradients == TYPE_BF16 && spec->graph->training, .recompute = options->recompute, .device = options->device};
 	memcpy(plan->mesh, spec->mesh, sizeof plan->mesh);
 	return plan;
 }
@@ -234,6 +240,8 @@ const char *describe_options(Arena *arena, const Spec *spec, const Plan *plan, b
 		text_add(&text, " recompute %s", plan->recompute == RECOMPUTE_FULL ? "full" : "selective");
 	if (plan->zero)
 		text_add(&text, " zero 1");
+	if (plan->rounded)
+		text_add(&text, " gradients bf16");
 	if (plan->deterministic && plan->graph->real == TYPE_BF16) // elsewhere it changes nothing
 		text_add(&text, " deterministic");
 	if (trace_steps)

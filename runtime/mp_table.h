@@ -14,6 +14,7 @@ enum {
 	MP_REST,                // elements of its last chunk
 	MP_SPLIT,               // a bit for each axis (1 << MP_DP, 1 << MP_TP) whose ranks have parts of it
 	MP_DECAYS,              // 1: weight decay applies
+	MP_ROUNDED,             // 1: the gradient is in the compute type
 	MP_COLUMNS
 };
 
@@ -43,6 +44,13 @@ MP_DEVICE const int *mp_table_row(const int *table, long rows, int column, long 
 template <class T> MP_DEVICE T *mp_table_tensor(char *arena, const int *row, int column, long first)
 {
 	return row[column] < 0 ? NULL : (T *)(arena + row[column] * MP_PLACE) + first;
+}
+
+// use(gradient) with the row's gradient from the element with number `first` on, a pointer to whichever type it is in: real, that of working
+// copies, or full.
+template <class real, class full, class Use> MP_DEVICE auto mp_with_gradient(char *arena, const int *row, long first, Use use)
+{
+	return row[MP_ROUNDED] ? use(mp_table_tensor<const real>(arena, row, MP_GRADIENT, first)) : use(mp_table_tensor<const full>(arena, row, MP_GRADIENT, first));
 }
 
 // each(row, first, n) for the elements from `first` on of every tensor, n at a time, by a whole block; first is a multiple of 16.

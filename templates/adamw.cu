@@ -12,8 +12,8 @@ struct tmpl_adamw_constants {
 	full factor, keep, size, root, beta1, beta2, rest1, rest2, epsilon;
 };
 
-MP_DEVICE void tmpl_adamw_part(full *__restrict__ w, full *__restrict__ average, full *__restrict__ square, real *__restrict__ copy,
-		const full *__restrict__ gradient, long n, const tmpl_adamw_constants &with)
+template <class element> MP_DEVICE void tmpl_adamw_part(full *__restrict__ w, full *__restrict__ average, full *__restrict__ square, real *__restrict__ copy,
+		const element *__restrict__ gradient, long n, const tmpl_adamw_constants &with)
 {
 	mp_change_part<MP_STRIP(full)>(n, [=](auto strip, long c) {
 		constexpr int width = strip;
@@ -22,7 +22,7 @@ MP_DEVICE void tmpl_adamw_part(full *__restrict__ w, full *__restrict__ average,
 		full new_weight[width], new_first[width], new_second[width];
 		real rounded[width];
 		for (int e = 0; e < width; e++) {
-			const full g = with.factor * slope[e];
+			const full g = with.factor * (full)slope[e];
 			new_first[e] = with.beta1 * first[e] + with.rest1 * g;
 			new_second[e] = with.beta2 * second[e] + with.rest2 * g * g;
 			rounded[e] = new_weight[e] = with.keep * weight[e]
@@ -43,10 +43,11 @@ static __global__ void tmpl_adamw_kernel(char *arena, const int *__restrict__ ta
 	const full size = *rate / -expm1((full)*step * log1), root = mp_sqrt(-expm1((full)*step * log2));
 	mp_each_part(table, rows, chunks, chunk, [&](const int *row, long first, long n) {
 		const full keep = 1 - *rate * (row[MP_DECAYS] ? decay : 0);
-		tmpl_adamw_part(mp_table_tensor<full>(arena, row, MP_WEIGHT, first), mp_table_tensor<full>(arena, row, MP_FIRST_STATE, first),
-				mp_table_tensor<full>(arena, row, MP_SECOND_STATE, first), mp_table_tensor<real>(arena, row, MP_COPY, first),
-				mp_table_tensor<const full>(arena, row, MP_GRADIENT, first), n,
-				{scale ? *scale : 1, keep, size, root, beta1, beta2, rest1, rest2, epsilon});
+		const tmpl_adamw_constants with = {scale ? *scale : 1, keep, size, root, beta1, beta2, rest1, rest2, epsilon};
+		full *const w = mp_table_tensor<full>(arena, row, MP_WEIGHT, first), *const average = mp_table_tensor<full>(arena, row, MP_FIRST_STATE, first);
+		full *const square = mp_table_tensor<full>(arena, row, MP_SECOND_STATE, first);
+		real *const copy = mp_table_tensor<real>(arena, row, MP_COPY, first);
+		mp_with_gradient<real, full>(arena, row, first, [=](const auto *gradient) { tmpl_adamw_part(w, average, square, copy, gradient, n, with); });
 	});
 }
 

@@ -8,8 +8,8 @@ typedef float real; //@ param
 typedef float full; //@ param
 
 // moving: there is a velocity.
-template <bool moving> MP_DEVICE void tmpl_sgd_part(full *__restrict__ w, full *__restrict__ velocity, real *__restrict__ copy,
-		const full *__restrict__ gradient, long n, full factor, full step, full momentum, full decay)
+template <bool moving, class element> MP_DEVICE void tmpl_sgd_part(full *__restrict__ w, full *__restrict__ velocity, real *__restrict__ copy,
+		const element *__restrict__ gradient, long n, full factor, full step, full momentum, full decay)
 {
 	mp_change_part<MP_STRIP(full)>(n, [=](auto strip, long c) {
 		constexpr int width = strip;
@@ -17,7 +17,7 @@ template <bool moving> MP_DEVICE void tmpl_sgd_part(full *__restrict__ w, full *
 		full new_weight[width], change[width];
 		real rounded[width];
 		for (int e = 0; e < width; e++) {
-			change[e] = factor * slope[e] + decay * weight[e];
+			change[e] = factor * (full)slope[e] + decay * weight[e];
 			if (moving)
 				change[e] = momentum * before[e] + change[e];
 			rounded[e] = new_weight[e] = weight[e] - step * change[e];
@@ -36,12 +36,13 @@ static __global__ void tmpl_sgd_kernel(char *arena, const int *__restrict__ tabl
 	mp_each_part(table, rows, chunks, chunk, [&](const int *row, long first, long n) {
 		full *const w = mp_table_tensor<full>(arena, row, MP_WEIGHT, first), *const velocity = mp_table_tensor<full>(arena, row, MP_FIRST_STATE, first);
 		real *const copy = mp_table_tensor<real>(arena, row, MP_COPY, first);
-		const full *const gradient = mp_table_tensor<const full>(arena, row, MP_GRADIENT, first);
 		const full factor = scale ? *scale : 1, own = row[MP_DECAYS] ? decay : 0;
-		if (velocity)
-			tmpl_sgd_part<true>(w, velocity, copy, gradient, n, factor, *rate, momentum, own);
-		else
-			tmpl_sgd_part<false>(w, velocity, copy, gradient, n, factor, *rate, momentum, own);
+		mp_with_gradient<real, full>(arena, row, first, [=](const auto *gradient) {
+			if (velocity)
+				tmpl_sgd_part<true>(w, velocity, copy, gradient, n, factor, *rate, momentum, own);
+			else
+				tmpl_sgd_part<false>(w, velocity, copy, gradient, n, factor, *rate, momentum, own);
+		});
 	});
 }
 

@@ -102,7 +102,7 @@ static Type element_type(const Emit *emit, const Node *node)
 {
 	switch (node->op) {
 	case OP_EMBEDDING_GRAD: return node->in[1]->type;
-	case OP_SGD: case OP_ADAMW: return emit->plan->graph->real;
+	case OP_SGD: case OP_ADAMW: case OP_SQUARED_NORMS: return emit->plan->graph->real;
 	case OP_SUM: case OP_COLUMN_SUMS: case OP_CROSS_ENTROPY: case OP_CORRECT: case OP_CLASS_SUMS: case OP_CLASS_BEST: return node->in[0]->type;
 	default: return node->outs ? node->out[0]->type : emit->plan->graph->master;
 	}

@@ -114,7 +114,7 @@ static void comment_updates(Text *out, const Emit *emit, const Step *step)
 	text_add(out, "%s, %d parameter%s of %ld elements", op_name(step->nodes.at[0]->op), step->nodes.count, step->nodes.count > 1 ? "s" : "", elements);
 }
 
-// "fc1.weight.grad f32[1000,784], fc1.bias.grad f32[1000]: one bucket", "146 of 149504 elements: one bucket"
+// "fc1.weight.grad f32[1000,784], fc1.bias.grad f32[1000]: one bucket", "146, f32[149504] in all: one bucket"
 static void comment_bucket(Text *out, const Emit *emit, const Role *role, const Step *step)
 {
 	enum { NAMED = 16 };
@@ -126,7 +126,7 @@ static void comment_bucket(Text *out, const Emit *emit, const Role *role, const 
 			text_add(out, "%s%s", i ? ", " : "", name_and_shape(emit, role, t));
 	}
 	if (step->nodes.count > NAMED)
-		text_add(out, "%d of %ld elements", step->nodes.count, elements);
+		text_add(out, "%d, %s[%ld] in all", step->nodes.count, type_name(step->nodes.at[0]->in[0]->type), elements);
 	text_add(out, ": one bucket");
 }
 

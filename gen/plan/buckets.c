@@ -20,12 +20,13 @@ static Node *reduction_of(const Step *step, const Tensor *t)
 	return node && node->op == OP_ALL_REDUCE && node->attributes.in_place && node->in[0] == t ? node : NULL;
 }
 
-// Whether a gradient is left for the epilogue: a small one that is reduced over another axis as well, or where large ones are scattered.
+// Whether a gradient is left for the epilogue: a small one that is reduced over another axis as well, or where large ones are scattered or of
+// another type.
 static bool is_left(const Plan *plan, const Function *update, const Node *reduction)
 {
 	if (local_bytes(plan, reduction->in[0]) > SMALL)
 		return false;
-	if (plan->zero)
+	if (plan->zero || (plan->rounded && reduction->in[0]->type == plan->graph->master))
 		return true;
 	for (int i = 0; i < update->steps.count; i++) {
 		const Step *step = &update->steps.at[i];
@@ -36,18 +37,15 @@ static bool is_left(const Plan *plan, const Function *update, const Node *reduct
 	return false;
 }
 
-// The epilogue's all-reduce of t, taken out of its function; NULL when there is none that can move.
-static Node *take_reduction(const Plan *plan, Role *role, const Tensor *t)
+// Where among the epilogue's steps the all-reduce of t is, if it can move; -1: nowhere.
+static int find_reduction(const Plan *plan, const Function *update, const Tensor *t)
 {
-	Function *update = function_of(role, FUNCTION_UPDATE);
 	for (int i = 0; i < update->steps.count; i++) {
-		Node *node = reduction_of(&update->steps.at[i], t);
-		if (node && node->attributes.axis == AXIS_DP && !is_left(plan, update, node)) {
-			remove_step(update, i);
-			return node;
-		}
+		const Node *node = reduction_of(&update->steps.at[i], t);
+		if (node && node->attributes.axis == AXIS_DP && !is_left(plan, update, node))
+			return i;
 	}
-	return NULL;
+	return -1;
 }
 
 // Where a bucket has to end: a unit of repetition has its own, so that equal ones stay equal.
@@ -55,6 +53,17 @@ static bool leaves_unit(const Plan *plan, const Step *bucket, const Step *next)
 {
 	int from = bucket->block, to = next->nodes.count ? next->block : from;
 	return from != to && (plan->graph->blocks.at[from].unit || plan->graph->blocks.at[to].unit);
+}
+
+// And where the next gradient is of another type.
+static bool changes_type(const Plan *plan, const Function *update, const Step *bucket, const Step *next)
+{
+	for (int k = 0; plan->rounded && k < next->accesses.count; k++) {
+		const Access *access = &next->accesses.at[k];
+		if (access->write && access->tensor->type != bucket->accesses.at[0].tensor->type && find_reduction(plan, update, access->tensor) >= 0)
+			return true;
+	}
+	return false;
 }
 
 static Step new_bucket(const Plan *plan)
@@ -72,14 +81,17 @@ bool is_bucket(const Function *function, const Step *step)
 // Adds to the bucket what a step completes. Returns how many bytes.
 static size_t take_completed(const Plan *plan, Role *role, const Step *step, Step *bucket)
 {
+	Function *update = function_of(role, FUNCTION_UPDATE);
 	size_t bytes = 0;
 	for (int k = 0; k < step->accesses.count; k++) {
 		const Access *access = &step->accesses.at[k];
-		Node *node = access->write ? take_reduction(plan, role, access->tensor) : NULL;
-		if (!node)
+		int reduction = access->write ? find_reduction(plan, update, access->tensor) : -1;
+		if (reduction < 0)
 			continue;
+		assert(!bucket->accesses.count || bucket->accesses.at[0].tensor->type == access->tensor->type);
 		bucket->block = bucket->nodes.count ? bucket->block : step->block;
-		list_add(plan->arena, &bucket->nodes, node);
+		list_add(plan->arena, &bucket->nodes, update->steps.at[reduction].nodes.at[0]);
+		remove_step(update, reduction);
 		add_access(plan, bucket, access->tensor, true, 0);
 		bytes += local_bytes(plan, access->tensor);
 	}
@@ -101,7 +113,7 @@ static size_t bucket_bytes(const Plan *plan, const Role *role)
 static void make_buckets_behind_backward(Plan *plan, Role *role)
 {
 	Function *backward = function_of(role, FUNCTION_BACKWARD);
-	const Function *forward = function_of(role, FUNCTION_FORWARD);
+	const Function *forward = function_of(role, FUNCTION_FORWARD), *update = function_of(role, FUNCTION_UPDATE);
 	Step bucket = new_bucket(plan);
 	size_t bytes = 0, enough = bucket_bytes(plan, role);
 	int last = -1;
@@ -110,7 +122,8 @@ static void make_buckets_behind_backward(Plan *plan, Role *role)
 			bytes += take_completed(plan, role, &forward->steps.at[i], &bucket);
 	for (int i = 0; i <= backward->steps.count; i++) {
 		bool end = i == backward->steps.count;
-		if (bucket.nodes.count && (end || bytes >= enough || leaves_unit(plan, &bucket, &backward->steps.at[i]))) {
+		if (bucket.nodes.count && (end || bytes >= enough || leaves_unit(plan, &bucket, &backward->steps.at[i])
+		                             || changes_type(plan, update, &bucket, &backward->steps.at[i]))) {
 			bucket.name = bucket.nodes.at[0]->name;
 			insert_step(plan, backward, last + 1, bucket);
 			bucket = new_bucket(plan);

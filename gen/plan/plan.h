@@ -271,6 +271,7 @@ typedef struct {
 	bool tf32;
 	bool deterministic;     // the same bits in every run
 	bool zero;              // replicas store parameters and the optimizer's state in parts
+	bool rounded;           // gradients of matrices are stored in the compute type where one product makes them
 	const Device *device;
 	LIST(Transfer *) transfers;
 	Role *roles;            // one for each stage
@@ -312,11 +313,14 @@ AttentionSlice attention_slice(const Plan *plan, const Node *node); // of OP_ATT
 
 // What the optimizer goes through is a table of i32 with a row for each parameter that the stage updates; its columns are those of
 // runtime/mp_table.h. Tensors are taken in chunks of so many elements, counted from the first. (norm.c)
-enum { TABLE_CHUNK = 65536, TABLE_UNIT = 256, TABLE_COLUMNS = 11 };
+enum { TABLE_CHUNK = 65536, TABLE_UNIT = 256, TABLE_COLUMNS = 12 };
 long table_chunks(const Plan *plan, const Tensor *gradient);
 bool counts_apart(const Plan *plan, Axis axis); // whether the devices of an axis add up squares of what they have of gradients
 
 // ---- passes, in order
+
+// Needs: a differentiated graph, mesh sizes. Gives: with --gradients bf16, gradients in the compute type. (rounded.c)
+void round_gradients(Plan *plan);
 
 // Needs: a differentiated graph, mesh sizes. Gives: with --zero 1, placements of parameters and states over dp. (zero.c)
 void store_in_parts(Plan *plan);

@@ -13,6 +13,7 @@ NAMES = ("mlp", "pair", "shared_weight", "two_losses", "chains", "reuse", "atten
          "chunks")
 MORE = ("column", "row", "residual_across_cut", "uneven", "factored", "heads", "skip_many", "side_output")
 MIXED = specs.Spec("mixed", "tests/bf16/mixed.lua", 5, False, "synthetic", {"x": [16]})
+ROUNDED = [("momentum", (1, 1, 1)), ("offsets", (2, 1, 1)), ("mlp", (2, 1, 1)), ("gpt2", (1, 1, 1)), ("gpt2", (2, 2, 1)), ("gpt2", (2, 1, 2), "--zero", "1")]
 MESHES = [(1, 1, 1), (2, 1, 1), (1, 2, 1), (1, 1, 2), (2, 2, 2)]
 
 
@@ -39,6 +40,21 @@ def bitwise(spec, stages):
         check(numpy.array_equal(w, several.weights[name]), f"{name} differs")
 
 
+def rounded(spec, mesh, *words):
+    """Gradients of matrices in bf16: fewer bytes, the same first loss, norms and losses that differ by roundings."""
+    kept, half = ((program := specs.program(spec, mesh, 1, "bf16", "--gradients", type, *words), program.train(f"gradients-{type}", STEPS, "--data", spec.data, "--seed", 3))
+                  for type in ("f32", "bf16"))
+    bytes_of = [sum(device["gradients"] for device in program.plan["devices"]) for program, _ in (kept, half)]
+    check(bytes_of[1] < bytes_of[0], f"gradients have {bytes_of[1]} bytes, {bytes_of[0]} in f32")
+    kept, half = kept[1], half[1]
+    check(kept.losses[0] == half.losses[0], f"the first loss is {half.losses[0]}, {kept.losses[0]} with gradients in f32")
+    check(kept.losses != half.losses, "the losses are those of gradients in f32")
+    for step, (a, b) in enumerate(zip(kept.losses, half.losses), 1):
+        check(abs(a - b) <= TOLERANCE / 2 * abs(a), f"step {step}: the loss is {b}, {a} with gradients in f32")
+    for a, b in zip(kept.norms[:1], half.norms):
+        check(0 < abs(a - b) <= 1e-3 * abs(a), f"the first norm is {b}, {a} with gradients in f32")
+
+
 def outputs(spec):
     """Inference writes f32."""
     program = specs.program(spec, (1, 1, 1), 1, "bf16", "--mode", "infer")
@@ -56,4 +72,6 @@ def cases(long):
     rows = [(spec, mesh) for spec in found for mesh in meshes if spec.takes(mesh)]
     return [Case(f"near-{spec}-{specs.mesh_text(mesh)}", near, spec, mesh) for spec, mesh in rows] \
         + [Case(f"bitwise-{spec}-pp=2", bitwise, spec, 2) for spec in found + adamw if spec.blocks > 1] \
+        + [Case(f"rounded-{'-'.join([name, specs.mesh_text(mesh), *words])}", rounded, next(spec for spec in [*specs.SPECS, *specs.LANGUAGE, specs.OFFSETS] if spec.name == name), mesh, *words)
+           for name, mesh, *words in ROUNDED] \
         + [Case("outputs", outputs, found[0])]

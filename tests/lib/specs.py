@@ -113,6 +113,7 @@ LARGE_TABLES = [Spec(f"{spec.name}_large", spec.path, spec.blocks, spec.tp, spec
 NORM_OF_SAMPLES = Spec("norm_of_samples", "tests/equality/norm_of_samples.lua", 1, True, "synthetic", {"x": [3, 4, 4]},
                        statistics="replica")
 BIASES = Spec("biases", "tests/equality/biases.lua", 3, True, "synthetic", {"x": [12]})
+OFFSETS = Spec("offsets", "tests/bf16/offsets.lua", 1, False, "synthetic", {"x": [600, 16]})
 CLASS_SHARDS = Spec("class_shards", "tests/equality/class_shards.lua", 1, True, "synthetic", {"x": [4]})
 
 

@@ -169,7 +169,7 @@ class Reader:
             if place < 0 or (kernel.startswith("squared_norms") and what != "gradient"):
                 continue
             elements = (row[7] - 1) * 65536 + row[8]
-            check(lies[0].bytes in [size * elements for size in ((2,) if what == "copy" else (4, 8))],
+            check(lies[0].bytes in [size * elements for size in ((2,) if what == "copy" or (what == "gradient" and row[11]) else (4, 8))],
                   f"{lies[0].name} has {lies[0].bytes} bytes, in the table {elements} elements")
             found.append(Access(lies[0].name, None, what != "gradient", what != "copy"))
         return found
@@ -459,7 +459,7 @@ def read_program(text, stage, places, prototypes, sizes):
         buffers[SIDE_WORKSPACE] = Buffer(SIDE_WORKSPACE, "workspace", size, 1, offset + size, 0, None, None, None)
     sides = bool(re.search(r"\btrue, // the side stream has work$", text, re.M))
     check(sides == ("r->side" in text), f"program_{stage}.cu says {sides} of work on the side stream")
-    table = re.search(r"^static const int updated\[\]\[11\] = \{\n(.*?)^\};", text, re.M | re.S)
+    table = re.search(r"^static const int updated\[\]\[12\] = \{\n(.*?)^\};", text, re.M | re.S)
     updated = [[int(n) for n in row.split(",")] for row in re.findall(r"\{(.*?)\}", re.sub("//.*", "", table[1]))] if table else []
     functions, lists = read_functions(lines, places, prototypes, bool(size), sizes, updated), read_lists(lines)
     for name, function in functions.items():

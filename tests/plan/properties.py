@@ -358,6 +358,16 @@ def in_parts(name, mesh, microbatches):
         check(found.count(when if microbatches > 1 else "") >= len(plan.programs), f"{what} over dp: {found}")
 
 
+def rounded(name, mesh, *words):
+    """Gradients of matrices in bf16: what goes over dp together has one type, and both types go."""
+    spec = next(known for known in [*specs.SPECS, *specs.LANGUAGE, *specs.CHUNKED, *specs.LARGE_TABLES, specs.OFFSETS] if known.name == name)
+    plan = Plan(spec.path, mesh, 1, "1F1B", *spec.define, *spec.words, "--dtype", "bf16", "--gradients", "bf16", *words)
+    plan.check()
+    reduced = [o.text for program in plan.programs for function in program.functions.values() for o in function.operations if o.stream == "dp_stream" and "grad" in o.text]
+    found = [set(re.findall(r" (bf16|f32)\[", text)) for text in reduced]
+    check(all(len(types) <= 1 for types in found) and {"bf16"} in found and {"f32"} in found, f"over dp go {reduced}")
+
+
 def scratch_of_samples(name):
     """What a micro-batch needs for itself follows from its samples, not from how many micro-batches or replicas there are."""
     spec = next(known for known in specs.LANGUAGE if known.name == name)
@@ -375,7 +385,9 @@ def random_plan(seed):
     path.write_text(text)
     mesh = (chance.choice([1, 1, 2, 3]), chance.choice([1, 1, 2, 4]), chance.randint(1, blocks + 1))
     plan = path, mesh, chance.randint(1, 8), chance.choice(SCHEDULES)
-    return (*plan, "--zero", "1") if mesh[0] > 1 and chance.random() < 0.5 else plan
+    zero = ("--zero", "1") if mesh[0] > 1 and chance.random() < 0.5 else ()
+    rounded = ("--dtype", "bf16", "--gradients", "bf16") if plan[2] == 1 and chance.random() < 0.7 else ()
+    return *plan, *zero, *rounded
 
 
 def random_plans(first, count):
@@ -404,6 +416,8 @@ ROUNDS = [("attends", (1, 1, 2), 1, "1F1B", 0), ("attends", (1, 1, 2), 4, "GPipe
           ("residual_across_cut", (1, 1, 4), 8, "1F1B", 1)]
 IN_PARTS = [("gpt2", (2, 1, 1), 1), ("gpt2", (2, 1, 2), 4), ("gpt2_sequences", (2, 2, 2), 2), ("adamw", (2, 2, 2), 4), ("uneven", (3, 1, 2), 2),
             ("gpt2_chunked", (2, 1, 1), 2), ("llama", (4, 1, 1), 1)]
+ROUNDED = [("gpt2", (2, 1, 1)), ("gpt2", (2, 2, 2), "--sequence-parallel"), ("gpt2", (2, 1, 1), "--zero", "1"), ("llama", (2, 2, 1), "--zero", "1"), ("llama", (4, 1, 1)),
+           ("gpt2_chunked", (2, 1, 1)), ("gpt2_large", (2, 1, 1)), ("offsets", (2, 1, 1))]
 LONG = [("layers", (1, 1, 2), 40), ("layers_odd", (1, 2, 3), 47), ("layers", (2, 1, 4), 50), ("mlp", (2, 2, 2), 63),
         ("skip_many", (1, 1, 4), 44), ("uneven", (1, 2, 3), 41)]
 
@@ -414,6 +428,7 @@ def cases(long):
     named += [Case(f"apart-{spec}-{specs.mesh_text(mesh)}-m{m}", apart, spec, device, mesh, m, pieces) for spec, device, mesh, m, pieces in APART]
     named += [Case(f"{spec}-{specs.mesh_text(mesh)}", large_tables, spec, mesh) for spec, mesh in zip(specs.LARGE_TABLES, ((2, 1, 1), (2, 1, 2), (2, 2, 1)))]
     named += [Case(f"zero-{name}-{specs.mesh_text(mesh)}-m{m}", in_parts, name, mesh, m) for name, mesh, m in IN_PARTS]
+    named += [Case(f"rounded-{'-'.join([name, specs.mesh_text(mesh), *words])}", rounded, name, mesh, *words) for name, mesh, *words in ROUNDED]
     named += [Case(f"scratch-{name}", scratch_of_samples, name) for name in ("gpt2", "gpt2_sequences", "llama_sequences")]
     named += [Case(f"rounds-{words[0]}-{words[3]}-m{words[2]}", rounds, *words) for words in ROUNDS]
     number = RANDOM_CASES * (10 if long else 1)

@@ -41,11 +41,6 @@ template <class Call> static void report(const char *what, double bytes, Call ca
 	printf("%-44s %9.1f us %8.1f GB/s  %5.2f of a copy\n", what, bytes / rate * 1e6, rate / 1e9, rate / copy_rate);
 }
 
-// The norm of gradients knows one type, in which they are kept.
-namespace kept {
-#include "../../templates/squared_norms.cu"
-}
-
 namespace f32 {
 #include "../../templates/adamw.cu"
 #include "../../templates/column_sums.cu"
@@ -62,6 +57,7 @@ namespace f32 {
 #include "../../templates/rms_norm_grad.cu"
 #include "../../templates/rope.cu"
 #include "../../templates/sgd.cu"
+#include "../../templates/squared_norms.cu"
 #include "../../templates/swiglu.cu"
 #include "../../templates/sum.cu"
 #include "../../templates/swiglu_grad.cu"
@@ -85,6 +81,7 @@ namespace bf16 {
 #include "bf16_rms_norm_grad.cu"
 #include "bf16_rope.cu"
 #include "bf16_sgd.cu"
+#include "bf16_squared_norms.cu"
 #include "bf16_swiglu.cu"
 #include "bf16_sum.cu"
 #include "bf16_swiglu_grad.cu"

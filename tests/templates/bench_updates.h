@@ -6,6 +6,7 @@ struct Model {
 	std::vector<int> rows;
 	long elements = 0, chunks = 0, units = 0;
 
+	// A matrix's gradient is in the type of working copies.
 	void add(long n)
 	{
 		enum { CHUNK = 65536 };
@@ -18,7 +19,7 @@ struct Model {
 		row[MP_CHUNK] = (int)chunks;
 		row[MP_CHUNKS] = (int)((n + CHUNK - 1) / CHUNK);
 		row[MP_REST] = (int)(n - (row[MP_CHUNKS] - 1) * (long)CHUNK);
-		row[MP_DECAYS] = n > 100000;
+		row[MP_DECAYS] = row[MP_ROUNDED] = n > 100000;
 		rows.insert(rows.end(), row, row + MP_COLUMNS);
 		elements += n;
 		chunks += row[MP_CHUNKS];
@@ -56,19 +57,19 @@ static void bench_model(const char *type, const char *name, const Model &model)
 	rate[0] = scale[0] = (full)1e-3;
 	rate.upload();
 	scale.upload();
-	const double n = (double)model.elements, copies = sizeof(real) == sizeof(full) ? 0 : (double)sizeof(real) * n;
+	const double n = (double)model.elements, copies = sizeof(real) == sizeof(full) ? 0 : (double)sizeof(real) * n, gradients = (double)sizeof(real) * n;
 	char what[80];
 	auto named = [&](const char *kernel) {
 		snprintf(what, sizeof what, "%s %s, %ld parameters of %s", type, kernel, count, name);
 		return what;
 	};
-	report(named("adamw"), 7 * sizeof(full) * n + copies, [&] {
+	report(named("adamw"), 6 * sizeof(full) * n + gradients + copies, [&] {
 		tmpl_adamw(arena, table.at(), count, model.chunks, chunk, rate.at(), step.at(), scale.at(), 0.9, 0.95, 1e-8, 0.1, 0);
 	});
-	report(named("sgd with momentum"), 5 * sizeof(full) * n + copies,
+	report(named("sgd with momentum"), 4 * sizeof(full) * n + gradients + copies,
 	       [&] { tmpl_sgd(arena, table.at(), count, model.chunks, chunk, rate.at(), NULL, 0.9, 0, 0); });
-	report(named("squared norms"), sizeof(full) * n, [&] {
-		kept::tmpl_squared_norms(squares.at(), partial.at(), table.at(), arena, count, model.chunks, count, chunk, 0, 0);
+	report(named("squared norms"), gradients, [&] {
+		tmpl_squared_norms(squares.at(), partial.at(), table.at(), arena, count, model.chunks, count, chunk, 0, 0);
 	});
 	device_free(arena);
 }

@@ -3,6 +3,7 @@
 #include "cases_copies.h"
 #include "cases_images.h"
 #include "cases_optimizer.h"
+#include "cases_squares.h"
 #include "cases_updates.h"
 #include "cases_statistics.h"
 #include "cases_dropout.h"
@@ -37,6 +38,7 @@ static void test_type(const char *type)
 	start("adamw");
 	test_adamw();
 	start("norms of gradients");
+	test_squares();
 	test_norms();
 	start("elementwise");
 	test_elementwise();

@@ -2,7 +2,7 @@
 // that holds the templates, with `real` and `full`.
 
 // Parameters with all that belongs to them in one arena, in no order that helps; every second one has a working copy, which no weight
-// decay applies to.
+// decay applies to, and every third a gradient that is as narrow.
 struct Trained {
 	enum { ROWS = 7, CHUNK = 1024 };
 	static long length(int k) { return (const long[ROWS]){1, 1024, 37, 5000, 4, 1023, 2049}[k]; }
@@ -30,6 +30,7 @@ struct Trained {
 			row[MP_CHUNKS] = (int)((length(k) + CHUNK - 1) / CHUNK);
 			row[MP_REST] = (int)(length(k) - (row[MP_CHUNKS] - 1) * CHUNK);
 			row[MP_DECAYS] = k % 2 == 0;
+			row[MP_ROUNDED] = k % 3 == 0;
 			chunks += row[MP_CHUNKS];
 			for (long i = 0; i < length(k); i++) {
 				at(k, MP_WEIGHT, i) = (full)random_number();
@@ -48,9 +49,15 @@ struct Trained {
 	{
 		for (int k = 0; k < ROWS; k++)
 			for (long i = 0; i < length(k); i++)
-				at(k, MP_GRADIENT, i) = (full)random_number();
+				if (rounded(k))
+					((real *)&at(k, MP_GRADIENT, 0))[i] = (real)(full)random_number();
+				else
+					at(k, MP_GRADIENT, i) = (full)random_number();
 		arena.upload();
 	}
+
+	bool rounded(int k) { return table[k * MP_COLUMNS + MP_ROUNDED]; }
+	double gradient(int k, long i) { return rounded(k) ? (double)((real *)&at(k, MP_GRADIENT, 0))[i] : (double)at(k, MP_GRADIENT, i); }
 
 	// Working copies are the weights rounded, to the bit; nothing behind them changed. What holds them is then as wanted.
 	void check_copies(std::vector<double> &want)
@@ -94,13 +101,13 @@ static void check_sgd(double momentum, bool clipped)
 		trained.draw_gradients();
 		for (int k = 0; k < Trained::ROWS; k++)
 			for (long i = 0; i < Trained::length(k); i++) {
-				double w = n ? want[trained.first(k, MP_WEIGHT) + i] : trained.at(k, MP_WEIGHT, i), g = trained.at(k, MP_GRADIENT, i);
+				double w = n ? want[trained.first(k, MP_WEIGHT) + i] : trained.at(k, MP_WEIGHT, i), g = trained.gradient(k, i);
 				double change = factor * g + (k % 2 ? 0 : (double)(full)decay) * w;
 				if (momentum >= 0) {
 					double &velocity = want[trained.first(k, MP_FIRST_STATE) + i];
 					velocity = change = n ? (double)(full)momentum * velocity + change : change;
 				}
-				want[trained.first(k, MP_GRADIENT) + i] = g;
+				want[trained.first(k, MP_GRADIENT) + i] = trained.at(k, MP_GRADIENT, i); // as it was
 				want[trained.first(k, MP_WEIGHT) + i] = w - (double)(full)rate * change;
 			}
 		tmpl_sgd((char *)trained.arena.at(), trained.table.at(), Trained::ROWS, trained.chunks, Trained::CHUNK, step.at(),
@@ -134,7 +141,7 @@ static void check_adamw(int first, bool clipped)
 		for (int k = 0; k < Trained::ROWS; k++)
 			for (long i = 0; i < Trained::length(k); i++) {
 				double &w = want[trained.first(k, MP_WEIGHT) + i], &m = want[trained.first(k, MP_FIRST_STATE) + i];
-				double &v = want[trained.first(k, MP_SECOND_STATE) + i], g = trained.at(k, MP_GRADIENT, i), x = factor * g;
+				double &v = want[trained.first(k, MP_SECOND_STATE) + i], x = factor * trained.gradient(k, i);
 				if (n == first) {
 					w = trained.at(k, MP_WEIGHT, i);
 					m = v = 0;
@@ -143,7 +150,7 @@ static void check_adamw(int first, bool clipped)
 				v = beta2 * v + (1 - beta2) * x * x;
 				w -= rate * (k % 2 ? 0 : decay) * w;
 				w -= rate / (1 - pow(beta1, n)) * m / (sqrt(v) / sqrt(1 - pow(beta2, n)) + epsilon);
-				want[trained.first(k, MP_GRADIENT) + i] = g;
+				want[trained.first(k, MP_GRADIENT) + i] = trained.at(k, MP_GRADIENT, i); // as it was
 			}
 		step[0] = n;
 		step.upload();

@@ -53,9 +53,11 @@ namespace bf16 {
 #include "bf16_slice.cu"
 #include "bf16_softmax.cu"
 #include "bf16_softmax_grad.cu"
+#include "bf16_squared_norms.cu"
 #include "bf16_sum.cu"
 #include "bf16_transpose.cu"
 #include "bf16_unpack.cu"
+#include "cases_squares.h"
 #include "cases_updates.h"
 }
 
@@ -297,6 +299,8 @@ int main()
 	bf16::test_sgd();
 	start_group("adamw");
 	bf16::test_adamw();
+	start_group("squared norms");
+	bf16::test_squares();
 	start_group(NULL);
 	return group.failed_groups > 0;
 }

@@ -1,8 +1,8 @@
 // ---- update: from templates/sgd.cu
 
 // moving: there is a velocity.
-template <bool moving> MP_DEVICE void update_part(double *__restrict__ w, double *__restrict__ velocity, double *__restrict__ copy,
-		const double *__restrict__ gradient, long n, double factor, double step, double momentum, double decay)
+template <bool moving, class element> MP_DEVICE void update_part(double *__restrict__ w, double *__restrict__ velocity, double *__restrict__ copy,
+		const element *__restrict__ gradient, long n, double factor, double step, double momentum, double decay)
 {
 	mp_change_part<MP_STRIP(double)>(n, [=](auto strip, long c) {
 		constexpr int width = strip;
@@ -10,7 +10,7 @@ template <bool moving> MP_DEVICE void update_part(double *__restrict__ w, double
 		double new_weight[width], change[width];
 		double rounded[width];
 		for (int e = 0; e < width; e++) {
-			change[e] = factor * slope[e] + decay * weight[e];
+			change[e] = factor * (double)slope[e] + decay * weight[e];
 			if (moving)
 				change[e] = momentum * before[e] + change[e];
 			rounded[e] = new_weight[e] = weight[e] - step * change[e];
@@ -29,12 +29,13 @@ static __global__ void update_kernel(char *arena, const int *__restrict__ table,
 	mp_each_part(table, rows, chunks, chunk, [&](const int *row, long first, long n) {
 		double *const w = mp_table_tensor<double>(arena, row, MP_WEIGHT, first), *const velocity = mp_table_tensor<double>(arena, row, MP_FIRST_STATE, first);
 		double *const copy = mp_table_tensor<double>(arena, row, MP_COPY, first);
-		const double *const gradient = mp_table_tensor<const double>(arena, row, MP_GRADIENT, first);
 		const double factor = scale ? *scale : 1, own = row[MP_DECAYS] ? decay : 0;
-		if (velocity)
-			update_part<true>(w, velocity, copy, gradient, n, factor, *rate, momentum, own);
-		else
-			update_part<false>(w, velocity, copy, gradient, n, factor, *rate, momentum, own);
+		mp_with_gradient<double, double>(arena, row, first, [=](const auto *gradient) {
+			if (velocity)
+				update_part<true>(w, velocity, copy, gradient, n, factor, *rate, momentum, own);
+			else
+				update_part<false>(w, velocity, copy, gradient, n, factor, *rate, momentum, own);
+		});
 	});
 }
 
