@@ -17,8 +17,8 @@ template <class element> MP_DEVICE void tmpl_adamw_part(full *__restrict__ w, fu
 {
 	mp_change_part<MP_STRIP(full)>(n, [=](auto strip, long c) {
 		constexpr int width = strip;
-		const auto weight = mp_load<width>(w + c), slope = mp_load<width>(gradient + c);
-		const auto first = mp_load<width>(average + c), second = mp_load<width>(square + c);
+		const auto slope = mp_load<width>(gradient + c);
+		const auto weight = mp_load<width>(w + c), first = mp_load<width>(average + c), second = mp_load<width>(square + c);
 		full new_weight[width], new_first[width], new_second[width];
 		real rounded[width];
 		for (int e = 0; e < width; e++) {

@@ -13,7 +13,8 @@ template <bool moving, class element> MP_DEVICE void tmpl_sgd_part(full *__restr
 {
 	mp_change_part<MP_STRIP(full)>(n, [=](auto strip, long c) {
 		constexpr int width = strip;
-		const auto weight = mp_load<width>(w + c), slope = mp_load<width>(gradient + c), before = mp_load<width>(moving ? velocity + c : w + c);
+		const auto slope = mp_load<width>(gradient + c);
+		const auto weight = mp_load<width>(w + c), before = mp_load<width>(moving ? velocity + c : w + c);
 		full new_weight[width], change[width];
 		real rounded[width];
 		for (int e = 0; e < width; e++) {

@@ -110,7 +110,7 @@ def cases(long):
     plans += [("specs/sharded_linear.lua", ["-D", f"layer={l}", "--mesh", "dp=2,tp=2"]) for l in ("column", "row")[:2 if long else 1]]
     plans += [("specs/convnet.lua", ["--mesh", "1"]), (ATTENDS, ["--mesh", "1"]), (ATTENDS, ["--mesh", "1", "--dtype", "bf16"]),
               ("tests/equality/biases.lua", ["--mesh", "1", "--dtype", "bf16"]),
-              ("tests/equality/vocabulary.lua", ["--mesh", "dp=2", "--dtype", "bf16", "--zero", "1"])]
+              ("tests/equality/vocabulary.lua", ["--mesh", "dp=2", "--dtype", "bf16", "--gradients", "bf16", "--zero", "1"])]
     sources = sorted((ROOT / "tests/cuda").glob("*_test.cpp"))
     return [Case(source.stem, emulated, source) for source in sources] + [
         Case("gemm_test", products), Case("engines_test", engines, heavy=True)] + [

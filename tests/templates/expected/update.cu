@@ -6,7 +6,8 @@ template <bool moving, class element> MP_DEVICE void update_part(double *__restr
 {
 	mp_change_part<MP_STRIP(double)>(n, [=](auto strip, long c) {
 		constexpr int width = strip;
-		const auto weight = mp_load<width>(w + c), slope = mp_load<width>(gradient + c), before = mp_load<width>(moving ? velocity + c : w + c);
+		const auto slope = mp_load<width>(gradient + c);
+		const auto weight = mp_load<width>(w + c), before = mp_load<width>(moving ? velocity + c : w + c);
 		double new_weight[width], change[width];
 		double rounded[width];
 		for (int e = 0; e < width; e++) {
