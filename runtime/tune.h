@@ -6,7 +6,7 @@
 //   NT 32768 3072 768 bf16 bf16 BIAS_GELU_AUX 16  0.2123 728.4  3 8 0.2222  0 0b00…
 //
 // Lines that begin with # are comments. Columns of a product: transpose; m; n; k; type of the operands; of the result; epilogue;
-// alignment. Then what was measured: milliseconds; TFLOP/s; which candidate it is, of how many, and the milliseconds of the first,
+// alignment. Then what was measured: milliseconds; TFLOP/s; which algorithm it is of how many tried, and the milliseconds of the first,
 // which is used without a file. Then what the library needs: bytes of workspace, and the algorithm in hexadecimal.
 #ifndef MP_TUNE_H
 #define MP_TUNE_H

@@ -123,6 +123,17 @@ int mp_gemm_candidates(struct mp_rank *r, const struct mp_gemm *g, int wanted, c
 	return count;
 }
 
+bool mp_gemm_takes(const struct mp_rank *r, const struct mp_gemm *g, const cublasLtMatmulAlgo_t *algorithm, size_t *workspace)
+{
+	const struct mp_gemm_choice *c = choice_of(r, g);
+	cublasLtMatmulHeuristicResult_t result;
+
+	if (cublasLtMatmulAlgoCheck(r->gemm_plans->library, c->operation, c->first, c->second, c->result, c->result, algorithm, &result) != CUBLAS_STATUS_SUCCESS)
+		return false;
+	*workspace = result.workspaceSize;
+	return true;
+}
+
 cublasStatus_t mp_gemm_try(struct mp_rank *r, const struct mp_gemm *g, const struct mp_gemm_operands *o, bool accumulate, cudaStream_t stream)
 {
 	const struct mp_gemm_choice *c = choice_of(r, g);

@@ -1,7 +1,8 @@
 // mp_gemm and its kin against plain loops: transposes, types, epilogues, accumulation; then the same by the algorithms that --tune
 // finds, and by those of the file that it wrote, which must give the same bits; a file of another library is not used. Says how far
-// GELU is from the truth. tests/gpu/run builds and runs it on a GPU:
-//   cc -std=c11 -O2 -Iruntime -I$cuda/include tests/gpu/gemm_test.c runtime/cuda/gemm.c runtime/cuda/gemm_tune.c runtime/tune.c
+// GELU is from the truth. --large: products that take so long that --tune tries variants of candidates, those in bf16 that programs have, each
+// compared at some thousand places. tests/gpu/run builds it and runs both on a GPU:
+//   cc -std=c11 -O2 -Iruntime -I$cuda/include tests/gpu/gemm_test.c runtime/cuda/gemm.c runtime/cuda/gemm_tune.c runtime/cuda/gemm_time.c runtime/tune.c
 //      -o gemm_test -L$cuda/lib64 -lcublasLt -lcudart -lm
 // and tests/cuda on a stand-in for the library (tests/cuda/fake).
 #include <math.h>
@@ -16,7 +17,9 @@
 	fprintf(stderr, "%s:%d: %s: ", __FILE__, __LINE__, #condition); \
 	fprintf(stderr, __VA_ARGS__); fputc('\n', stderr); exit(1); } } while (0)
 
-enum { OPERAND = 1 << 20, OPERANDS = 5, M = 56, N = 48, K = 72, GEMMS = 64 };
+enum { OPERANDS = 5, GEMMS = 64 };
+static int M = 56, N = 48, K = 72, step = 1; // every so many-th element is compared
+static size_t operand = 1 << 20;             // bytes, of one of the arena's
 
 // ---------------------------------------------------------------------------------------------------------
 // What the runtime has elsewhere
@@ -35,8 +38,7 @@ void mp_arena_clear(struct mp_rank *r)
 // A program of nothing but products
 
 static struct mp_gemm gemms[GEMMS];
-static struct mp_program program = {.name = "program_0", .gemms = gemms, .workspace_offset = OPERANDS * OPERAND, .workspace_bytes = 32 << 20,
-                                    .arena_bytes = OPERANDS * OPERAND + (32 << 20)};
+static struct mp_program program = {.name = "program_0", .gemms = gemms};
 
 static const struct mp_program *program_of(int stage)
 {
@@ -44,14 +46,21 @@ static const struct mp_program *program_of(int stage)
 	return &program;
 }
 
-static void list_gemms(void)
+static void list_gemms(bool large)
 {
 	static const enum mp_type types[][2] = {{MP_F32, MP_F32}, {MP_BF16, MP_BF16}, {MP_BF16, MP_F32}};
-	for (int t = 0; t < 3; t++)
+	if (large) {
+		M = 2048, N = 4096, K = 3072, step = 997;
+		operand = (size_t)K * (size_t)N * sizeof(float);
+	}
+	program.workspace_offset = OPERANDS * operand;
+	program.workspace_bytes = 32 << 20;
+	program.arena_bytes = program.workspace_offset + program.workspace_bytes;
+	for (int t = large; t < 3; t++)
 		for (int transpose = MP_NN; transpose <= MP_TN; transpose++)
 			for (int e = MP_NO_EPILOGUE; e <= MP_GELU_GRAD; e++) {
 				bool activation = e >= MP_GELU, emitted = e == MP_NO_EPILOGUE || transpose == (e == MP_GELU_GRAD ? MP_NN : MP_NT);
-				if (!emitted || (activation && t == 2))
+				if (!emitted || (activation && t == 2) || (large && t == 2 && transpose != MP_TN))
 					continue;
 				gemms[program.gemm_count++] = (struct mp_gemm){"product", M, N, K, (enum mp_transpose)transpose, (enum mp_epilogue)e, types[t][0],
 				                                               types[t][1], false, 16};
@@ -160,11 +169,11 @@ static double result_at(const struct example *e, double sum, int i, int j)
 static char *run_example(struct mp_rank *r, const struct example *e)
 {
 	const struct mp_gemm *g = e->gemm;
-	size_t in = mp_type_bytes(g->type), out = mp_type_bytes(g->out), bytes = (size_t)M * N * out;
-	char *a = r->arena, *b = a + OPERAND, *bias = b + OPERAND, *before = bias + OPERAND, *c = before + OPERAND;
+	size_t in = mp_type_bytes(g->type), out = mp_type_bytes(g->out), bytes = (size_t)M * (size_t)N * out;
+	char *a = r->arena, *b = a + operand, *bias = b + operand, *before = bias + operand, *c = before + operand;
 	char *result = mp_allocate(2 * bytes);
 	const struct { char *to; const void *from; size_t bytes; } copies[] = {
-		{a, e->a, (size_t)M * K * in}, {b, e->b, (size_t)N * K * in}, {bias, e->bias, N * out}, {before, e->before, bytes}, {c, e->c, bytes},
+		{a, e->a, (size_t)M * K * in}, {b, e->b, (size_t)N * K * in}, {bias, e->bias, (size_t)N * out}, {before, e->before, bytes}, {c, e->c, bytes},
 	};
 	for (int i = 0; i < 5; i++)
 		CUDA(cudaMemcpyAsync(copies[i].to, copies[i].from, copies[i].bytes, cudaMemcpyHostToDevice, r->compute));
@@ -185,21 +194,21 @@ static double compare(const struct example *e, const char *got)
 {
 	const struct mp_gemm *g = e->gemm;
 	double worst = 0;
-	for (int i = 0; i < M; i++)
-		for (int j = 0; j < N; j++) {
-			size_t ij = (size_t)i * N + j;
-			double sum = sum_at(e, i, j), want = result_at(e, sum, i, j);
-			double kept = keeps(g) && !e->accumulate ? sum : at(e->before, g->out, ij);
-			worst = fmax(worst, fabs(at(got, g->out, ij) - want) / fmax(1, fabs(want)));
-			worst = fmax(worst, fabs(at(got, g->out, (size_t)M * N + ij) - kept) / fmax(1, fabs(kept)));
-		}
+	for (size_t ij = 0; ij < (size_t)M * (size_t)N; ij += (size_t)step) {
+		int i = (int)(ij / (size_t)N), j = (int)(ij % (size_t)N);
+		double sum = sum_at(e, i, j), want = result_at(e, sum, i, j);
+		double kept = keeps(g) && !e->accumulate ? sum : at(e->before, g->out, ij);
+		worst = fmax(worst, fabs(at(got, g->out, ij) - want) / fmax(1, fabs(want)));
+		worst = fmax(worst, fabs(at(got, g->out, (size_t)M * (size_t)N + ij) - kept) / fmax(1, fabs(kept)));
+	}
 	return worst;
 }
 
 static char *check(struct mp_rank *r, const struct mp_gemm *g, bool accumulate, double *worst)
 {
-	struct example e = {g, numbers(g->type, M * K, 0.5, 1), numbers(g->type, N * K, 0.5, 2), numbers(g->out, N, 1, 3), numbers(g->out, M * N, 3, 4),
-	                    numbers(g->out, M * N, 1, 5), accumulate};
+	size_t m = (size_t)M, n = (size_t)N, k = (size_t)K;
+	struct example e = {g, numbers(g->type, m * k, 0.5, 1), numbers(g->type, n * k, 0.5, 2), numbers(g->out, n, 1, 3), numbers(g->out, m * n, 3, 4),
+	                    numbers(g->out, m * n, 1, 5), accumulate};
 	char *got = run_example(r, &e);
 	bool rounds_twice = accumulate || g->epilogue == MP_GELU_GRAD; // the library may add parts up, or multiply by the slope, in bf16
 	double limit = g->out == MP_BF16 ? (rounds_twice ? 1.0 / 100 : 1.0 / 200) :
@@ -217,13 +226,13 @@ static char *check(struct mp_rank *r, const struct mp_gemm *g, bool accumulate, 
 // What all products give, one behind the other.
 static char *check_all(struct mp_rank *r)
 {
-	size_t each = 2 * (size_t)M * N * sizeof(float);
-	char *results = mp_allocate(2 * GEMMS * each);
+	size_t each = 2 * (size_t)M * (size_t)N * sizeof(float);
+	char *results = mp_allocate(2 * (size_t)program.gemm_count * each);
 	double worst[2] = {0, 0};
 	for (int i = 0; i < program.gemm_count; i++)
 		for (int accumulate = 0; accumulate <= (gemms[i].epilogue == MP_NO_EPILOGUE); accumulate++) {
 			char *got = check(r, &gemms[i], accumulate, &worst[gemms[i].out == MP_BF16]);
-			memcpy(results + (size_t)(2 * i + accumulate) * each, got, 2 * (size_t)M * N * mp_type_bytes(gemms[i].out));
+			memcpy(results + (size_t)(2 * i + accumulate) * each, got, 2 * (size_t)M * (size_t)N * mp_type_bytes(gemms[i].out));
 			free(got);
 		}
 	printf("ok %d products; largest error of GELU and its gradient: f32 %.1e, bf16 %.1e\n", program.gemm_count, worst[0], worst[1]);
@@ -255,9 +264,10 @@ static void change_library(const char *path)
 
 int main(int count, char **words)
 {
-	const char *path = count > 1 ? words[1] : "gemm_test.tune";
-	size_t bytes = 4 * GEMMS * (size_t)M * N * sizeof(float);
-	list_gemms();
+	bool large = count > 1 && !strcmp(words[1], "--large");
+	const char *path = count > 1 + large ? words[1 + large] : "gemm_test.tune";
+	list_gemms(large);
+	size_t bytes = 4 * (size_t)program.gemm_count * (size_t)M * (size_t)N * sizeof(float);
 	unlink(path);
 	char *first = run_with(NULL), *timed = run_with(path), *kept = run_with(path);
 	CHECK(!memcmp(timed, kept, bytes), "the file's algorithms do not give the bits of those that were timed");
