@@ -102,8 +102,11 @@ void mp_evaluate(struct mp_rank *r)
 		open_loader(r);
 	struct mp_sums *sums = mp_sums_new(r);
 	r->evaluating = true;
+	mp_set_random_keys(r);
 	for (long i = 0; i < loop->eval_steps; i++) {
 		loop->samples = mp_loader_next(loop->eval_loader, i);
+		mp_loader_prefetch(loop->eval_loader);
+		mp_take_words(r, r->input_slot);
 		mp_run(r, &r->program->evaluate);
 		mp_rank_wait(r);
 		mp_sums_add(sums, r);

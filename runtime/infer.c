@@ -15,10 +15,13 @@ bool mp_next_samples(struct mp_rank *r)
 		return false;
 	loop->started = mp_seconds();
 	loop->first_sample = r->step * r->model->batch;
-	if (loop->generation)
+	if (loop->generation) {
 		mp_generation_window(loop->generation, r);
-	else
+	} else {
 		loop->samples = mp_loader_next(loop->loader, r->step);
+		mp_loader_prefetch(loop->loader);
+	}
+	mp_take_words(r, r->input_slot);
 	return true;
 }
 

@@ -4,7 +4,8 @@
 // draws for itself (of token data every sample may be drawn by itself), and a rank copies the part of the global batch that its replica computes. Copying and converting
 // take longer than a small model's step, so one thread a loader fills the next step's buffers while the device works
 // on those of the current step. Two sets of buffers alternate; the thread touches only the set that was not handed
-// out last. Steps may be asked for in any order: a wrong guess costs time, nothing else.
+// out last, and not before it is told that nothing reads that any more. Steps may be asked for in any order: a wrong guess costs time,
+// nothing else.
 #include "data.h"
 #include "random.h"
 
@@ -36,6 +37,7 @@ struct mp_loader {
 	pthread_cond_t changed;
 	bool stop;
 	long wanted;            // step that the thread is to fill in, or is filling in; -1: none
+	long following;         // the step behind the one that was handed out last
 	struct slot slot[2];
 	int front;              // the slot that was handed out last
 };
@@ -193,12 +195,19 @@ long mp_loader_next(struct mp_loader *l, long step)
 	}
 	l->front = 1 - l->front;
 	struct slot *slot = &l->slot[l->front];
-	request(l, l->order == MP_FILE_ORDER ? (step + 1) % l->steps : step + 1);
+	l->following = l->order == MP_FILE_ORDER ? (step + 1) % l->steps : step + 1;
 	pthread_mutex_unlock(&l->mutex);
 	for (int i = 0; i < l->r->program->input_count; i++)
 		l->r->input[i] = slot->input[i];
 	l->r->input_slot = l->front;
 	return slot->real;
+}
+
+void mp_loader_prefetch(struct mp_loader *l)
+{
+	pthread_mutex_lock(&l->mutex);
+	request(l, l->following);
+	pthread_mutex_unlock(&l->mutex);
 }
 
 void mp_loader_free(struct mp_loader *l)

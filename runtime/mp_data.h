@@ -52,8 +52,12 @@ struct mp_loader *mp_loader_new(struct mp_rank *r, struct mp_dataset *d, enum mp
 long mp_loader_steps(const struct mp_loader *l);
 
 // Makes r->input[] point to this rank's samples of global step `step` (epoch = step / mp_loader_steps). The buffers
-// stay valid until the next call for this loader. Returns the number of real (not padded) samples of the global batch.
+// stay as they are until mp_loader_prefetch, or without it the next call, is behind another call for this loader. Returns the number of
+// real (not padded) samples of the global batch.
 long mp_loader_next(struct mp_loader *l, long step);
+
+// Begins to fill the buffers that were not handed out last, with what follows those that were. Nothing may read them any more.
+void mp_loader_prefetch(struct mp_loader *l);
 
 // Stops the thread and releases the buffers; r->input[] must not be used afterwards.
 void mp_loader_free(struct mp_loader *l);

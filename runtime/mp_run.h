@@ -45,16 +45,20 @@ void mp_options_parse(struct mp_options *options, const struct mp_model *model, 
 // the loader and the log.
 void mp_load(struct mp_rank *r);
 
-// Whether another step is to run: r->step < r->steps and nobody asked the run to end.
+// Whether another step is to run, or one that runs to be waited for: r->step < r->steps and nobody asked the run to end.
 bool mp_more_steps(const struct mp_rank *r);
 
-// Puts the samples of step r->step into r->input, its learning rate into r->learning_rate, its key into r->random_key.
+// Whether a step is to be enqueued before the next wait: the one behind r->step steps, and behind that, while it runs, one more, so that
+// the device goes on without the host, unless something is due in between, or the host enqueues steps action by action.
+bool mp_may_enqueue(const struct mp_rank *r);
+
+// Puts the samples of the next step to enqueue into r->input, its learning rate into r->learning_rate, its key into r->random_key.
 void mp_next_batch(struct mp_rank *r);
 
 // Enqueues every action of a schedule, in order.
 void mp_run(struct mp_rank *r, const struct mp_schedule *schedule);
 
-// Waits for the step to end, counts it in r->step, prints and logs its metrics, and agrees with the other ranks on
+// Waits for the first step that is enqueued to end, counts it in r->step, prints and logs its metrics, and agrees with the other ranks on
 // whether to go on. Fails with MP_NOT_FINITE when the loss is.
 void mp_report(struct mp_rank *r);
 
@@ -144,6 +148,13 @@ int mp_local_run(struct mp_session *s, int (*run_rank)(struct mp_session *s, int
 // ---------------------------------------------------------------------------------------------------------
 // The rank (rank.c).
 
+// What a step reads and writes in the host's memory besides samples: r->learning_rate and so on point to those of one of two steps.
+struct mp_words {
+	void *learning_rate;
+	int32_t *step_number, *random_key;
+	void *metrics;
+};
+
 // Everything a rank keeps between steps of the loops, besides what struct mp_rank shows.
 struct mp_loop {
 	struct mp_loader *loader, *eval_loader;         // eval_loader is made at the first evaluation
@@ -151,11 +162,14 @@ struct mp_loop {
 	struct mp_generation *generation;               // inference with --prompt
 	struct mp_sums *score;                          // inference on token data
 	struct mp_output_writer *writer;                // of inference
+	struct mp_words words[2];                       // by r->input_slot, as what follows
+	cudaEvent_t ended[2];                           // behind the latest training step
+	int enqueued;                                   // training steps that were not waited for
 	long samples;                                   // real samples of the current batch
 	long first_sample, total_samples;               // inference: of the current batch; of the whole output
 	long evaluations;                               // done so far
 	long evaluated, saved;                          // the step last evaluated or saved; -1: none
-	double started, step_seconds;                   // mp_seconds when the current step began; time of the last one
+	double started, step_seconds;                   // mp_seconds when the step to wait for began; time of the last one
 	bool vote_late;                                 // see train.c
 	bool stopping;                                  // the ranks agreed to end
 };
@@ -184,6 +198,12 @@ static inline int mp_coordinate(const struct mp_rank *r, enum mp_axis axis)
 // The arena starts as zeros, so that padding that nothing writes is the same on every device; the program's constant comes when
 // nothing is tried out in it any more. The workspace is left alone: it is large and nothing is read from it before it is written.
 void mp_arena_clear(struct mp_rank *r);
+
+// Points r->learning_rate and so on to the words of a slot.
+void mp_take_words(struct mp_rank *r, int slot);
+
+// Gives both slots the random key of what is not a training step, after r->step of these. (train.c)
+void mp_set_random_keys(struct mp_rank *r);
 
 // Waits until everything that r enqueued is done. A step is closed: it ends on the compute stream.
 void mp_rank_wait(struct mp_rank *r);
@@ -231,14 +251,22 @@ void mp_marks_free(struct mp_marks *m);
 void mp_marks_start(struct mp_marks *m, const struct mp_schedule *schedule);    // before the first action
 void mp_mark(struct mp_marks *m, int action);                                   // after actions[action] was enqueued
 void mp_marks_stop(struct mp_marks *m);                                         // all ended, or this run is not marked
+// Whether mp_run marks what it enqueues. A mark on each stream costs some microseconds of host time an action: nothing when steps are
+// long, and the first step is where mistakes hang; short steps go unmarked unless they are traced.
+static inline bool mp_worth_marking(const struct mp_rank *r)
+{
+	return r->trace || r->loop->step_seconds == 0 || r->loop->step_seconds > 0.05;
+}
 // Writes "0B0 on compute, 0RECV_B0 on pp": for each stream the first action that has not ended. Any thread may ask.
 const char *mp_marks_pending(struct mp_marks *m, char *text, size_t size);
 // Adds what ran since mp_marks_start to a trace. Timed only, and when all has ended.
 void mp_marks_trace(struct mp_marks *m, struct mp_trace *t);
 
 // cuda/graph.c, host/graph.c: whole steps as graphs. mp_graphs_run runs a schedule as one and returns true, or returns
-// false, and the caller enqueues its actions. Every rank decides alike. Freed before communicators are destroyed.
+// false, and the caller enqueues its actions. mp_graphs_ready: whether a run that reads the samples of this slot takes no longer to enqueue
+// than a launch, and no marks of its own. Every rank decides alike. Freed before communicators are destroyed.
 struct mp_graphs *mp_graphs_new(void);
+bool mp_graphs_ready(const struct mp_graphs *graphs, const struct mp_rank *r, const struct mp_schedule *schedule, int input_slot);
 bool mp_graphs_run(struct mp_graphs *graphs, struct mp_rank *r, const struct mp_schedule *schedule);
 void mp_graphs_free(struct mp_graphs *graphs, struct mp_rank *r);
 

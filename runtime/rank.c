@@ -58,6 +58,8 @@ static void make_streams(struct mp_rank *r)
 		CUDA(cudaStreamCreateWithPriority(&r->side, cudaStreamNonBlocking, least));
 	for (int axis = 0; axis < MP_AXES; axis++) // small messages first: others wait for them
 		CUDA(cudaStreamCreateWithPriority(side[axis], cudaStreamNonBlocking, greatest));
+	for (int slot = 0; slot < 2; slot++)
+		CUDA(cudaEventCreateWithFlags(&r->loop->ended[slot], cudaEventDisableTiming));
 	r->event = mp_allocate((size_t)r->program->event_count * sizeof *r->event);
 	for (int i = 0; i < r->program->event_count; i++)
 		CUDA(cudaEventCreateWithFlags(&r->event[i], cudaEventDisableTiming));
@@ -119,10 +121,20 @@ static void make_host_buffers(struct mp_rank *r)
 	r->output = mp_allocate((size_t)p->output_count * sizeof *r->output);
 	for (int i = 0; i < p->output_count; i++)
 		r->output[i] = pinned(output_bytes(r, &p->outputs[i]));
-	r->learning_rate = pinned(sizeof(double));
-	r->step_number = pinned(sizeof *r->step_number);
-	r->random_key = pinned(4 * sizeof *r->random_key);
-	r->metrics = pinned((size_t)p->metric_count * mp_type_bytes(r->model->type));
+	for (int slot = 0; slot < 2; slot++)
+		r->loop->words[slot] = (struct mp_words){pinned(sizeof(double)), pinned(sizeof *r->step_number), pinned(4 * sizeof *r->random_key),
+		                                         pinned((size_t)p->metric_count * mp_type_bytes(r->model->type))};
+	mp_take_words(r, 0);
+}
+
+void mp_take_words(struct mp_rank *r, int slot)
+{
+	const struct mp_words *words = &r->loop->words[slot];
+
+	r->learning_rate = words->learning_rate;
+	r->step_number = words->step_number;
+	r->random_key = words->random_key;
+	r->metrics = words->metrics;
 }
 
 enum { NCCL_BLOCKS = 16 };
@@ -264,6 +276,8 @@ static void close_device(struct mp_rank *r)
 			NCCL(ncclCommDestroy(mp_communicator(r, axis)));
 	for (int i = 0; i < r->program->event_count; i++)
 		CUDA(cudaEventDestroy(r->event[i]));
+	for (int slot = 0; slot < 2; slot++)
+		CUDA(cudaEventDestroy(r->loop->ended[slot]));
 	for (size_t i = 0; i < sizeof stream / sizeof *stream; i++)
 		if (stream[i])
 			CUDA(cudaStreamDestroy(stream[i]));
@@ -286,10 +300,13 @@ void mp_rank_close(struct mp_rank *r)
 	close_device(r);
 	for (int i = 0; i < r->program->output_count; i++)
 		CUDA(cudaFreeHost(r->output[i]));
-	CUDA(cudaFreeHost(r->learning_rate));
-	CUDA(cudaFreeHost(r->step_number));
-	CUDA(cudaFreeHost(r->random_key));
-	CUDA(cudaFreeHost(r->metrics));
+	for (int slot = 0; slot < 2; slot++) {
+		const struct mp_words *words = &r->loop->words[slot];
+		CUDA(cudaFreeHost(words->learning_rate));
+		CUDA(cudaFreeHost(words->step_number));
+		CUDA(cudaFreeHost(words->random_key));
+		CUDA(cudaFreeHost(words->metrics));
+	}
 	free(r->input);
 	free(r->output);
 	free(r->event);

@@ -4,22 +4,10 @@
 #include "engines.h"
 #include "mp_run.h"
 
-// A mark on each stream costs some microseconds of host time an action. That is nothing when steps are long, and the
-// first step is where mistakes hang; short steps go unmarked unless they are traced.
-static bool worth_marking(const struct mp_rank *r)
+static void enqueue_actions(struct mp_rank *r, const struct mp_schedule *schedule)
 {
-	return r->trace || r->loop->step_seconds == 0 || r->loop->step_seconds > 0.05;
-}
+	bool marked = mp_worth_marking(r);
 
-void mp_run(struct mp_rank *r, const struct mp_schedule *schedule)
-{
-	bool marked = worth_marking(r);
-
-	mp_watch_begin(r->watch);
-	for (enum mp_axis axis = MP_DP; axis < MP_AXES; axis++)
-		mp_engines_begin(r->engines[axis]);
-	if (!r->trace && mp_graphs_run(r->graphs, r, schedule))
-		return;
 	if (marked)
 		mp_marks_start(r->marks, schedule);
 	for (int i = 0; i < schedule->count; i++) {
@@ -29,4 +17,14 @@ void mp_run(struct mp_rank *r, const struct mp_schedule *schedule)
 		if (marked)
 			mp_mark(r->marks, i);
 	}
+}
+
+void mp_run(struct mp_rank *r, const struct mp_schedule *schedule)
+{
+	mp_watch_begin(r->watch);
+	for (enum mp_axis axis = MP_DP; axis < MP_AXES; axis++)
+		mp_engines_begin(r->engines[axis]);
+	if (r->trace || !mp_graphs_run(r->graphs, r, schedule))
+		enqueue_actions(r, schedule);
+	CUDA(cudaEventRecord(r->loop->ended[r->input_slot], r->compute));
 }

@@ -1,9 +1,10 @@
-// The parts of the training loop. A step is: fetch samples, enqueue the schedule, wait, report. The ranks agree after
+// The parts of the training loop. A step is: fetch samples, enqueue the schedule, wait, report. While it runs the next one is
+// enqueued behind it where that is a launch: the device then goes on without the host. The ranks agree after
 // every step on whether to go on, because a signal reaches them at different times and all must end at the same one.
 //
 // The agreement is a round of small messages. When steps are short, ranks vote before they wait for the device, so
 // that the wait hides the messages' way; a signal during the wait then counts for the next step. When steps are long
-// (rank 0 says so, with its own vote) they vote after the wait, and the run ends with the running step.
+// (rank 0 says so, with its own vote) they vote after the wait, and the run ends with the running step, and with the one behind it.
 #include "data_files.h"
 #include "mp_run.h"
 
@@ -61,13 +62,19 @@ static void check_writable(const struct mp_rank *r)
 	}
 }
 
-// What this step draws at random depends on seed and step alone.
-static void set_random_key(struct mp_rank *r)
+// What a step draws at random depends on seed and step alone.
+static void set_random_key(const struct mp_rank *r, const struct mp_words *to, long step)
 {
 	const uint64_t seed = r->options->seed;
-	const uint32_t words[4] = {(uint32_t)seed, (uint32_t)(seed >> 32), (uint32_t)r->step, 0};
+	const uint32_t words[4] = {(uint32_t)seed, (uint32_t)(seed >> 32), (uint32_t)step, 0};
 
-	memcpy(r->random_key, words, sizeof words);
+	memcpy(to->random_key, words, sizeof words);
+}
+
+void mp_set_random_keys(struct mp_rank *r)
+{
+	for (int slot = 0; slot < 2; slot++)
+		set_random_key(r, &r->loop->words[slot], r->step);
 }
 
 static void start_data(struct mp_rank *r)
@@ -110,7 +117,7 @@ void mp_load(struct mp_rank *r)
 	r->evaluating = !r->model->training;
 	if (!r->model->training)
 		r->step = 0; // batches, not the steps that the weights were trained for
-	set_random_key(r); // evaluation may come before the first step, inference has no steps
+	mp_set_random_keys(r); // inference has no steps
 	if (o->prompt)
 		start_generation(r);
 	else
@@ -122,28 +129,53 @@ void mp_load(struct mp_rank *r)
 
 bool mp_more_steps(const struct mp_rank *r)
 {
-	return r->step < r->steps && !r->loop->stopping;
+	return r->loop->enqueued || (r->step < r->steps && !r->loop->stopping);
 }
 
-// The step before has ended (mp_report waits), so that no copy reads this or the random key any more.
-static void set_learning_rate(struct mp_rank *r)
+static bool is_due(long step, long every)
 {
-	double rate = mp_learning_rate_at(&r->model->learning_rate, r->step, r->steps);
+	return every > 0 && step % every == 0;
+}
+
+bool mp_may_enqueue(const struct mp_rank *r)
+{
+	const struct mp_loop *loop = r->loop;
+	long next = r->step + loop->enqueued;
+
+	if (loop->stopping || next >= r->steps || loop->enqueued == 2)
+		return false;
+	bool between = is_due(next, r->options->eval_every) || is_due(next, r->options->save_every);
+	return !loop->enqueued || (!between && !r->trace && mp_graphs_ready(r->graphs, r, &r->program->train, 1 - r->input_slot));
+}
+
+static void set_learning_rate(const struct mp_rank *r, const struct mp_words *to, long step)
+{
+	double rate = mp_learning_rate_at(&r->model->learning_rate, step, r->steps);
 
 	if (r->model->type == MP_F64)
-		*(double *)r->learning_rate = rate;
+		*(double *)to->learning_rate = rate;
 	else
-		*(float *)r->learning_rate = (float)rate;
-	*r->step_number = (int32_t)r->step + 1;
+		*(float *)to->learning_rate = (float)rate;
+	*to->step_number = (int32_t)step + 1;
 }
 
+// Of two steps that are enqueued each has the samples and the words of its slot: those that it takes were of the step before them, which
+// has ended.
 void mp_next_batch(struct mp_rank *r)
 {
-	r->loop->started = mp_seconds();
+	struct mp_loop *loop = r->loop;
+	long step = r->step + loop->enqueued;
+
+	if (!loop->enqueued)
+		loop->started = mp_seconds();
 	r->evaluating = false;
-	r->loop->samples = mp_loader_next(r->loop->loader, r->step);
-	set_learning_rate(r);
-	set_random_key(r);
+	loop->samples = mp_loader_next(loop->loader, step);
+	if (!loop->enqueued)
+		mp_loader_prefetch(loop->loader);
+	mp_take_words(r, r->input_slot);
+	set_learning_rate(r, &loop->words[r->input_slot], step);
+	set_random_key(r, &loop->words[r->input_slot], step);
+	loop->enqueued++;
 }
 
 static void vote(struct mp_rank *r)
@@ -155,15 +187,33 @@ static void vote(struct mp_rank *r)
 	mp_vote(r, (unsigned char)flags);
 }
 
+// Waits for the first of two steps; the other one then has its turn, and the samples behind those of both are fetched.
+static void wait_for_first(struct mp_rank *r)
+{
+	mp_watch_action(r->watch, NULL);
+	CUDA(cudaEventSynchronize(r->loop->ended[1 - r->input_slot]));
+	mp_watch_begin(r->watch);
+	mp_take_words(r, 1 - r->input_slot);
+	mp_loader_prefetch(r->loop->loader);
+}
+
 void mp_wait_and_vote(struct mp_rank *r)
 {
 	struct mp_loop *loop = r->loop;
 
 	if (!loop->vote_late)
 		vote(r);
-	mp_rank_wait(r);
+	if (loop->enqueued == 2) {
+		wait_for_first(r);
+	} else {
+		mp_rank_wait(r);
+		mp_take_words(r, r->input_slot);
+	}
 	r->step++;
-	loop->step_seconds = mp_seconds() - loop->started;
+	loop->enqueued -= loop->enqueued > 0; // of training
+	double now = mp_seconds();
+	loop->step_seconds = now - loop->started;
+	loop->started = now;
 	if (loop->vote_late)
 		vote(r);
 }
@@ -186,7 +236,7 @@ void mp_report(struct mp_rank *r)
 
 bool mp_due(const struct mp_rank *r, long every)
 {
-	return every > 0 && r->step % every == 0;
+	return is_due(r->step, every);
 }
 
 void mp_save(struct mp_rank *r)

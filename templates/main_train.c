@@ -8,8 +8,10 @@ static int train(struct mp_rank *r)
 {
 	mp_load(r);
 	while (mp_more_steps(r)) {
-		mp_next_batch(r);
-		mp_run(r, &r->program->train);
+		while (mp_may_enqueue(r)) { // this step, and behind it the next one
+			mp_next_batch(r);
+			mp_run(r, &r->program->train);
+		}
 		mp_report(r);
 		if (mp_due(r, r->options->eval_every))
 			mp_evaluate(r);

@@ -198,6 +198,22 @@ def test_seed(tmp):
     expect(losses(tmp / "a") == losses(tmp / "b") != losses(tmp / "c"))
 
 
+def test_ahead(tmp):
+    """A step is enqueued while the one before it runs, unless an evaluation or a checkpoint comes in between; and it computes the same."""
+    def enqueued(*more):
+        status, out, err = run("train1", "--data", "synthetic", "--steps", 24, "--eval", "synthetic", "--save", tmp / "ck", "--save-every", 6, "--log", tmp / "log",
+                               *more, FAULT="ahead:0:0")
+        expect(status == 0, err)
+        return [(int(step), int(done)) for step, done in re.findall(r"^step (\d+) behind (\d+)$", out, re.M)], losses(tmp / "log")
+
+    found, numbers = enqueued("--eval-every", 8)
+    ahead = {step for step, done in found if step - done == 2}
+    expect([step for step, _ in found] == list(range(1, 25)) and all(step - done in (1, 2) for step, done in found), found)
+    expect(len(ahead) > 10 and not ahead & {1, 7, 9, 13, 17, 19}, found)
+    alone, same = enqueued("--eval-every", 1)
+    expect(all(step - done == 1 for step, done in alone) and same == numbers, (alone, same, numbers))
+
+
 def test_random_key(tmp):
     """Seed and step, on every rank, also when a run goes on; evaluation and inference have one too."""
     def keys(program, rank, *arguments):
@@ -207,7 +223,7 @@ def test_random_key(tmp):
 
     for rank in 0, 1:
         found = keys("train1", rank, "--steps", 3, "--eval", "synthetic", "--save", tmp / "ck")
-        expect(found[:3] == ["0 0", "1 0", "2 0"] and set(found[3:]) == {"2 0 evaluating"}, found)
+        expect(found[:3] == ["0 0", "1 0", "2 0"] and set(found[3:]) == {"3 0 evaluating"}, found)
     found = keys("train1", 1, "--steps", 5, "--load", tmp / "ck")
     expect(found == ["3 0", "4 0"], found)
     found = keys("train1", 0, "--steps", 0, "--eval", "synthetic")

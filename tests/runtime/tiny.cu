@@ -116,7 +116,9 @@ static void make_trouble(struct mp_rank *r)
 	int rank;
 	long step;
 
-	if (!fault || sscanf(fault, "%15[a-z]:%d:%ld", what, &rank, &step) != 3 || r->rank != rank || r->step + 1 < step)
+	if (!fault || sscanf(fault, "%15[a-z]:%d:%ld", what, &rank, &step) != 3 || r->rank != rank)
+		return;
+	if ((r->evaluating ? r->step + 1 : *r->step_number) < step) // the one that is enqueued, while one before it may run
 		return;
 	if (!strcmp(what, "fail"))
 		mp_fail(MP_DEVICE_FAILED, "this rank was asked to fail at step %ld", step);
@@ -130,6 +132,8 @@ static void make_trouble(struct mp_rank *r)
 		sleep(1000);
 	if (!strcmp(what, "slow"))
 		usleep(200000);
+	if (!strcmp(what, "ahead"))
+		printf("\nstep %d behind %ld%s\n", *r->step_number, r->step, r->evaluating ? " evaluating" : "");
 	if (!strcmp(what, "key"))
 		printf("\nkey %d %d %d %d%s\n", r->random_key[0], r->random_key[1], r->random_key[2], r->random_key[3], // a line of its own, whatever other ranks print
 		       r->evaluating ? " evaluating" : "");
