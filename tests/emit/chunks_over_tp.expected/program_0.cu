@@ -188,11 +188,11 @@ static const struct mp_metric metrics[] = {
 
 // What the optimizer goes through: places in the arena / 256 of gradient, parameter, its states and its working copy (-1: none);
 // parameter of the model, first chunk, chunks of 65536 elements, elements of the last chunk; whether ranks have parts of it: 1 of dp,
-// 2 of tp; whether weight decay applies
-static const int updated[][11] = {
-	{12, 0, -1, -1, -1, 0, 0, 1, 96, 0, 0}, // up.weight
-	{11, 2, -1, -1, -1, 1, 1, 1, 12, 0, 0}, // up.bias
-	{7, 3, -1, -1, -1, 2, 2, 1, 240, 2, 0}, // head.weight
+// 2 of tp; whether weight decay applies; whether the gradient is in the compute type
+static const int updated[][12] = {
+	{12, 0, -1, -1, -1, 0, 0, 1, 96, 0, 0, 0}, // up.weight
+	{11, 2, -1, -1, -1, 1, 1, 1, 12, 0, 0, 0}, // up.bias
+	{7, 3, -1, -1, -1, 2, 2, 1, 240, 2, 0, 0}, // head.weight
 };
 
 extern const struct mp_program program_0 = {

@@ -416,16 +416,17 @@ void gelu_erf_grad_scale(
 // ---- sgd: from templates/sgd.cu
 
 // moving: there is a velocity.
-template <bool moving> MP_DEVICE void sgd_part(float *__restrict__ w, float *__restrict__ velocity, float *__restrict__ copy,
-		const float *__restrict__ gradient, long n, float factor, float step, float momentum, float decay)
+template <bool moving, class element> MP_DEVICE void sgd_part(float *__restrict__ w, float *__restrict__ velocity, float *__restrict__ copy,
+		const element *__restrict__ gradient, long n, float factor, float step, float momentum, float decay)
 {
 	mp_change_part<MP_STRIP(float)>(n, [=](auto strip, long c) {
 		constexpr int width = strip;
-		const auto weight = mp_load<width>(w + c), slope = mp_load<width>(gradient + c), before = mp_load<width>(moving ? velocity + c : w + c);
+		const auto slope = mp_load<width>(gradient + c);
+		const auto weight = mp_load<width>(w + c), before = mp_load<width>(moving ? velocity + c : w + c);
 		float new_weight[width], change[width];
 		float rounded[width];
 		for (int e = 0; e < width; e++) {
-			change[e] = factor * slope[e] + decay * weight[e];
+			change[e] = factor * (float)slope[e] + decay * weight[e];
 			if (moving)
 				change[e] = momentum * before[e] + change[e];
 			rounded[e] = new_weight[e] = weight[e] - step * change[e];
@@ -444,12 +445,13 @@ static __global__ void sgd_kernel(char *arena, const int *__restrict__ table, lo
 	mp_each_part(table, rows, chunks, chunk, [&](const int *row, long first, long n) {
 		float *const w = mp_table_tensor<float>(arena, row, MP_WEIGHT, first), *const velocity = mp_table_tensor<float>(arena, row, MP_FIRST_STATE, first);
 		float *const copy = mp_table_tensor<float>(arena, row, MP_COPY, first);
-		const float *const gradient = mp_table_tensor<const float>(arena, row, MP_GRADIENT, first);
 		const float factor = scale ? *scale : 1, own = row[MP_DECAYS] ? decay : 0;
-		if (velocity)
-			sgd_part<true>(w, velocity, copy, gradient, n, factor, *rate, momentum, own);
-		else
-			sgd_part<false>(w, velocity, copy, gradient, n, factor, *rate, momentum, own);
+		mp_with_gradient<float, float>(arena, row, first, [=](const auto *gradient) {
+			if (velocity)
+				sgd_part<true>(w, velocity, copy, gradient, n, factor, *rate, momentum, own);
+			else
+				sgd_part<false>(w, velocity, copy, gradient, n, factor, *rate, momentum, own);
+		});
 	});
 }
 

@@ -210,12 +210,12 @@ static const struct mp_metric metrics[] = {
 
 // What the optimizer goes through: places in the arena / 256 of gradient, parameter, its states and its working copy (-1: none);
 // parameter of the model, first chunk, chunks of 65536 elements, elements of the last chunk; whether ranks have parts of it: 1 of dp,
-// 2 of tp; whether weight decay applies
-static const int updated[][11] = {
-	{7, 0, 8, -1, -1, 0, 0, 1, 15, 2, 1}, // up.weight
-	{6, 1, 10, -1, -1, 1, 1, 1, 3, 2, 1}, // up.bias
-	{5, 2, 11, -1, -1, 2, 2, 1, 9, 2, 1}, // down.weight
-	{4, 3, 12, -1, -1, 3, 3, 1, 3, 0, 1}, // down.bias
+// 2 of tp; whether weight decay applies; whether the gradient is in the compute type
+static const int updated[][12] = {
+	{7, 0, 8, -1, -1, 0, 0, 1, 15, 2, 1, 0}, // up.weight
+	{6, 1, 10, -1, -1, 1, 1, 1, 3, 2, 1, 0}, // up.bias
+	{5, 2, 11, -1, -1, 2, 2, 1, 9, 2, 1, 0}, // down.weight
+	{4, 3, 12, -1, -1, 3, 3, 1, 3, 0, 1, 0}, // down.bias
 };
 
 extern const struct mp_program program_0 = {

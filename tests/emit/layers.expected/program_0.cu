@@ -293,22 +293,22 @@ static const struct mp_input inputs[] = {
 
 // What the optimizer goes through: places in the arena / 256 of gradient, parameter, its states and its working copy (-1: none);
 // parameter of the model, first chunk, chunks of 65536 elements, elements of the last chunk; whether ranks have parts of it: 1 of dp,
-// 2 of tp; whether weight decay applies
-static const int updated[][11] = {
-	{27, 0, 28, -1, -1, 0, 0, 1, 40, 0, 0}, // first.weight
-	{26, 1, 32, -1, -1, 1, 1, 1, 8, 0, 0}, // first.bias
-	{25, 2, 33, -1, -1, 2, 2, 1, 48, 2, 0}, // h.1.up.weight
-	{24, 3, 34, -1, -1, 3, 3, 1, 6, 2, 0}, // h.1.up.bias
-	{23, 4, 35, -1, -1, 4, 4, 1, 48, 2, 0}, // h.1.down.weight
-	{22, 5, 36, -1, -1, 5, 5, 1, 8, 0, 0}, // h.1.down.bias
-	{21, 6, 37, -1, -1, 6, 6, 1, 48, 2, 0}, // h.2.up.weight
-	{20, 7, 38, -1, -1, 7, 7, 1, 6, 2, 0}, // h.2.up.bias
-	{19, 8, 39, -1, -1, 8, 8, 1, 48, 2, 0}, // h.2.down.weight
-	{18, 9, 40, -1, -1, 9, 9, 1, 8, 0, 0}, // h.2.down.bias
-	{17, 10, 41, -1, -1, 10, 10, 1, 48, 2, 0}, // h.3.up.weight
-	{16, 11, 42, -1, -1, 11, 11, 1, 6, 2, 0}, // h.3.up.bias
-	{15, 12, 43, -1, -1, 12, 12, 1, 48, 2, 0}, // h.3.down.weight
-	{14, 13, 44, -1, -1, 13, 13, 1, 8, 0, 0}, // h.3.down.bias
+// 2 of tp; whether weight decay applies; whether the gradient is in the compute type
+static const int updated[][12] = {
+	{27, 0, 28, -1, -1, 0, 0, 1, 40, 0, 0, 0}, // first.weight
+	{26, 1, 32, -1, -1, 1, 1, 1, 8, 0, 0, 0}, // first.bias
+	{25, 2, 33, -1, -1, 2, 2, 1, 48, 2, 0, 0}, // h.1.up.weight
+	{24, 3, 34, -1, -1, 3, 3, 1, 6, 2, 0, 0}, // h.1.up.bias
+	{23, 4, 35, -1, -1, 4, 4, 1, 48, 2, 0, 0}, // h.1.down.weight
+	{22, 5, 36, -1, -1, 5, 5, 1, 8, 0, 0, 0}, // h.1.down.bias
+	{21, 6, 37, -1, -1, 6, 6, 1, 48, 2, 0, 0}, // h.2.up.weight
+	{20, 7, 38, -1, -1, 7, 7, 1, 6, 2, 0, 0}, // h.2.up.bias
+	{19, 8, 39, -1, -1, 8, 8, 1, 48, 2, 0, 0}, // h.2.down.weight
+	{18, 9, 40, -1, -1, 9, 9, 1, 8, 0, 0, 0}, // h.2.down.bias
+	{17, 10, 41, -1, -1, 10, 10, 1, 48, 2, 0, 0}, // h.3.up.weight
+	{16, 11, 42, -1, -1, 11, 11, 1, 6, 2, 0, 0}, // h.3.up.bias
+	{15, 12, 43, -1, -1, 12, 12, 1, 48, 2, 0, 0}, // h.3.down.weight
+	{14, 13, 44, -1, -1, 13, 13, 1, 8, 0, 0, 0}, // h.3.down.bias
 };
 
 extern const struct mp_program program_0 = {

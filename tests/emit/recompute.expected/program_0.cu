@@ -281,20 +281,20 @@ static const struct mp_input inputs[] = {
 
 // What the optimizer goes through: places in the arena / 256 of gradient, parameter, its states and its working copy (-1: none);
 // parameter of the model, first chunk, chunks of 65536 elements, elements of the last chunk; whether ranks have parts of it: 1 of dp,
-// 2 of tp; whether weight decay applies
-static const int updated[][11] = {
-	{46, 0, -1, -1, -1, 0, 0, 1, 8, 0, 0}, // h.1.norm.weight
-	{47, 1, -1, -1, -1, 1, 1, 1, 8, 0, 0}, // h.1.norm.bias
-	{42, 2, -1, -1, -1, 2, 2, 1, 256, 0, 0}, // h.1.up.weight
-	{41, 6, -1, -1, -1, 3, 3, 1, 32, 0, 0}, // h.1.up.bias
-	{37, 7, -1, -1, -1, 4, 4, 1, 256, 0, 0}, // h.1.down.weight
-	{36, 11, -1, -1, -1, 5, 5, 1, 8, 0, 0}, // h.1.down.bias
-	{34, 12, -1, -1, -1, 6, 6, 1, 8, 0, 0}, // h.2.norm.weight
-	{35, 13, -1, -1, -1, 7, 7, 1, 8, 0, 0}, // h.2.norm.bias
-	{30, 14, -1, -1, -1, 8, 8, 1, 256, 0, 0}, // h.2.up.weight
-	{29, 18, -1, -1, -1, 9, 9, 1, 32, 0, 0}, // h.2.up.bias
-	{25, 19, -1, -1, -1, 10, 10, 1, 256, 0, 0}, // h.2.down.weight
-	{24, 23, -1, -1, -1, 11, 11, 1, 8, 0, 0}, // h.2.down.bias
+// 2 of tp; whether weight decay applies; whether the gradient is in the compute type
+static const int updated[][12] = {
+	{46, 0, -1, -1, -1, 0, 0, 1, 8, 0, 0, 0}, // h.1.norm.weight
+	{47, 1, -1, -1, -1, 1, 1, 1, 8, 0, 0, 0}, // h.1.norm.bias
+	{42, 2, -1, -1, -1, 2, 2, 1, 256, 0, 0, 0}, // h.1.up.weight
+	{41, 6, -1, -1, -1, 3, 3, 1, 32, 0, 0, 0}, // h.1.up.bias
+	{37, 7, -1, -1, -1, 4, 4, 1, 256, 0, 0, 0}, // h.1.down.weight
+	{36, 11, -1, -1, -1, 5, 5, 1, 8, 0, 0, 0}, // h.1.down.bias
+	{34, 12, -1, -1, -1, 6, 6, 1, 8, 0, 0, 0}, // h.2.norm.weight
+	{35, 13, -1, -1, -1, 7, 7, 1, 8, 0, 0, 0}, // h.2.norm.bias
+	{30, 14, -1, -1, -1, 8, 8, 1, 256, 0, 0, 0}, // h.2.up.weight
+	{29, 18, -1, -1, -1, 9, 9, 1, 32, 0, 0, 0}, // h.2.up.bias
+	{25, 19, -1, -1, -1, 10, 10, 1, 256, 0, 0, 0}, // h.2.down.weight
+	{24, 23, -1, -1, -1, 11, 11, 1, 8, 0, 0, 0}, // h.2.down.bias
 };
 
 extern const struct mp_program program_0 = {
