@@ -64,9 +64,8 @@ printf 'a "b" \\n ??= \1777\tend, no newline' > "$work/odd"
 	"$root/tests/templates/test_embed.c" embedded.c -o test_embed && ./test_embed embed empty odd)
 
 if command -v "${NVCC:-nvcc}" >/dev/null; then
-	for template in templates/*.cu; do
-		$cuda -ptx "$template" -o "$work/template.ptx"
-	done
+	printf '#include "%s"\n' "$PWD"/templates/*.cu > "$work/all.cu"
+	$cuda -ptx "$work/all.cu" -o "$work/template.ptx"
 	$cuda -Xptxas -v -c "$work/kernels.cu" -o "$work/template.o" 2> "$work/said" || { cat "$work/said"; exit 1; } # what it launches, and machine code
 	echo "templates compile with nvcc: ok"
 	# Nothing lies in memory that belongs in registers: arrays, or operands that a kernel indexes. (The sine of a large angle needs 32 bytes.)
