@@ -40,6 +40,19 @@ Tensor *make_column_sums(Gradient *g, const char *name, Tensor *x, int dims, lon
 	return make_backward(g, of.chunks ? OP_COLUMN_SUMS : OP_SUM, name, &x, 1, &of);
 }
 
+// However few they are: a kernel makes sums for several tensors, and they are added up by one launch.
+long partial_sums_chunks(const Tensor *partials)
+{
+	long chunks = column_sums_chunks(partials, 1, partials->shape[0]);
+	return chunks ? chunks : 1;
+}
+
+Tensor *make_partial_sums(Gradient *g, const char *name, Tensor *partials)
+{
+	Attributes of = {.scale = 1, .from = 0, .to = 1, .chunks = partial_sums_chunks(partials)};
+	return make_backward(g, OP_COLUMN_SUMS, name, &partials, 1, &of);
+}
+
 // What batch normalisation takes the mean of away from has no say in its result: the gradient of a bias before it is zero, but for
 // rounding. It is made of the sums that the gradient has at hand, so that what is no number stays none.
 static Tensor *sum_before_normalize(Gradient *g, int i, const Tensor *d, int dims)

@@ -74,7 +74,7 @@ static long chunks_of(const Graph *graph, const Tensor *x)
 static void add_chunks(Gradient *g, int input, Tensor *chunks)
 {
 	if (g->wanted[input])
-		g->din[input] = make_column_sums(g, g->names[input], chunks, 1, chunks->shape[0]);
+		g->din[input] = make_partial_sums(g, g->names[input], chunks);
 }
 
 void gradient_layer_norm(Gradient *g)

@@ -85,6 +85,7 @@ bool sums_result(const Node *node);
 
 // In how many chunks OP_COLUMN_SUMS adds up `rows` rows of x, over its first `dims` dims; 0: OP_SUM does it. (gradients.c)
 long column_sums_chunks(const Tensor *x, int dims, long rows);
+long partial_sums_chunks(const Tensor *partials); // the same of make_partial_sums; at least 1
 
 // The rules of the table's placement column.
 #define PLACEMENTS(X) X(given) X(replicated) X(matmul) X(reshape) X(sum) X(column_sums) X(expand) X(rows) X(sum_all) X(linear) \

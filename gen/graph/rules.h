@@ -32,6 +32,9 @@ Type cotangent_type(const Tensor *x);
 Tensor *make_backward(Gradient *g, Op op, const char *name, Tensor *const *in, int ins, const Attributes *attributes);
 // The sum over the first `dims` dims of x, of which a replica has `rows` rows in a micro-batch.
 Tensor *make_column_sums(Gradient *g, const char *name, Tensor *x, int dims, long rows);
+
+// The sums of what a kernel has summed for each chunk of its rows: partials[chunks, columns].
+Tensor *make_partial_sums(Gradient *g, const char *name, Tensor *partials);
 // The operand of OP_NORMALIZE_GRAD and OP_NORMALIZE_RELU_GRAD that holds the sum of the cotangent over a group's rows, [G,C].
 enum { NORMALIZE_GRAD_SUM = 5 };
 // A name for a part of the computation of din[i]: "conv1.weight.grad.product".

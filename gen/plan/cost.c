@@ -101,13 +101,13 @@ typedef struct {
 } Work;
 
 // How many launches a node takes the time of beside its arithmetic and traffic, by what an H200 takes where there is little to do. Sums of
-// columns are two kernels, the second of few threads; a table's gradient sorts its rows with several; attention fills the device slowly
+// columns are two kernels, the second of few threads, or one of few; a table's gradient sorts its rows with several; attention fills the device slowly
 // and leaves it slowly, and its gradient is three kernels.
 static int launches_of(const Node *node)
 {
 	switch (node->op) {
 	case OP_SQUARED_NORMS: return 2;
-	case OP_COLUMN_SUMS: return 3;
+	case OP_COLUMN_SUMS: return node->attributes.chunks > 1 ? 3 : 2;
 	case OP_ATTENTION: return 4;
 	case OP_EMBEDDING_GRAD: return 6;
 	case OP_ATTENTION_GRAD: return 7;

@@ -42,18 +42,15 @@ static Tensor *add_dx_sums(const Plan *plan, Node *norm)
 // From now on of chunks: fewer terms, which may need no chunks of their own.
 static void sum_chunks(Node *sum, Tensor *chunks)
 {
-	long parts = column_sums_chunks(chunks, 1, chunks->shape[0]);
+	long parts = partial_sums_chunks(chunks);
+	sum->op = OP_COLUMN_SUMS;
 	sum->in[0] = chunks;
 	sum->attributes.to = 1;
-	if (sum->op == OP_SUM)
-		return;
-	if (!parts)
-		sum->op = OP_SUM;
+	sum->attributes.chunks = parts;
 	if (parts < 2)
 		sum->outs = 1;
 	else
 		sum->out[1]->shape[0] = parts;
-	sum->attributes.chunks = parts;
 	assert(parts < 2 || sum->outs == 2);
 }
 

@@ -35,17 +35,15 @@ enum {
 	H_1_ADD_GRAD_WITH_H_2_NORM_LAYER_NORM_READY = 6,
 	H_1_UP_ADD_GRAD_READY = 7,
 	H_1_NORM_LAYER_NORM_AGAIN_READY = 8,
-	X_GRAD_FROM_H_1_NORM_LAYER_NORM_READY = 9,
-	H_1_UP_GELU_AGAIN_READY = 10,
-	H_1_DOWN_WEIGHT_GRAD_READY = 12,
-	H_1_UP_WEIGHT_GRAD_READY = 13,
-	H_1_NORM_WEIGHT_GRAD_READY = 14,
-	H_2_ADD_SENT = 15,
-	H_2_UP_WEIGHT_GRAD_READY = 17,
-	STEP_BEGUN = 18,
-	SIDE_STREAM_DONE = 19,
-	PP_STREAM_DONE = 20,
-	EVENTS = 21
+	H_1_UP_GELU_AGAIN_READY = 9,
+	H_1_DOWN_WEIGHT_GRAD_READY = 11,
+	H_1_UP_WEIGHT_GRAD_READY = 12,
+	H_2_ADD_SENT = 13,
+	H_2_UP_WEIGHT_GRAD_READY = 15,
+	STEP_BEGUN = 16,
+	SIDE_STREAM_DONE = 17,
+	PP_STREAM_DONE = 18,
+	EVENTS = 19
 };
 
 static void begin_step(struct mp_rank *r, int, int)
@@ -128,11 +126,9 @@ static void backward(struct mp_rank *r, int mb, int)
 	CUDA(cudaStreamWaitEvent(r->compute, r->event[H_1_DOWN_WEIGHT_GRAD_READY], 0));
 	layer_norm_grad_add(h_1_add_grad_with_h_2_norm_layer_norm(r), h_1_add_grad_from_h_2_norm_layer_norm_weight_sums(r), h_1_add_grad_from_h_2_norm_layer_norm_bias_sums(r), NULL, h_2_norm_layer_norm_grad(r), h_1_add(r, mb), h_2_norm_layer_norm_again_mean(r), h_2_norm_layer_norm_again_rstd(r), h_2_norm_weight(r), h_2_add_grad_with_h_3_norm_layer_norm(r, mb), 4, 8, 1, r->compute);
 	CUDA(cudaEventRecord(r->event[H_1_ADD_GRAD_WITH_H_2_NORM_LAYER_NORM_READY], r->compute));
-	// h.2.norm.weight.grad: sum f32[8]
+	// h.2.norm.weight.grad: column_sums f32[8], column_sums f32[8]
 	CUDA(cudaStreamWaitEvent(r->side, r->event[H_1_ADD_GRAD_WITH_H_2_NORM_LAYER_NORM_READY], 0));
-	sum(h_2_norm_weight_grad(r), h_1_add_grad_from_h_2_norm_layer_norm_weight_sums(r), 1, 1, 8, 1.0f, mb > 0, r->side);
-	// h.2.norm.bias.grad: sum f32[8]
-	sum(h_2_norm_bias_grad(r), h_1_add_grad_from_h_2_norm_layer_norm_bias_sums(r), 1, 1, 8, 1.0f, mb > 0, r->side);
+	column_sums({{{h_2_norm_weight_grad(r), NULL, h_1_add_grad_from_h_2_norm_layer_norm_weight_sums(r)}, {h_2_norm_bias_grad(r), NULL, h_1_add_grad_from_h_2_norm_layer_norm_bias_sums(r)}}}, 1, 8, 1, mb > 0, r->side);
 	// h.1.down.bias.grad: sum f32[8]
 	sum(h_1_down_bias_grad(r), h_1_add_grad_with_h_2_norm_layer_norm(r), 1, 4, 8, 1.0f, mb > 0, r->side);
 	// h.1.up.gelu.again: gelu_erf f32[4,32]
@@ -164,21 +160,15 @@ static void backward(struct mp_rank *r, int mb, int)
 	// h.1.norm.layer_norm.grad: h.1.up.add.grad f32[4,32] . h.1.up.weight f32[32,8] -> f32[4,8]
 	mp_gemm(r, &gemms[H_1_NORM_LAYER_NORM_GRAD], h_1_up_add_grad(r), h_1_up_weight(r), NULL, h_1_norm_layer_norm_grad(r), false, r->compute);
 	// x.grad_from_h.1.norm.layer_norm: layer_norm_grad f32[4,8]
-	CUDA(cudaStreamWaitEvent(r->compute, r->event[H_1_NORM_WEIGHT_GRAD_READY], 0));
 	layer_norm_grad(x_grad_from_h_1_norm_layer_norm(r), x_grad_from_h_1_norm_layer_norm_weight_sums(r), x_grad_from_h_1_norm_layer_norm_bias_sums(r), NULL, h_1_norm_layer_norm_grad(r), x(r, mb), h_1_norm_layer_norm_again_mean(r), h_1_norm_layer_norm_again_rstd(r), h_1_norm_weight(r), 4, 8, 1, r->compute);
-	CUDA(cudaEventRecord(r->event[X_GRAD_FROM_H_1_NORM_LAYER_NORM_READY], r->compute));
-	// h.1.norm.weight.grad: sum f32[8]
-	CUDA(cudaStreamWaitEvent(r->side, r->event[X_GRAD_FROM_H_1_NORM_LAYER_NORM_READY], 0));
-	sum(h_1_norm_weight_grad(r), x_grad_from_h_1_norm_layer_norm_weight_sums(r), 1, 1, 8, 1.0f, mb > 0, r->side);
-	CUDA(cudaEventRecord(r->event[H_1_NORM_WEIGHT_GRAD_READY], r->side));
-	// h.1.norm.bias.grad: sum f32[8]
-	sum(h_1_norm_bias_grad(r), x_grad_from_h_1_norm_layer_norm_bias_sums(r), 1, 1, 8, 1.0f, mb > 0, r->compute);
+	// h.1.norm.weight.grad: column_sums f32[8], column_sums f32[8]
+	column_sums({{{h_1_norm_weight_grad(r), NULL, x_grad_from_h_1_norm_layer_norm_weight_sums(r)}, {h_1_norm_bias_grad(r), NULL, x_grad_from_h_1_norm_layer_norm_bias_sums(r)}}}, 1, 8, 1, mb > 0, r->compute);
 }
 
 static void update(struct mp_rank *r, int, int)
 {
 	// update: sgd, 12 parameters of 1136 elements
-	CUDA(cudaStreamWaitEvent(r->compute, r->event[H_1_NORM_WEIGHT_GRAD_READY], 0));
+	CUDA(cudaStreamWaitEvent(r->compute, r->event[H_1_UP_WEIGHT_GRAD_READY], 0));
 	sgd(r->arena, stage0_update_table(r), 12, 12, 65536, learning_rate(r), NULL, 0.0f, 0.0f, r->compute);
 }
 
@@ -309,7 +299,7 @@ extern const struct mp_program program_0 = {
 	gemms, 12,
 	NULL, 0,
 	NULL, 0,
-	21, // events
+	19, // events
 	load_kernels,
 	{train_actions, 17},
 	{evaluate_actions, 11},
