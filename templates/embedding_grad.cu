@@ -1,7 +1,8 @@
 // embedding_grad.cu: the template of the gradient of looked-up rows. Each row of the table receives the sum of what its
 // id received, in the order of the positions and without atomics on what is added: the positions are sorted by id first. Runs of
 // equal ids may be as long as all positions, so they are cut where a multiple of 64 positions lies: what such a piece of a run
-// adds is summed by itself, and then the pieces. Every row of the table is written once, zeros where no id asks for it.
+// adds is summed by itself, and then the pieces. Every row of the table is written once, zeros where no id asks for it; of a table that is
+// added to, only the rows that some do.
 #include "mp_kernel.h"
 
 typedef float real; //@ param
@@ -88,21 +89,26 @@ static __global__ void tmpl_embedding_grad_heads_kernel(full *__restrict__ heads
 			tmpl_embedding_grad_piece<MP_NARROW_PANEL>(heads, order, sorted, dy, n, columns, rows, piece, lanes);
 }
 
-template <int width> MP_DEVICE void tmpl_embedding_grad_row_sum(full *__restrict__ to, const full *__restrict__ heads,
-		const int *__restrict__ order, const int *__restrict__ sorted, const real *__restrict__ dy, long n, long columns, int row,
-		bool accumulate, int lanes)
+// The first position in the order whose row is not less.
+MP_DEVICE long tmpl_embedding_grad_begin(const int *sorted, long n, int row)
 {
 	long begin = 0;
-	for (long high = n; begin < high;) { // the first position whose row is not less
+	for (long high = n; begin < high;) {
 		const long middle = (begin + high) / 2;
 		if (sorted[middle] < row)
 			begin = middle + 1;
 		else
 			high = middle;
 	}
+	return begin;
+}
+
+// begin: the first position of the row, or of a greater one.
+template <int width> MP_DEVICE void tmpl_embedding_grad_row_sum(full *__restrict__ to, const full *__restrict__ heads,
+		const int *__restrict__ order, const int *__restrict__ sorted, const real *__restrict__ dy, long n, long columns, int row,
+		long begin, bool accumulate, int lanes)
+{
 	const long limit = begin / 64 * 64 + 64 < n ? begin / 64 * 64 + 64 : n, end = tmpl_embedding_grad_end(sorted, begin, limit, row);
-	if (accumulate && begin == end)
-		return;
 	for (long c = mp_column_first(lanes) * width; c < columns; c += mp_column_stride(lanes) * width) {
 		const int count = mp_strip_width<width>(columns - c);
 		full sum[width];
@@ -120,12 +126,17 @@ static __global__ void tmpl_embedding_grad_kernel(full *__restrict__ dtable, con
 		const int *__restrict__ order, const int *__restrict__ sorted, const real *__restrict__ dy, long n, long columns, long rows,
 		bool accumulate, int lanes, bool wide)
 {
-	for (long row = mp_row_first(lanes); row < rows; row += mp_row_stride(lanes))
+	for (long k = mp_row_first(lanes); k < (accumulate ? n : rows); k += mp_row_stride(lanes)) { // of positions, or of rows
+		const int row = accumulate ? sorted[k] : (int)k;
+		if (accumulate && (row == rows || (k > 0 && sorted[k - 1] == row)))
+			continue;
+		const long begin = accumulate ? k : tmpl_embedding_grad_begin(sorted, n, row);
+		full *const to = dtable + row * columns;
 		if (wide)
-			tmpl_embedding_grad_row_sum<MP_PANEL(full)>(dtable + row * columns, heads, order, sorted, dy, n, columns, (int)row,
-					accumulate, lanes);
+			tmpl_embedding_grad_row_sum<MP_PANEL(full)>(to, heads, order, sorted, dy, n, columns, row, begin, accumulate, lanes);
 		else
-			tmpl_embedding_grad_row_sum<MP_NARROW_PANEL>(dtable + row * columns, heads, order, sorted, dy, n, columns, (int)row, accumulate, lanes);
+			tmpl_embedding_grad_row_sum<MP_NARROW_PANEL>(to, heads, order, sorted, dy, n, columns, row, begin, accumulate, lanes);
+	}
 }
 
 // dtable: full[rows, columns], row r = sum of dy[i] over the i with ids[i] == first + r, added to what was there when
@@ -148,6 +159,6 @@ void tmpl_embedding_grad(full *dtable, int *order, int *counts, full *heads, con
 	const int lanes = mp_lanes(wide ? columns / MP_STRIP(full) : columns);
 	MP_LAUNCH(tmpl_embedding_grad_heads_kernel, mp_matrix_blocks((n + 63) / 64, lanes), MP_THREADS, stream, heads, from, sorted,
 			dy, n, columns, rows, lanes, wide);
-	MP_LAUNCH(tmpl_embedding_grad_kernel, mp_matrix_blocks(rows, lanes), MP_THREADS, stream, dtable, heads, from, sorted, dy, n,
+	MP_LAUNCH(tmpl_embedding_grad_kernel, mp_matrix_blocks(accumulate ? n : rows, lanes), MP_THREADS, stream, dtable, heads, from, sorted, dy, n,
 			columns, rows, accumulate, lanes, wide);
 }

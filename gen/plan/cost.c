@@ -36,7 +36,7 @@ static double bytes_again(const Plan *plan, const Node *node)
 
 static bool looks_up(const Node *node)
 {
-	return node->op == OP_EMBEDDING || adds_onto(node);
+	return node->op == OP_EMBEDDING || node->op == OP_EMBEDDING_GRAD;
 }
 
 double node_bytes(const Plan *plan, const Node *node)
@@ -44,8 +44,10 @@ double node_bytes(const Plan *plan, const Node *node)
 	double bytes = bytes_again(plan, node);
 	if (node->op == OP_EMBEDDING) // it reads as many rows of the table as it writes
 		return (double)local_bytes(plan, node->in[0]) + 2 * (double)local_bytes(plan, node->out[0]);
-	if (adds_onto(node)) // it reads rows, and reads and writes as many of the table
-		return (double)local_bytes(plan, node->in[0]) + 3 * (double)local_bytes(plan, node->in[1]);
+	if (node->op == OP_EMBEDDING_GRAD) { // it reads rows, and adds them to as many of the table, all of which the first micro-batch writes
+		double made = adds_onto(node) ? 0 : (double)local_bytes(plan, node->out[0]) / plan->mesh[AXIS_MICRO];
+		return (double)local_bytes(plan, node->in[0]) + 3 * (double)local_bytes(plan, node->in[1]) + made;
+	}
 	for (int i = 0; i < node->ins; i++)
 		bytes += (double)local_bytes(plan, node->in[i]);
 	for (int i = 0; i < node->outs; i++)
