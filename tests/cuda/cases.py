@@ -7,10 +7,16 @@ import shutil
 from lib.harness import ROOT, WORK, Case, Program, Skip, check, command, fold, mpgen
 
 ATTENDS = "tests/equality/attends.lua"
-PLANS = [("specs/mlp.lua", ["-D", "momentum=0.9"]), ("specs/sharded_linear.lua", ["-D", "layer=pair"]),
-         ("specs/sharded_linear.lua", ["-D", "layer=column"]), ("specs/sharded_linear.lua", ["-D", "layer=row"])]
-MORE = [("tests/equality/chains.lua", ["--mesh", "tp=2,pp=2"]), ("tests/equality/adamw.lua", ["--mesh", "dp=2,tp=2,pp=2"]),
-        ("tests/equality/skip_many.lua", ["--mesh", "dp=2,tp=2,pp=2"]), ("tests/equality/adamw.lua", ["--mesh", "dp=2,tp=2,pp=2", "--zero", "1"]),
+SHIPPED = [("specs/mlp.lua", ["-D", "momentum=0.9", "--mesh", "1"]), ("specs/mlp.lua", ["-D", "momentum=0.9", "--mesh", "dp=2,tp=2,pp=2"]),
+           ("specs/sharded_linear.lua", ["-D", "layer=pair", "--mesh", "dp=2,tp=2,pp=2"]), ("specs/sharded_linear.lua", ["-D", "layer=column", "--mesh", "dp=2,tp=2"]),
+           ("specs/convnet.lua", ["--mesh", "1"]), ("specs/resnet.lua", ["--mesh", "pp=2"]),
+           ("specs/gpt2.lua", ["-D", "layers=2", "--dtype", "bf16", "--gradients", "bf16", "--mesh", "dp=2,tp=2", "--sequence-parallel", "--zero", "1"]),
+           ("specs/llama.lua", ["-D", "layers=2", "--dtype", "bf16", "--mesh", "1"])]
+LINEAR = [("specs/sharded_linear.lua", ["-D", f"layer={layer}", "--mesh", mesh]) for layer, mesh in (("pair", "1"), ("column", "1"), ("row", "1"), ("row", "dp=2,tp=2"))]
+OTHERS = [("tests/equality/chains.lua", ["--mesh", "tp=2,pp=2"]), ("tests/equality/adamw.lua", ["--mesh", "dp=2,tp=2,pp=2"])]
+MORE = [(ATTENDS, ["--mesh", "1", "--dtype", "bf16"]), ("tests/equality/biases.lua", ["--mesh", "1", "--dtype", "bf16"]),
+        ("tests/equality/vocabulary.lua", ["--mesh", "dp=2", "--dtype", "bf16", "--gradients", "bf16", "--zero", "1"]),
+        *LINEAR, ("tests/equality/skip_many.lua", ["--mesh", "dp=2,tp=2,pp=2"]), ("tests/equality/adamw.lua", ["--mesh", "dp=2,tp=2,pp=2", "--zero", "1"]),
         ("specs/mlp.lua", ["--mesh", "tp=4,pp=2", "--mode", "infer"]), ("specs/mlp.lua", ["--dtype", "tf32", "--mesh", "pp=4"])]
 
 
@@ -24,7 +30,8 @@ def compiles(spec, options):
     cuda = cuda_folder()
     if not cuda:
         raise Skip("there is no nvcc on the PATH or in /usr/local/cuda/bin")
-    cudnn = "conv" in spec or "resnet" in spec or (spec == ATTENDS and "bf16" in options)
+    attends = spec == ATTENDS or "gpt" in spec or "llama" in spec
+    cudnn = "conv" in spec or "resnet" in spec or (attends and "bf16" in options)
     if cudnn and not any((path / "cudnn.h").exists() for path in (cuda / "include", pathlib.Path("/usr/include"))):
         raise Skip("there is no cudnn.h beside nvcc or in /usr/include")
     folder = pathlib.Path(os.environ["MP_TEST_PROGRAMS"]) / fold(f"cuda-{pathlib.Path(spec).stem}-{'-'.join(options)}")
@@ -105,14 +112,9 @@ def products():
 
 
 def cases(long):
-    plans = [(spec, [*options, "--mesh", mesh]) for spec, options in PLANS for mesh in ("1", "dp=2,tp=2,pp=2")
-             if (mesh == "1" and (long or "layer=row" not in options)) or "sharded" not in spec or "layer=pair" in options]
-    plans += [("specs/sharded_linear.lua", ["-D", f"layer={l}", "--mesh", "dp=2,tp=2"]) for l in ("column", "row")[:2 if long else 1]]
-    plans += [("specs/convnet.lua", ["--mesh", "1"]), (ATTENDS, ["--mesh", "1"]), (ATTENDS, ["--mesh", "1", "--dtype", "bf16"]),
-              ("tests/equality/biases.lua", ["--mesh", "1", "--dtype", "bf16"]),
-              ("tests/equality/vocabulary.lua", ["--mesh", "dp=2", "--dtype", "bf16", "--gradients", "bf16", "--zero", "1"])]
+    plans = SHIPPED + [(ATTENDS, ["--mesh", "1"]), *OTHERS] + (MORE if long else [])
     sources = sorted((ROOT / "tests/cuda").glob("*_test.cpp"))
     return [Case(source.stem, emulated, source) for source in sources] + [
         Case("gemm_test", products), Case("engines_test", engines, heavy=True)] + [
         Case(fold(f"{pathlib.Path(spec).stem}-{'-'.join(options)}"), compiles, spec, options)
-        for spec, options in plans + (MORE if long else MORE[:2])]
+        for spec, options in plans]
