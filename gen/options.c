@@ -145,7 +145,7 @@ static void apply(Arena *arena, Options *options, int option, const char *value)
 	case OPT_SCHEDULE: choose_schedule(options, value); break;
 	case OPT_SEQUENCE_PARALLEL: options->spec.sequence_parallel = true; break;
 	case OPT_ZERO: choose_zero(options, value); break;
-	case OPT_GRADIENTS: options->gradients = choice("gradients", value, gradients, 2) ? TYPE_BF16 : TYPE_F32; break;
+	case OPT_GRADIENTS: options->rounded = choice("gradients", value, gradients, 2) == 1; break;
 	case OPT_DTYPE: choose_dtype(options, value); break;
 	case OPT_RECOMPUTE: options->recompute = choice("recompute", value, recomputes, 3); break;
 	case OPT_MODE: options->spec.training = choice("mode", value, modes, 2) == 0; break;
@@ -194,7 +194,7 @@ static void check_options(const Options *options, const char *const *passes, int
 		fail(EXIT_USAGE, "no output folder: mpgen %s -o DIR", options->spec.file);
 	if (options->ignore_version && !options->check)
 		fail(EXIT_USAGE, "--ignore-version goes with --check");
-	if (options->gradients == TYPE_BF16 && options->spec.real != TYPE_BF16)
+	if (options->rounded && options->spec.real != TYPE_BF16)
 		fail(EXIT_USAGE, "--gradients bf16 goes with --dtype bf16");
 }
 
@@ -223,7 +223,7 @@ Plan *start_plan(Arena *arena, const Spec *spec, const Options *options)
 {
 	Plan *plan = arena_alloc(arena, sizeof *plan);
 	*plan = (Plan){.arena = arena, .graph = spec->graph, .location = spec->location, .schedule = options->schedule, .tf32 = options->tf32, .deterministic = options->deterministic,
-	               .zero = options->zero && spec->graph->training, .rounded = options->gradients == TYPE_BF16 && spec->graph->training, .recompute = options->recompute, .device = options->device};
+	               .zero = options->zero && spec->graph->training, .rounded = options->rounded && spec->graph->training, .recompute = options->recompute, .device = options->device};
 	memcpy(plan->mesh, spec->mesh, sizeof plan->mesh);
 	return plan;
 }

@@ -13,7 +13,7 @@ typedef struct {
 	bool explain, explain_json, check, ignore_version;
 	bool tf32, deterministic, trace_steps;
 	bool zero;                      // --zero 1
-	Type gradients;                 // --gradients: TYPE_F32 stands for full precision
+	bool rounded;                   // --gradients bf16
 	int recompute;                  // of Plan.recompute
 	const Device *device;
 	ScheduleKind schedule;

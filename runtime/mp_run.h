@@ -266,7 +266,7 @@ void mp_marks_trace(struct mp_marks *m, struct mp_trace *t);
 // false, and the caller enqueues its actions. mp_graphs_ready: whether a run that reads the samples of this slot takes no longer to enqueue
 // than a launch, and no marks of its own. Every rank decides alike. Freed before communicators are destroyed.
 struct mp_graphs *mp_graphs_new(void);
-bool mp_graphs_ready(const struct mp_graphs *graphs, const struct mp_rank *r, const struct mp_schedule *schedule, int input_slot);
+bool mp_graphs_ready(struct mp_graphs *graphs, const struct mp_rank *r, const struct mp_schedule *schedule, int input_slot);
 bool mp_graphs_run(struct mp_graphs *graphs, struct mp_rank *r, const struct mp_schedule *schedule);
 void mp_graphs_free(struct mp_graphs *graphs, struct mp_rank *r);
 

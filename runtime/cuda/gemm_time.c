@@ -21,8 +21,6 @@ static const double SETTLE_MS = 40;             // for so long, and then for as 
 static const double SLOW = 1.25;                // times as long as the fastest: the settled clock does not change that
 static const double FASTER = 0.995;             // than one before it: less is chance
 
-_Static_assert(sizeof(cublasLtMatmulAlgo_t) == MP_ALGORITHM_BYTES, "an algorithm is kept as its bytes");
-
 // What can be taken for a product.
 struct algorithm {
 	cublasLtMatmulAlgo_t bytes;

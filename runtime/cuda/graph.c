@@ -38,7 +38,7 @@ static cudaEvent_t *fresh_events(int count)
 }
 
 // The graph of this schedule and these buffers; NULL: they were never seen.
-static const struct graph *known(const struct mp_graphs *graphs, const struct mp_schedule *schedule, int input_slot)
+static struct graph *known(struct mp_graphs *graphs, const struct mp_schedule *schedule, int input_slot)
 {
 	for (int i = 0; i < graphs->count; i++)
 		if (graphs->kept[i].schedule == schedule && graphs->kept[i].input_slot == input_slot)
@@ -46,7 +46,7 @@ static const struct graph *known(const struct mp_graphs *graphs, const struct mp
 	return NULL;
 }
 
-bool mp_graphs_ready(const struct mp_graphs *graphs, const struct mp_rank *r, const struct mp_schedule *schedule, int input_slot)
+bool mp_graphs_ready(struct mp_graphs *graphs, const struct mp_rank *r, const struct mp_schedule *schedule, int input_slot)
 {
 	const struct graph *g = known(graphs, schedule, input_slot);
 	(void)r;
@@ -70,7 +70,7 @@ static void capture(struct mp_rank *r, struct graph *g)
 
 bool mp_graphs_run(struct mp_graphs *graphs, struct mp_rank *r, const struct mp_schedule *schedule)
 {
-	struct graph *g = (struct graph *)known(graphs, schedule, r->input_slot);
+	struct graph *g = known(graphs, schedule, r->input_slot);
 	if (!g && graphs->count < KEPT)
 		graphs->kept[graphs->count++] = (struct graph){.schedule = schedule, .input_slot = r->input_slot};
 	if (!g)

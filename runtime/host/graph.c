@@ -5,7 +5,7 @@
 struct mp_graphs *mp_graphs_new(void) { return NULL; }
 
 // Where mp_run leaves steps unmarked.
-bool mp_graphs_ready(const struct mp_graphs *graphs, const struct mp_rank *r, const struct mp_schedule *schedule, int input_slot)
+bool mp_graphs_ready(struct mp_graphs *graphs, const struct mp_rank *r, const struct mp_schedule *schedule, int input_slot)
 {
 	(void)graphs, (void)schedule, (void)input_slot;
 	return !mp_worth_marking(r);
