@@ -12,6 +12,7 @@
 //   rows       for (long row = blockIdx.x; row < rows; row += gridDim.x), a block for each row, reduced with
 //              mp_sum_over, mp_max_over, mp_sum_exp_over, mp_argmax_over               grid mp_row_blocks(rows)
 //   teams      of a warp or a block that hold a row which several passes read (mp_teams.h)
+//   spans      rows that begin anywhere, gone over once or twice (mp_spans.h)
 //   columns    mp_column_sums: a block for some adjacent columns of some rows (mp_rows.h)
 //   images     channels last: mp_images.h
 //   tables     of tensors: mp_table.h
@@ -363,6 +364,7 @@ template <class real, class Term> MP_DEVICE long mp_argmax_over(long n, Term ter
 
 #include "mp_images.h"
 #include "mp_rows.h"
+#include "mp_spans.h"
 #include "mp_teams.h"
 #include "mp_sort.h"
 #include "mp_table.h"

@@ -143,13 +143,18 @@ MP_DEVICE float mp_erf(float x)
 
 #endif
 
-// e^x of exponents that are not above 0, in sums of such: on a GPU errors grow with |x|, as e^x falls.
+// e^x of exponents that are not above 0, in sums of such: on a GPU errors grow with |x|, as e^x falls, to 0 where it is below 2^-126.
 MP_DEVICE double mp_exp_below(double x) { return mp_exp(x); }
-#ifdef __CUDACC__
-MP_DEVICE float mp_exp_below(float x) { return __expf(x); }
+MP_DEVICE float mp_exp_below(float x)
+{
+#ifdef __CUDA_ARCH__
+	float power;
+	asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x * 1.442695041f)); // log2(e)
+	return power;
 #else
-MP_DEVICE float mp_exp_below(float x) { return mp_exp(x); }
+	return mp_exp(x);
 #endif
+}
 
 // ---------------------------------------------------------------------------------------------------------
 // The ops. real is float or double; all arguments of a call have the same type, so constants of a float program

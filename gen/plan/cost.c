@@ -23,11 +23,10 @@ double node_flops(const Plan *plan, const Node *node)
 	return flops;
 }
 
-// Bytes that a node moves once more than it has operands and results: what it updates where it is stored is read and written, and rows of
-// logits are read for their sum and again for their gradient.
+// Bytes that a node moves once more than it has operands and results: what it updates where it is stored is read and written.
 static double bytes_again(const Plan *plan, const Node *node)
 {
-	double bytes = node->op == OP_CROSS_ENTROPY_AND_GRAD ? (double)local_bytes(plan, node->in[0]) : 0;
+	double bytes = 0;
 	for (int i = 0; i < node->ins; i++)
 		if (writes_operand(node, i))
 			bytes += (double)local_bytes(plan, node->in[i]);

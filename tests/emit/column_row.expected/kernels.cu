@@ -208,23 +208,28 @@ void constant_div(
 // ---- cross_entropy_and_grad: from templates/cross_entropy_and_grad.cu
 
 // dlogits and logits may be the same memory, hence no __restrict__ on them.
-static MP_ROW_BLOCKS __global__ void cross_entropy_and_grad_kernel(float *dlogits, float *__restrict__ nll, const float *logits,
+template <bool fetched> static MP_FETCH_BLOCKS __global__ void cross_entropy_and_grad_kernel(float *dlogits, float *__restrict__ nll, const float *logits,
 		const int *__restrict__ label, const float *__restrict__ dnll, long rows, long cols, long classes, bool evaluating)
 {
 	const float scale = *dnll;
+	if (fetched)
+		mp_fetch_row(logits + blockIdx.x * cols, classes);
 	for (long row = blockIdx.x; row < rows; row += gridDim.x) {
-		const float *from = logits + row * cols;
+		const float *from = logits + row * cols, *next = row + gridDim.x < rows ? from + gridDim.x * cols : NULL;
 		float *to = dlogits + row * cols;
-		const long target = label[row];
+		const int target = label[row];
 		const bool ignored = target < 0;
 		const float logit = ignored ? (float)0 : (float)from[target];
-		float largest, sum = mp_sum_exp_row<float>(from, classes, &largest);
+		float largest, sum = fetched ? mp_sum_exp_fetched<float>(from, classes, &largest) : mp_sum_exp_row<float>(from, classes, &largest);
 		const float row_lse = largest + mp_log(sum);
 		if (threadIdx.x == 0)
 			nll[row] = ignored ? 0 : row_lse - logit;
-		if (evaluating)
+		if (evaluating) {
+			if (fetched && next)
+				mp_fetch_row(next, classes);
 			continue;
-		mp_change_row<float>(to, from, classes, [=](auto strip, long c, float *value) {
+		}
+		const auto change = [=](auto strip, auto c, float *value) {
 			for (int e = 0; e < strip; e++)
 				value[e] = mp_exp_below(value[e] - row_lse);
 			if (target >= c && target < c + strip)
@@ -232,7 +237,11 @@ static MP_ROW_BLOCKS __global__ void cross_entropy_and_grad_kernel(float *dlogit
 					value[e] -= c + e == target ? 1 : 0;
 			for (int e = 0; e < strip; e++)
 				value[e] = ignored ? 0 : value[e] * scale;
-		});
+		};
+		if (fetched)
+			mp_change_fetched<float>(to, from, classes, next, change);
+		else
+			mp_change_row<float>(to, from, classes, change);
 		for (long c = classes + threadIdx.x; c < cols; c += blockDim.x)
 			to[c] = (float)0;
 	}
@@ -245,8 +254,13 @@ static MP_ROW_BLOCKS __global__ void cross_entropy_and_grad_kernel(float *dlogit
 void cross_entropy_and_grad(float *dlogits, float *nll, const float *logits, const int *label, const float *dnll, long rows,
 		long cols, long classes, bool evaluating, cudaStream_t stream)
 {
-	MP_LAUNCH(cross_entropy_and_grad_kernel, mp_cached_blocks(rows), mp_span_threads<float>(cols, 512), stream,
-			dlogits, nll, logits, label, dnll, rows, cols, classes, evaluating);
+	const int shared = mp_fetch_bytes(dlogits, logits, classes);
+	if (shared)
+		MP_LAUNCH_SHARED(cross_entropy_and_grad_kernel<true>, mp_cached_blocks(rows), MP_FETCH_THREADS, shared, stream,
+				dlogits, nll, logits, label, dnll, rows, cols, classes, evaluating);
+	else
+		MP_LAUNCH(cross_entropy_and_grad_kernel<false>, mp_cached_blocks(rows), mp_span_threads<float>(cols, 512), stream,
+				dlogits, nll, logits, label, dnll, rows, cols, classes, evaluating);
 }
 
 // ---- sum: from templates/sum.cu
@@ -475,7 +489,8 @@ void load_kernels(void)
 	CUDA(cudaFuncGetAttributes(&unused, (const void *)scale_gelu_erf_kernel));
 	CUDA(cudaFuncGetAttributes(&unused, (const void *)add_rows_kernel));
 	CUDA(cudaFuncGetAttributes(&unused, (const void *)constant_div_kernel));
-	CUDA(cudaFuncGetAttributes(&unused, (const void *)cross_entropy_and_grad_kernel));
+	CUDA(cudaFuncGetAttributes(&unused, (const void *)cross_entropy_and_grad_kernel<false>));
+	CUDA(cudaFuncGetAttributes(&unused, (const void *)cross_entropy_and_grad_kernel<true>));
 	CUDA(cudaFuncGetAttributes(&unused, (const void *)sum_rows_kernel));
 	CUDA(cudaFuncGetAttributes(&unused, (const void *)sum_columns_kernel));
 	CUDA(cudaFuncGetAttributes(&unused, (const void *)div_kernel));
