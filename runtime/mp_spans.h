@@ -180,15 +180,14 @@ enum {
 			mp_cuda_failed(error_, #kernel, __FILE__, __LINE__); \
 	} while (0)
 
-// Bytes of shared memory for what is fetched of a row of n elements of `from`, whose changes go to `to`; 0: the rows are not in the same place
-// of a strip.
-template <class real> static inline int mp_fetch_bytes(const real *to, const real *from, long n)
+#ifndef MP_FETCHES
+// Bytes of shared memory that a block of this device may have.
+static inline int mp_shared_of_block()
 {
-	const long all = MP_FETCH_THREADS * 16L, bytes = (n * (long)sizeof(real) + all - 1) / all * all;
-	return ((size_t)to - (size_t)from) % 16 ? 0 : bytes < MP_FETCH_MOST ? (int)bytes : MP_FETCH_MOST;
+	int device, most;
+	return cudaGetDevice(&device) || cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) ? 0 : most;
 }
 
-#ifndef MP_FETCHES
 // The strips of a row, those behind the head, as far as a thread has fetched its own.
 MP_DEVICE char *mp_fetched()
 {
@@ -207,6 +206,15 @@ MP_DEVICE void mp_fetched_half() { asm volatile("cp.async.commit_group;" ::: "me
 // Waits until no more than so many halves of the thread's are under way.
 template <int halves> MP_DEVICE void mp_wait_for_fetched() { asm volatile("cp.async.wait_group %0;" ::"n"(halves) : "memory"); }
 #endif
+
+// Bytes of shared memory for what is fetched of a row of n elements of `from`, whose changes go to `to`; 0: the rows are not in the same place
+// of a strip, or the device's blocks do not have so much.
+template <class real> static inline int mp_fetch_bytes(const real *to, const real *from, long n)
+{
+	const long all = MP_FETCH_THREADS * 16L, bytes = (n * (long)sizeof(real) + all - 1) / all * all;
+	const int some = bytes < MP_FETCH_MOST ? (int)bytes : MP_FETCH_MOST;
+	return ((size_t)to - (size_t)from) % 16 || some > mp_shared_of_block() ? 0 : some;
+}
 
 // The columns behind the head that are fetched; those behind them are read again from cache.
 template <class real> MP_DEVICE int mp_fetched_columns(int n)

@@ -59,11 +59,14 @@ def emulated(source):
     check(result.status == 0, (result.stderr.strip() or f"exit {result.status}").splitlines()[-1])
 
 
-def build_engines(folder, source, binary):
-    """tests/cuda/engines_test.c on a source of copy engines."""
-    flags = ["-std=c11", "-O1", "-g", "-fsanitize=address,undefined", "-Wall", "-Wextra", "-Werror",
+SANITIZERS = ("-g", "-fsanitize=address,undefined")
+
+
+def build_engines(folder, source, binary, *more):
+    """tests/cuda/engines_test.c on a source of copy engines; more: options of the compiler."""
+    flags = ["-std=c11", "-O1", *more, "-Wall", "-Wextra", "-Werror",
              *(f"-I{ROOT}/{folder}" for folder in ("runtime/host", "runtime", "runtime/cuda", "tests/cuda/fake"))]
-    objects = [folder / "engines_test.o", folder / "cuda.o"]
+    objects = [binary.with_name(f"{binary.name}-{name}.o") for name in ("engines_test", "cuda")]
     for object, file in zip(objects, (ROOT / "tests/cuda/engines_test.c", ROOT / "tests/cuda/fake/cuda.c")):
         if not object.exists():
             command("cc", *flags, "-c", file, "-o", object)
@@ -78,11 +81,11 @@ def mistakes():
 
 
 def engines():
-    """The protocol of runtime/cuda/engines.c, and that its test finds each of the mistakes."""
+    """The protocol of runtime/cuda/engines.c, and that its test finds each of the mistakes, without the help of sanitizers."""
     folder = WORK / "cuda/engines"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    build_engines(folder, ROOT / "runtime/cuda/engines.c", folder / "right")
+    build_engines(folder, ROOT / "runtime/cuda/engines.c", folder / "right", *SANITIZERS)
     result = command(folder / "right", status=None)
     check(result.status == 0, (result.stderr.strip() or f"exit {result.status}").splitlines()[0])
     text = (ROOT / "runtime/cuda/engines.c").read_text()
@@ -92,7 +95,7 @@ def engines():
         build_engines(folder, folder / "wrong.c", folder / "wrong")
         result = command(folder / "wrong", status=None)
         check(result.status, f"it is not found that {name}")
-        print(f"{name}: {result.stderr.splitlines()[0]}")
+        print(f"{name}: {(result.stderr or f'exit {result.status}').splitlines()[0]}")
 
 
 def products():

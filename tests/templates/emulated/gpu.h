@@ -12,6 +12,7 @@ struct EmulatedFetch {
 };
 static std::vector<std::vector<EmulatedFetch>> emulated_halves[1024];   // by thread, those under way, the last one not yet complete
 
+inline int mp_shared_of_block() { return EMULATED_SHARED; }
 inline char *mp_fetched() { return (char *)shared; }
 
 inline void mp_fetch(char *to, const void *from)
