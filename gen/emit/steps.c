@@ -328,9 +328,13 @@ static void emit_step(Text *out, Kernels *kernels, Role *role, const Function *f
 	text_add(out, "%s// ", indent);
 	comment_step(out, emit, role, step);
 	text_add(out, "\n");
-	for (int i = 0; i < step->waits.count; i++)
+	for (int i = 0; i < step->waits.count; i++) {
+		const Wait *wait = &step->waits.at[i];
+		if (wait->alone >= 0)
+			text_add(out, "%sif (layer == %d)\n\t", indent, wait->layer);
 		text_add(out, "%sCUDA(cudaStreamWaitEvent(r->%s, %s, 0));\n", indent, stream_name(step->stream),
-		         event_expression(emit, &role->events.at[step->waits.at[i].event], arguments->slot[step->waits.at[i].argument]));
+		         event_expression(emit, &role->events.at[wait->event], arguments->slot[wait->argument]));
+	}
 	if (emit->trace_steps)
 		text_add(out, "%smp_step_begin(r, %s, %.1f, r->%s);\n", indent, traced_name(emit, function, step), 1e6 * step_seconds(emit->plan, step),
 		         stream_name(step->stream));

@@ -4,8 +4,9 @@
 
 static const char *const stream_names[] = {"compute", "side", "dp", "tp", "pp"};
 
-static void dump_step(const Role *role, const Step *step, Text *out)
+static void dump_step(const Role *role, const Function *function, int index, Text *out)
 {
+	const Step *step = &function->steps.at[index];
 	static const char *const kinds[] = {"elementwise", "gemm", "conv", "attention", "chunks", "kernel", "copy", "collective", "transfer"};
 	static const char *const when[] = {"", " first", " last", " evaluating"};
 	text_add(out, "    %s %s on %s%s%s:", kinds[step->kind], step->name, stream_names[step->stream], when[step->when],
@@ -20,8 +21,11 @@ static void dump_step(const Role *role, const Step *step, Text *out)
 		const Message *m = &step->messages.at[i];
 		text_add(out, " %s %s %d[%d]", m->transfer->tensor->name, m->send ? "to" : "from", m->send ? m->transfer->to : m->transfer->from, m->argument);
 	}
-	for (int i = 0; i < step->waits.count; i++)
-		text_add(out, " wait %s[%d]", role->events.at[step->waits.at[i].event].name, step->waits.at[i].argument);
+	for (int i = 0; i < step->waits.count; i++) {
+		const Wait *wait = &step->waits.at[i];
+		if (wait->alone < 0 || wait->alone == index)
+			text_add(out, " wait %s[%d]", role->events.at[wait->event].name, wait->argument);
+	}
 	for (int i = 0; i < step->records.count; i++)
 		text_add(out, " record %s[%d]", role->events.at[step->records.at[i].event].name, step->records.at[i].argument);
 	text_add(out, "\n");
@@ -68,7 +72,7 @@ void dump_plan(const Plan *plan, Text *out)
 				continue;
 			text_add(out, "  %s\n", function->name);
 			for (int i = 0; i < function->steps.count; i++)
-				dump_step(role, &function->steps.at[i], out);
+				dump_step(role, function, i, out);
 		}
 		dump_actions("train", &role->train, out);
 		dump_actions("evaluate", &role->evaluate, out);

@@ -91,13 +91,17 @@ typedef struct {
 	int first;              // index of its first instance among the role's events
 } Event;
 
-// An event recorded behind a step, or waited for before one, for one of the function's micro-batches.
+// An event recorded behind a step, for one of the function's micro-batches.
 typedef struct {
 	int event;              // index into Role.events
 	int argument;           // 0 or 1
 } Record;
 
-typedef Record Wait;
+// An event waited for before a step.
+typedef struct {
+	int event, argument;    // as of a record
+	int alone, layer;       // of the steps of equal layers the one that waits, and its layer as the loop numbers it; -1: each does
+} Wait;
 
 typedef struct {
 	StepKind kind;

@@ -6,7 +6,8 @@
 // stream that nothing orders before it, an edge is added: an event recorded behind the one, a wait before the
 // other. Functions are shared by all micro-batches, so an edge holds for all of them; where both ends use the slot of their
 // own micro-batch, the event has as many instances. Then every edge is taken away in turn, and left out if
-// no conflict comes back. Streams fork from compute at a step's begin and join at its end, so steps do not overlap.
+// no conflict comes back; of equal layers only one waits where that is enough. Streams fork from compute at a step's begin and
+// join at its end, so steps do not overlap.
 #include <string.h>
 
 #include "plan.h"
@@ -16,6 +17,8 @@ typedef struct {
 	int from_function, from_step, from_argument;
 	const Message *message; // of the step that records, when it is a transfer
 	int to_function, to_step, to_argument;
+	int to_instance;        // of the layers that share to_step, the step that was found first
+	bool alone;             // no other layer waits
 	int slots;
 } Edge;
 
@@ -315,7 +318,7 @@ static void wait_edges(const Sync *sync, Progress *state, const Instance *instan
 	const Numbers *waiting = &sync->waiting[step_number(sync, instance)];
 	for (int i = 0; i < waiting->count; i++) {
 		const Edge *edge = &sync->edges.at[waiting->at[i]];
-		if (!sync->dropped[waiting->at[i]])
+		if (!sync->dropped[waiting->at[i]] && (!edge->alone || edge->to_instance == instance->step))
 			join(&state->now[stream], &state->records[waiting->at[i]][slot_of(instance, edge->to_argument, edge->slots)]);
 	}
 }
@@ -426,6 +429,7 @@ static bool find_conflict(const Sync *sync, const Progress *state, int list, con
 	edge->message = message_of(step_of(sync, earlier), edge->from_argument);
 	edge->to_function = instance->function;
 	edge->to_step = code_of(sync, instance);
+	edge->to_instance = instance->step;
 	return true;
 }
 
@@ -538,6 +542,22 @@ static bool any_conflict(Sync *sync)
 	return run_list(sync, 0, false) || run_list(sync, 1, false) || run_list(sync, 2, false);
 }
 
+// The loop whose first layer has the step; NULL: none.
+static const Loop *loop_of(const Sync *sync, int function, int step)
+{
+	const Function *f = &sync->role->functions.at[function];
+	for (int i = 0; i < f->loops.count; i++)
+		if (step >= f->loops.at[i].first && step < f->loops.at[i].first + f->loops.at[i].steps)
+			return &f->loops.at[i];
+	return NULL;
+}
+
+// What each layer makes, and what waits for it in the same pass, is so in each.
+static bool is_of_each_layer(const Sync *sync, const Edge *edge)
+{
+	return !edge->message && edge->from_function == edge->to_function && loop_of(sync, edge->from_function, edge->from_step);
+}
+
 static void find_edges(Sync *sync)
 {
 	for (bool found = true; found;)
@@ -547,25 +567,23 @@ static void find_edges(Sync *sync)
 		if (any_conflict(sync))
 			sync->dropped[e] = false;
 	}
+	for (int e = 0; e < sync->edges.count; e++) {
+		Edge *edge = &sync->edges.at[e];
+		if (sync->dropped[e] || is_of_each_layer(sync, edge) || !loop_of(sync, edge->to_function, edge->to_step))
+			continue;
+		edge->alone = true;
+		edge->alone = !any_conflict(sync);
+	}
 }
 
 // ---- events
 
 typedef LIST(const Edge *) Sources;
 
-static bool in_loop(const Sync *sync, const Edge *edge)
-{
-	const Function *function = &sync->role->functions.at[edge->from_function];
-	for (int i = 0; i < function->loops.count; i++)
-		if (edge->from_step >= function->loops.at[i].first && edge->from_step < function->loops.at[i].first + function->loops.at[i].steps)
-			return true;
-	return false;
-}
-
 static const char *event_name(const Sync *sync, const Edge *edge)
 {
 	const Step *step = &sync->role->functions.at[edge->from_function].steps.at[edge->from_step];
-	const char *what = step->kind == STEP_COLLECTIVE && !in_loop(sync, edge) ? step->nodes.at[0]->in[0]->name : step->name, *done = "READY";
+	const char *what = step->kind == STEP_COLLECTIVE && !loop_of(sync, edge->from_function, edge->from_step) ? step->nodes.at[0]->in[0]->name : step->name, *done = "READY";
 	if (edge->message) {
 		what = edge->message->transfer->tensor->name;
 		done = edge->message->send ? "SENT" : "ARRIVED";
@@ -620,6 +638,15 @@ static int event_for(Sync *sync, const Edge *edge, Sources *sources)
 	return role->events.count - 1;
 }
 
+static Wait wait_of(const Sync *sync, const Edge *edge, int event)
+{
+	if (!edge->alone)
+		return (Wait){event, edge->to_argument, -1, -1};
+	const Loop *loop = loop_of(sync, edge->to_function, edge->to_step);
+	int turn = (edge->to_instance - edge->to_step) / loop->steps;
+	return (Wait){event, edge->to_argument, edge->to_instance, loop->descending ? loop->count - 1 - turn : turn};
+}
+
 static void write_events(Sync *sync)
 {
 	Sources sources = {0};
@@ -627,7 +654,7 @@ static void write_events(Sync *sync)
 		const Edge *edge = &sync->edges.at[e];
 		if (sync->dropped[e])
 			continue;
-		Wait wait = {event_for(sync, edge, &sources), edge->to_argument};
+		Wait wait = wait_of(sync, edge, event_for(sync, edge, &sources));
 		Function *function = &sync->role->functions.at[edge->to_function];
 		for (int i = edge->to_step; i < function->steps.count; i++)
 			if (function->steps.at[i].same_as == edge->to_step)

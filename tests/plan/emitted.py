@@ -336,7 +336,7 @@ class Reader:
         return operations
 
     def body(self, lines, first_line):
-        operations, conditions, comment, group, layers, table = [], [], "", None, None, None
+        operations, conditions, comment, group, layers, table, alone = [], [], "", None, None, None, None
         for i, line in enumerate(lines):
             here, line = first_line + i, line.strip()
             if line.startswith("//"):
@@ -368,9 +368,14 @@ class Reader:
                     group = None
             elif self.chunks and line in ("if (r->evaluating)", "continue;"): # a chunk's gradients belong to training
                 pass
+            elif found := re.match(r"if \(layer == (\d+)\)$", line):
+                check(self.layer is not None and lines[i + 1].strip().startswith("CUDA(cudaStreamWaitEvent("), f"what has {line!r} before it?")
+                alone = int(found[1])
             elif found := re.match(r"CUDA\(cudaStreamWaitEvent\(r->(\w+), r->event\[(.+)\], 0\)\);$", line):
                 check(found[1] in STREAMS, f"what is {line}?")
-                operations.append(Operation("wait", found[1], here, condition, event=found[2], layer=self.layer))
+                if alone in (None, self.layer):
+                    operations.append(Operation("wait", found[1], here, condition, event=found[2], layer=self.layer))
+                alone = None
             elif found := re.match(r"CUDA\(cudaEventRecord\(r->event\[(.+)\], r->(\w+)\)\);$", line):
                 check(found[2] in STREAMS, f"what is {line}?")
                 operations.append(Operation("record", found[2], here, condition, event=found[1], layer=self.layer))

@@ -73,7 +73,8 @@ static void forward_h(struct mp_rank *r, int mb, int layer)
 	CUDA(cudaEventRecord(r->event[H_DOWN_MATMUL_READY], r->compute));
 	// h.down.matmul.all_reduce: all_reduce f32[2,8]
 	CUDA(cudaStreamWaitEvent(r->tp_stream, r->event[H_DOWN_MATMUL_READY], 0));
-	CUDA(cudaStreamWaitEvent(r->tp_stream, r->event[H_3_ADD_SENT], 0));
+	if (layer == 0)
+		CUDA(cudaStreamWaitEvent(r->tp_stream, r->event[H_3_ADD_SENT], 0));
 	NCCL(ncclAllReduce(h_down_matmul(r), h_down_matmul(r), 16, ncclFloat32, ncclSum, r->tp_comm, r->tp_stream));
 	CUDA(cudaEventRecord(r->event[H_DOWN_MATMUL_ALL_REDUCE_REDUCED], r->tp_stream));
 	// h.add: add f32[2,8], add f32[2,8]
@@ -94,7 +95,8 @@ static void forward(struct mp_rank *r, int mb, int)
 static void backward_h(struct mp_rank *r, int mb, int layer)
 {
 	// h.up.dropout.grad: h_add_grad_with_h_up_matmul_before f32[2,8] . h_down_weight f32[8,6] -> f32[2,6]
-	CUDA(cudaStreamWaitEvent(r->compute, r->event[H_3_ADD_GRAD_WITH_H_4_UP_MATMUL_ARRIVED + mb % 2], 0));
+	if (layer == 2)
+		CUDA(cudaStreamWaitEvent(r->compute, r->event[H_3_ADD_GRAD_WITH_H_4_UP_MATMUL_ARRIVED + mb % 2], 0));
 	mp_gemm(r, &gemms[H_UP_DROPOUT_GRAD], h_add_grad_with_h_up_matmul_before(r, mb, layer), h_down_weight(r, layer), NULL, h_up_dropout_grad(r), false, r->compute);
 	// h.up.gelu.grad: dropout f32[2,6]
 	dropout(h_up_gelu_grad(r), h_up_dropout_grad(r), random_key(r), 1, 2, 6, r->tp * 6L + mb * 48L + r->dp * 24L, 192, 12, 0xf38c5464u + layer * 0x9e3779b1u, 0.25f, r->evaluating, r->compute);
@@ -111,7 +113,8 @@ static void backward_h(struct mp_rank *r, int mb, int layer)
 	NCCL(ncclAllReduce(h_add_grad_from_h_up_matmul(r), h_add_grad_from_h_up_matmul(r), 16, ncclFloat32, ncclSum, r->tp_comm, r->tp_stream));
 	CUDA(cudaEventRecord(r->event[H_ADD_GRAD_FROM_H_UP_MATMUL_ALL_REDUCE_REDUCED], r->tp_stream));
 	// h.down.bias.grad: sum f32[8]
-	CUDA(cudaStreamWaitEvent(r->side, r->event[H_3_ADD_GRAD_WITH_H_4_UP_MATMUL_ARRIVED + mb % 2], 0));
+	if (layer == 2)
+		CUDA(cudaStreamWaitEvent(r->side, r->event[H_3_ADD_GRAD_WITH_H_4_UP_MATMUL_ARRIVED + mb % 2], 0));
 	CUDA(cudaStreamWaitEvent(r->side, r->event[H_ADD_GRAD_WITH_H_UP_MATMUL_READY], 0));
 	sum(h_down_bias_grad(r, layer), h_add_grad_with_h_up_matmul_before(r, mb, layer), 1, 2, 8, 1.0f, mb > 0, r->side);
 	// h.down.weight.grad: += h_add_grad_with_h_up_matmul_before f32[2,8]^T . h_up_dropout f32[2,6] -> f32[8,6]
