@@ -14,11 +14,14 @@ from lib.harness import ROOT, Case, Failure, Program, check, command
 FUNCTION = re.compile(r"^static void (?:forward|backward)\w*\(.*?^}\n", re.M | re.S)
 WAIT = re.compile(r"^(?:\t+if \(layer == \d+\)\n)?\t+CUDA\(cudaStreamWaitEvent\(r->compute, r->event\[(\w+_(?:ARRIVED|REDUCED|GATHERED))\b.*\n", re.M)
 SIDE = re.compile(r"^(?:\t+if \(layer == \d+\)\n)?\t+CUDA\(cudaStreamWaitEvent\(r->side, r->event\[(\w+_READY)\b.*\n", re.M)
+ALONE = re.compile(r"^\t+if \(layer == \d+\)\n\t+CUDA\(cudaStreamWaitEvent\(r->compute, r->event\[(\w+_ARRIVED)\b.*\n", re.M)
 STEPS = 4
 MODES = ["late", *[f"random:{seed}" for seed in range(1, 4)]]
 MORE = [f"random:{seed}" for seed in range(4, 20)]     # for what none of these shows
 SPEC = ROOT / "specs/mlp.lua"
 ADAMW = ROOT / "tests/equality/adamw.lua"      # with a norm of all gradients
+GPT = ROOT / "specs/gpt2.lua"                  # equal layers, of which one waits for a message
+LAYERS = ["-D", "layers=4", "-D", "width=32", "-D", "heads=2", "-D", "vocab=50", "-D", "context=16", "--batch", 8, "--microbatches", 4]
 OPTIONS = ["-D", "width=64", "-D", "momentum=0.9", "-D", "lr=0.1", "--microbatches", 4]
 MESHES = {"pp=2": 2, "dp=2,tp=2": 3, "dp=2,pp=4": 6}        # and how many such waits there are at least
 
@@ -62,13 +65,13 @@ def same_in_all_modes(mesh, spec=SPEC, options=OPTIONS):
         check(found == expected, f"MP_HOST_MODE={mode} gives {found}, without it {expected}")
 
 
-def every_wait_counts(mesh, least, pattern):
-    program = Program(SPEC, "--mesh", mesh, *OPTIONS)
+def every_wait_counts(mesh, least, pattern, spec=SPEC, options=OPTIONS):
+    program = Program(spec, "--mesh", mesh, *options)
     expected = losses(program, "late")
     sites = waits(program, pattern)
     check(len(sites) >= least, f"only {len(sites)} waits found in program_*.cu: the pattern no longer fits")
     for number, (file, begin, end, event) in enumerate(sites):
-        broken = Program(SPEC, "--mesh", mesh, *OPTIONS, edit=delete(file, begin, end), variant=f"no-{number}-{event}")
+        broken = Program(spec, "--mesh", mesh, *options, edit=delete(file, begin, end), variant=f"no-{number}-{event}")
         seen = any(losses(broken, mode) != expected for mode in MODES + MORE)
         check(seen, f"{file.name} without its wait for {event} gives the same in {', '.join(MODES + MORE)}")
 
@@ -103,4 +106,6 @@ def cases(long):
     found += [Case(f"modes-adamw-{mesh}", same_in_all_modes, mesh, ADAMW, ["--microbatches", 2]) for mesh in ("pp=4", "dp=2,tp=2,pp=2")]
     found += [Case(f"deleted-waits-{mesh}", every_wait_counts, mesh, least, WAIT) for mesh, least in MESHES.items()]
     found.append(Case("deleted-waits-side", every_wait_counts, "1", 4, SIDE))
+    found.append(Case("modes-layers-pp=2", same_in_all_modes, "pp=2", GPT, LAYERS))
+    found.append(Case("deleted-waits-layers-pp=2", every_wait_counts, "pp=2", 2, ALONE, GPT, LAYERS))
     return found + [Case("reduce-begins-early", reduce_begins_early)]
