@@ -51,13 +51,18 @@ extern "C" {
 // Before what is done with element e of a strip by the body of an element-wise kernel.
 #define MP_EACH_OF_STRIP(e, width) for (int e = 0; e < (width); e++)
 
-#define MP_LAUNCH(kernel, grid, block, stream, ...) \
+// bytes: of dynamic shared memory
+#define MP_LAUNCH_SHARED(kernel, grid, block, bytes, stream, ...) \
 	do { \
-		kernel<<<grid, block, 0, stream>>>(__VA_ARGS__); \
-		cudaError_t error_ = cudaGetLastError(); \
+		cudaError_t error_ = (bytes) ? cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes) : cudaSuccess; \
+		if (error_ == cudaSuccess) { \
+			kernel<<<grid, block, bytes, stream>>>(__VA_ARGS__); \
+			error_ = cudaGetLastError(); \
+		} \
 		if (error_ != cudaSuccess) \
 			mp_cuda_failed(error_, #kernel, __FILE__, __LINE__); \
 	} while (0)
+#define MP_LAUNCH(kernel, grid, block, stream, ...) MP_LAUNCH_SHARED(kernel, grid, block, 0, stream, __VA_ARGS__)
 
 enum { MP_MOST_BLOCKS = 4096 }; // of a grid that strides: four waves of the largest GPUs
 
@@ -288,6 +293,7 @@ static inline void mp_host_launch(void (*)(Parameters...), const char *name, uns
 
 #define MP_LAUNCH(kernel, grid, block, stream, ...) \
 	mp_host_launch<kernel>(kernel, #kernel, ((void)(block), (grid)), stream, __VA_ARGS__)
+#define MP_LAUNCH_SHARED(kernel, grid, block, bytes, stream, ...) ((void)(bytes), MP_LAUNCH(kernel, grid, block, stream, __VA_ARGS__))
 
 static inline unsigned mp_blocks(long) { return 1; }
 static inline unsigned mp_row_blocks(long) { return 1; }

@@ -168,18 +168,6 @@ enum {
 	MP_FETCH_MOST = 112 << 10       // bytes of a row: two blocks of a multiprocessor of an H100 have so many; a multiple of what all threads fetch
 };
 
-// Launches a kernel with blocks that have so much shared memory.
-#define MP_LAUNCH_SHARED(kernel, grid, block, bytes, stream, ...) \
-	do { \
-		cudaError_t error_ = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes); \
-		if (error_ == cudaSuccess) { \
-			kernel<<<grid, block, bytes, stream>>>(__VA_ARGS__); \
-			error_ = cudaGetLastError(); \
-		} \
-		if (error_ != cudaSuccess) \
-			mp_cuda_failed(error_, #kernel, __FILE__, __LINE__); \
-	} while (0)
-
 #ifndef MP_FETCHES
 // Bytes of shared memory that a block of this device may have.
 static inline int mp_shared_of_block()
@@ -230,19 +218,27 @@ template <class real> MP_DEVICE int mp_first_half(int columns)
 	return (columns + both - 1) / both * (both / 2);
 }
 
+// each(c) for the columns at which the thread's strips of those that are fetched begin, counted behind the head; what it fetches are two halves.
+template <class real, class Each> MP_DEVICE void mp_each_fetched(int columns, Each each)
+{
+	const int half = mp_first_half<real>(columns);
+	int c = threadIdx.x * MP_WIDE(real);
+	for (int part = 0; part < 2; part++) {
+		for (; c < (part ? columns : half); c += mp_span_stride<real>())
+			each(c);
+		mp_fetched_half();
+	}
+}
+
 // Begins to fetch a row of n elements.
 template <class real> MP_DEVICE void mp_fetch_row(const real *from, int n)
 {
 	char *const fetched = mp_fetched();
 	const int head = mp_span_head(from, n), body = mp_span_body<real>(head, n);
-	const int columns = mp_fetched_columns<real>(n), half = mp_first_half<real>(columns);
-	int c = threadIdx.x * MP_WIDE(real);
-	for (int part = 0; part < 2; part++) {
-		for (; c < (part ? columns : half); c += mp_span_stride<real>())
-			if (c < body)
-				mp_fetch(fetched + c * sizeof(real), from + head + c);
-		mp_fetched_half();
-	}
+	mp_each_fetched<real>(mp_fetched_columns<real>(n), [=](int c) {
+		if (c < body)
+			mp_fetch(fetched + c * sizeof(real), from + head + c);
+	});
 }
 
 // As mp_sum_exp_row of the row that was fetched.
@@ -269,20 +265,16 @@ template <class full, class real, class Change> MP_DEVICE void mp_change_fetched
 	enum { width = MP_WIDE(real) };
 	const int head = mp_span_head(from, n), body = mp_span_body<real>(head, n);
 	const int next_head = next ? mp_span_head(next, n) : 0, next_body = next ? mp_span_body<real>(next_head, n) : 0;
-	const int columns = mp_fetched_columns<real>(n), half = mp_first_half<real>(columns);
+	const int columns = mp_fetched_columns<real>(n);
 	mp_change_ends<full>(to, from, n, head, body, change);
 	mp_change_strips<full>(to, from, (long)head + columns, (long)head + body, change);
-	int c = threadIdx.x * width;
-	for (int part = 0; part < 2; part++) {
-		for (; c < (part ? columns : half); c += mp_span_stride<real>()) {
-			char *strip = fetched + c * sizeof(real);
-			if (c < body)
-				mp_change_strip<full>(to, *(const mp_strip<width, real> *)strip, head + c, change);
-			if (c < next_body)
-				mp_fetch(strip, next + next_head + c);
-		}
-		mp_fetched_half();
-	}
+	mp_each_fetched<real>(columns, [=](int c) {
+		char *strip = fetched + c * sizeof(real);
+		if (c < body)
+			mp_change_strip<full>(to, *(const mp_strip<width, real> *)strip, head + c, change);
+		if (c < next_body)
+			mp_fetch(strip, next + next_head + c);
+	});
 }
 
 #else
@@ -290,8 +282,6 @@ template <class full, class real, class Change> MP_DEVICE void mp_change_fetched
 #define MP_FETCH_BLOCKS
 
 enum { MP_FETCH_THREADS = 1 };
-
-#define MP_LAUNCH_SHARED(kernel, grid, block, bytes, stream, ...) ((void)(bytes), MP_LAUNCH(kernel, grid, block, stream, __VA_ARGS__))
 
 template <class real> static inline unsigned mp_span_threads(long, unsigned) { return 1; }
 static inline unsigned mp_cached_blocks(long) { return 1; }

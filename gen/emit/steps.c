@@ -321,6 +321,13 @@ static const char *traced_name(const Emit *emit, const Function *function, const
 	return c_string(emit->arena, step->name);
 }
 
+// The number of the layer that has a step, in the loop around it: as emit_loop counts.
+static int layer_of(const Loop *loop, int step)
+{
+	int turn = (step - loop->first) / loop->steps;
+	return loop->descending ? loop->count - 1 - turn : turn;
+}
+
 static void emit_step(Text *out, Kernels *kernels, Role *role, const Function *function, const Step *step, const Arguments *arguments)
 {
 	const Emit *emit = kernels->emit;
@@ -331,7 +338,7 @@ static void emit_step(Text *out, Kernels *kernels, Role *role, const Function *f
 	for (int i = 0; i < step->waits.count; i++) {
 		const Wait *wait = &step->waits.at[i];
 		if (wait->alone >= 0)
-			text_add(out, "%sif (layer == %d)\n\t", indent, wait->layer);
+			text_add(out, "%sif (layer == %d)\n\t", indent, layer_of(role->inside, wait->alone));
 		text_add(out, "%sCUDA(cudaStreamWaitEvent(r->%s, %s, 0));\n", indent, stream_name(step->stream),
 		         event_expression(emit, &role->events.at[wait->event], arguments->slot[wait->argument]));
 	}

@@ -100,7 +100,7 @@ typedef struct {
 // An event waited for before a step.
 typedef struct {
 	int event, argument;    // as of a record
-	int alone, layer;       // of the steps of equal layers the one that waits, and its layer as the loop numbers it; -1: each does
+	int alone;              // index of the step that waits, of those of equal layers; -1: each does
 } Wait;
 
 typedef struct {

@@ -542,22 +542,6 @@ static bool any_conflict(Sync *sync)
 	return run_list(sync, 0, false) || run_list(sync, 1, false) || run_list(sync, 2, false);
 }
 
-// The loop whose first layer has the step; NULL: none.
-static const Loop *loop_of(const Sync *sync, int function, int step)
-{
-	const Function *f = &sync->role->functions.at[function];
-	for (int i = 0; i < f->loops.count; i++)
-		if (step >= f->loops.at[i].first && step < f->loops.at[i].first + f->loops.at[i].steps)
-			return &f->loops.at[i];
-	return NULL;
-}
-
-// What each layer makes, and what waits for it in the same pass, is so in each.
-static bool is_of_each_layer(const Sync *sync, const Edge *edge)
-{
-	return !edge->message && edge->from_function == edge->to_function && loop_of(sync, edge->from_function, edge->from_step);
-}
-
 static void find_edges(Sync *sync)
 {
 	for (bool found = true; found;)
@@ -567,9 +551,30 @@ static void find_edges(Sync *sync)
 		if (any_conflict(sync))
 			sync->dropped[e] = false;
 	}
+}
+
+// Whether equal layers share the step.
+static bool in_loop(const Sync *sync, int function, int step)
+{
+	const Function *f = &sync->role->functions.at[function];
+	for (int i = 0; i < f->loops.count; i++)
+		if (step >= f->loops.at[i].first && step < f->loops.at[i].first + f->loops.at[i].steps)
+			return true;
+	return false;
+}
+
+// What layers make and wait for in one function is seldom of one layer alone, and not worth a try.
+static bool may_be_alone(const Sync *sync, const Edge *edge)
+{
+	bool of_layers = !edge->message && edge->from_function == edge->to_function && in_loop(sync, edge->from_function, edge->from_step);
+	return in_loop(sync, edge->to_function, edge->to_step) && !of_layers;
+}
+
+static void narrow_edges(Sync *sync)
+{
 	for (int e = 0; e < sync->edges.count; e++) {
 		Edge *edge = &sync->edges.at[e];
-		if (sync->dropped[e] || is_of_each_layer(sync, edge) || !loop_of(sync, edge->to_function, edge->to_step))
+		if (sync->dropped[e] || !may_be_alone(sync, edge))
 			continue;
 		edge->alone = true;
 		edge->alone = !any_conflict(sync);
@@ -583,7 +588,7 @@ typedef LIST(const Edge *) Sources;
 static const char *event_name(const Sync *sync, const Edge *edge)
 {
 	const Step *step = &sync->role->functions.at[edge->from_function].steps.at[edge->from_step];
-	const char *what = step->kind == STEP_COLLECTIVE && !loop_of(sync, edge->from_function, edge->from_step) ? step->nodes.at[0]->in[0]->name : step->name, *done = "READY";
+	const char *what = step->kind == STEP_COLLECTIVE && !in_loop(sync, edge->from_function, edge->from_step) ? step->nodes.at[0]->in[0]->name : step->name, *done = "READY";
 	if (edge->message) {
 		what = edge->message->transfer->tensor->name;
 		done = edge->message->send ? "SENT" : "ARRIVED";
@@ -638,15 +643,6 @@ static int event_for(Sync *sync, const Edge *edge, Sources *sources)
 	return role->events.count - 1;
 }
 
-static Wait wait_of(const Sync *sync, const Edge *edge, int event)
-{
-	if (!edge->alone)
-		return (Wait){event, edge->to_argument, -1, -1};
-	const Loop *loop = loop_of(sync, edge->to_function, edge->to_step);
-	int turn = (edge->to_instance - edge->to_step) / loop->steps;
-	return (Wait){event, edge->to_argument, edge->to_instance, loop->descending ? loop->count - 1 - turn : turn};
-}
-
 static void write_events(Sync *sync)
 {
 	Sources sources = {0};
@@ -654,7 +650,7 @@ static void write_events(Sync *sync)
 		const Edge *edge = &sync->edges.at[e];
 		if (sync->dropped[e])
 			continue;
-		Wait wait = wait_of(sync, edge, event_for(sync, edge, &sources));
+		Wait wait = {event_for(sync, edge, &sources), edge->to_argument, edge->alone ? edge->to_instance : -1};
 		Function *function = &sync->role->functions.at[edge->to_function];
 		for (int i = edge->to_step; i < function->steps.count; i++)
 			if (function->steps.at[i].same_as == edge->to_step)
@@ -708,6 +704,7 @@ void synchronise(Plan *plan)
 		unroll(&sync, 1, &role->evaluate);
 		unroll(&sync, 2, &role->infer);
 		find_edges(&sync);
+		narrow_edges(&sync);
 		assert(!any_conflict(&sync));
 		write_events(&sync);
 		fork_and_join(&sync);

@@ -12,9 +12,10 @@ from lib.harness import ROOT, Case, Failure, Program, check, command
 
 # In a forward or backward: compute waits for what was received or reduced, the side stream for what compute made.
 FUNCTION = re.compile(r"^static void (?:forward|backward)\w*\(.*?^}\n", re.M | re.S)
-WAIT = re.compile(r"^(?:\t+if \(layer == \d+\)\n)?\t+CUDA\(cudaStreamWaitEvent\(r->compute, r->event\[(\w+_(?:ARRIVED|REDUCED|GATHERED))\b.*\n", re.M)
-SIDE = re.compile(r"^(?:\t+if \(layer == \d+\)\n)?\t+CUDA\(cudaStreamWaitEvent\(r->side, r->event\[(\w+_READY)\b.*\n", re.M)
-ALONE = re.compile(r"^\t+if \(layer == \d+\)\n\t+CUDA\(cudaStreamWaitEvent\(r->compute, r->event\[(\w+_ARRIVED)\b.*\n", re.M)
+LAYER = r"\t+if \(layer == \d+\)\n"
+WAIT = re.compile(rf"^(?:{LAYER})?\t+CUDA\(cudaStreamWaitEvent\(r->compute, r->event\[(\w+_(?:ARRIVED|REDUCED|GATHERED))\b.*\n", re.M)
+SIDE = re.compile(rf"^(?:{LAYER})?\t+CUDA\(cudaStreamWaitEvent\(r->side, r->event\[(\w+_READY)\b.*\n", re.M)
+ALONE = re.compile(rf"^{LAYER}\t+CUDA\(cudaStreamWaitEvent\(r->compute, r->event\[(\w+_ARRIVED)\b.*\n", re.M)
 STEPS = 4
 MODES = ["late", *[f"random:{seed}" for seed in range(1, 4)]]
 MORE = [f"random:{seed}" for seed in range(4, 20)]     # for what none of these shows

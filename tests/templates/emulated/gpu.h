@@ -43,7 +43,5 @@ template <int left> void mp_wait_for_fetched()
 #define alignas(bytes) __attribute__((aligned(bytes))) // behind `static`, where the standard has no place for it
 #include "mp_kernel.h"
 
-#undef MP_LAUNCH
 #undef MP_LAUNCH_SHARED
-#define MP_LAUNCH(kernel, grid, block, stream, ...) ((void)(stream), emulate(grid, block, [&] { kernel(__VA_ARGS__); }))
-#define MP_LAUNCH_SHARED(kernel, grid, block, bytes, stream, ...) ((void)(bytes), MP_LAUNCH(kernel, grid, block, stream, __VA_ARGS__))
+#define MP_LAUNCH_SHARED(kernel, grid, block, bytes, stream, ...) ((void)(bytes), (void)(stream), emulate(grid, block, [&] { kernel(__VA_ARGS__); }))
