@@ -25,6 +25,7 @@ static const struct {
 	{"tied", join_tied_gradients, dump_plan_graph},
 	{"norm", measure_gradients, dump_plan_graph},
 	{"roles", make_roles, dump_plan},
+	{"halves", store_in_halves, dump_plan},
 	{"fuse", fuse_steps, dump_plan},
 	{"streams", choose_streams, dump_plan},
 	{"schedule", make_schedules, dump_plan},

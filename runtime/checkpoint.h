@@ -29,8 +29,9 @@ typedef void mp_shard_visit(void *context, const struct mp_state *s, const struc
 // Memory of the host for a part of a state that is contiguous on the device.
 struct mp_slab {
 	size_t most;                    // bytes that fit
-	char *memory, *bounce;          // pinned; for runs that are not contiguous in it
-	size_t offset, bytes;           // what mp_shard_fill_slab filled: its place in the arena
+	char *memory, *bounce;          // pinned; half as many bytes, for runs that are not contiguous in it and for halves
+	size_t offset, bytes;           // what it holds: its place in the arena
+	long lower;                     // that of the second half of its bytes, where these are lower halves of floats; else as of a state
 };
 
 enum { MP_FILE_SLAB = 4 << 20 };        // bytes of a slab that files are read into and written from
@@ -38,6 +39,13 @@ enum { MP_FILE_SLAB = 4 << 20 };        // bytes of a slab that files are read i
 // Of one allocation: it takes about a millisecond. mp_slabs_close frees them.
 void mp_slabs_open(struct mp_slab *slab, int count, size_t most);
 void mp_slabs_close(struct mp_slab *slab, int count);
+
+// Floats of a slab become their upper halves and, behind these, their lower ones; and back. room: for 2 bytes of each. (checkpoint_halves.c)
+void mp_slab_split(char *values, long count, char *room);
+void mp_slab_join(char *values, long count, char *room);
+
+// Copies a slab to its place on the device, and returns when the device holds it.
+void mp_slab_to_device(const struct mp_rank *r, const struct mp_slab *slab);
 
 // Fills the state in the arena: calls visit for every run of elements that the rank stores, a slab at a time, and copies to
 // the device. Padding becomes zero; with `keep`, what visit leaves alone keeps the device's value. Returns when the device
@@ -49,7 +57,7 @@ void mp_shard_fill(struct mp_rank *r, const struct mp_state *s, const struct mp_
 void mp_shard_read(struct mp_rank *r, const struct mp_state *s, const struct mp_slab *slab, mp_shard_visit *visit, void *context);
 
 // How many bytes the rank stores of the state, how many slabs of at most `most` bytes hold them, and filling one of these
-// without the device: any thread may.
+// without the device, for mp_slab_to_device: any thread may.
 size_t mp_shard_bytes(const struct mp_rank *r, const struct mp_state *s);
 long mp_shard_slabs(const struct mp_rank *r, const struct mp_state *s, size_t most);
 void mp_shard_fill_slab(const struct mp_rank *r, const struct mp_state *s, long number, struct mp_slab *slab,

@@ -111,8 +111,7 @@ static void copy_slab(struct drawing *d, long k)
 		pthread_cond_wait(&d->drawn, &d->mutex);
 	d->ready[k % d->slots] = false;
 	pthread_mutex_unlock(&d->mutex);
-	CUDA(cudaMemcpyAsync(d->r->arena + slab->offset, slab->memory, slab->bytes, cudaMemcpyHostToDevice, d->r->compute));
-	CUDA(cudaStreamSynchronize(d->r->compute));
+	mp_slab_to_device(d->r, slab);
 	pthread_mutex_lock(&d->mutex);
 	d->done = k + 1;
 	pthread_cond_broadcast(&d->copied);

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BOUNCE_PART = 4, LONG_RUN = 4096 };      // the second buffer is a fourth of a slab
+enum { BOUNCE_PART = 2, LONG_RUN = 4096 };      // the second buffer is half of a slab
 
 struct walk {
 	const struct mp_rank *r;
@@ -26,8 +26,7 @@ struct walk {
 	long stride[MP_DIMS];                   // of the local tensor, and so of the slab
 	int dim;                                // of which slabs are ranges, of `rows` indices
 	long rows, slabs;
-	size_t most;                            // bytes of a slab
-	char *slab, *bounce;
+	struct mp_slab slab;
 };
 
 // Elements that a slab and a piece share, with dims in the order of the file: the box `at`, `extent` of the `whole`.
@@ -131,7 +130,7 @@ static void exchange(const struct walk *w, const struct overlap *o, bool into_sl
 		for (int d = last; d >= dim; rest /= o->extent[d--])
 			place += rest % o->extent[d] * o->stride[d];
 		n = left < count - done ? left : count - done;
-		char *slab = w->slab + (size_t)place * w->size, *bounce = w->bounce + (size_t)done * w->size;
+		char *slab = w->slab.memory + (size_t)place * w->size, *bounce = w->slab.bounce + (size_t)done * w->size;
 		if (into_slab)
 			move(slab, o->stride[last], bounce, 1, n, w->size);
 		else
@@ -142,18 +141,18 @@ static void exchange(const struct walk *w, const struct overlap *o, bool into_sl
 static void visit_run(const struct walk *w, const struct mp_piece *piece, const struct overlap *o, int dim, bool direct,
                       long base, long first)
 {
-	long run = 1, most = (long)(w->most / BOUNCE_PART / w->size);
+	long run = 1, most = (long)(w->slab.most / BOUNCE_PART / w->size);
 	for (int d = dim; d < o->dims; d++)
 		run *= o->extent[d];
 	if (direct) {
-		w->visit(w->context, w->s, piece, w->slab + (size_t)base * w->size, first, run);
+		w->visit(w->context, w->s, piece, w->slab.memory + (size_t)base * w->size, first, run);
 		return;
 	}
 	for (long begin = 0; begin < run; begin += most) {
 		long n = run - begin < most ? run - begin : most;
 		if (!w->fill || w->keep)
 			exchange(w, o, false, dim, base, begin, n);
-		w->visit(w->context, w->s, piece, w->bounce, first + begin, n);
+		w->visit(w->context, w->s, piece, w->slab.bounce, first + begin, n);
 		if (w->fill)
 			exchange(w, o, true, dim, base, begin, n);
 	}
@@ -193,7 +192,7 @@ static void visit_piece(const struct walk *w, const struct mp_piece *piece)
 // Slabs are ranges of the first dim whose rows are small enough; the dims outside of it are single indices.
 static void measure(struct walk *w)
 {
-	long stride = 1, most = (long)(w->most / w->size);
+	long stride = 1, most = (long)(w->slab.most / w->size);
 	int dims = w->s->dims;
 	for (int d = dims; d-- > 0; stride *= w->local[d]) {
 		w->local[d] = extent_of(w->r, w->s, d);
@@ -211,12 +210,21 @@ static void measure(struct walk *w)
 	w->slabs *= (extent + w->rows - 1) / w->rows;
 }
 
-// Makes a slab the one that is walked. Returns the element of the local tensor that it begins with.
-static long take_slab(struct walk *w, long number, long *elements)
+// Says where a slab lies that begins with an element of the local tensor. Returns how many it has.
+static long place_slab(struct walk *w, long first, long elements)
 {
-	*elements = 1;
+	size_t size = w->s->lower != MP_STORED_WHOLE ? w->size / 2 : w->size;
+	w->slab.bytes = (size_t)elements * w->size;
+	w->slab.offset = w->s->offset + (size_t)first * size;
+	w->slab.lower = w->s->lower >= 0 ? w->s->lower + first * (long)size : w->s->lower;
+	return elements;
+}
+
+// Makes a slab the one that is walked. Returns how many elements it has.
+static long take_slab(struct walk *w, long number)
+{
 	if (w->s->dims == 0)
-		return 0;
+		return place_slab(w, 0, 1);
 	long extent = w->local[w->dim], ranges = (extent + w->rows - 1) / w->rows, row = w->stride[w->dim];
 	long at = number % ranges * w->rows, n = w->rows < extent - at ? w->rows : extent - at, outer = number / ranges;
 	w->from[w->dim] = at;
@@ -225,8 +233,7 @@ static long take_slab(struct walk *w, long number, long *elements)
 		w->from[d] = rest % w->local[d];
 		w->extent[d] = 1;
 	}
-	*elements = n * row;
-	return (outer * extent + at) * row;
+	return place_slab(w, (outer * extent + at) * row, n * row);
 }
 
 // Calls visit for what a slab of so many elements holds of each piece. What no piece has is padding.
@@ -244,34 +251,68 @@ static void visit_slab(const struct walk *w, long elements)
 		padding -= shared;
 	}
 	if (w->fill && !w->keep && padding > 0)
-		memset(w->slab, 0, (size_t)elements * w->size);
+		memset(w->slab.memory, 0, (size_t)elements * w->size);
 	for (int i = 0; i < pieces; i++)
 		visit_piece(w, &piece[i]);
 }
 
+// Fills it, as it goes to the device.
+static void fill_slab(const struct walk *w, long elements)
+{
+	visit_slab(w, elements);
+	if (w->slab.lower != MP_STORED_WHOLE)
+		mp_slab_split(w->slab.memory, elements, w->slab.bounce);
+}
+
+static size_t part_of(const struct mp_slab *slab)
+{
+	return slab->lower != MP_STORED_WHOLE ? slab->bytes / 2 : slab->bytes;
+}
+
+void mp_slab_to_device(const struct mp_rank *r, const struct mp_slab *slab)
+{
+	size_t part = part_of(slab);
+	CUDA(cudaMemcpyAsync(r->arena + slab->offset, slab->memory, part, cudaMemcpyHostToDevice, r->compute));
+	if (slab->lower >= 0)
+		CUDA(cudaMemcpyAsync(r->arena + slab->lower, slab->memory + part, part, cudaMemcpyHostToDevice, r->compute));
+	CUDA(cudaStreamSynchronize(r->compute));
+}
+
+// Where lower halves are not kept, they are zeros.
+static void from_device(const struct walk *w, long elements)
+{
+	const struct mp_slab *slab = &w->slab;
+	size_t part = part_of(slab);
+	CUDA(cudaMemcpyAsync(slab->memory, w->r->arena + slab->offset, part, cudaMemcpyDeviceToHost, w->r->compute));
+	if (slab->lower == MP_UPPER_ALONE)
+		memset(slab->memory + part, 0, part);
+	if (slab->lower >= 0)
+		CUDA(cudaMemcpyAsync(slab->memory + part, w->r->arena + slab->lower, part, cudaMemcpyDeviceToHost, w->r->compute));
+	CUDA(cudaStreamSynchronize(w->r->compute));
+	if (slab->lower != MP_STORED_WHOLE)
+		mp_slab_join(slab->memory, elements, slab->bounce);
+}
+
 static void walk(struct walk *w)
 {
-	char *arena = w->r->arena + w->s->offset;
 	measure(w);
-	for (long k = 0, elements; k < w->slabs; k++) {
-		size_t begin = (size_t)take_slab(w, k, &elements) * w->size, bytes = (size_t)elements * w->size;
-		if (!w->fill || w->keep) {
-			CUDA(cudaMemcpyAsync(w->slab, arena + begin, bytes, cudaMemcpyDeviceToHost, w->r->compute));
-			CUDA(cudaStreamSynchronize(w->r->compute));
+	for (long k = 0; k < w->slabs; k++) {
+		long elements = take_slab(w, k);
+		if (!w->fill || w->keep)
+			from_device(w, elements);
+		if (!w->fill) {
+			visit_slab(w, elements);
+			continue;
 		}
-		visit_slab(w, elements);
-		if (w->fill) {
-			CUDA(cudaMemcpyAsync(arena + begin, w->slab, bytes, cudaMemcpyHostToDevice, w->r->compute));
-			CUDA(cudaStreamSynchronize(w->r->compute));
-		}
+		fill_slab(w, elements);
+		mp_slab_to_device(w->r, &w->slab);
 	}
 }
 
 static struct walk new_walk(const struct mp_rank *r, const struct mp_state *s, const struct mp_slab *slab, mp_shard_visit *visit,
                             void *context)
 {
-	return (struct walk){.r = r, .s = s, .visit = visit, .context = context, .size = mp_type_bytes(s->type), .most = slab->most,
-	                     .slab = slab->memory, .bounce = slab->bounce};
+	return (struct walk){.r = r, .s = s, .visit = visit, .context = context, .size = mp_type_bytes(s->type), .slab = *slab};
 }
 
 void mp_shard_fill(struct mp_rank *r, const struct mp_state *s, const struct mp_slab *slab, bool keep, mp_shard_visit *visit,
@@ -327,10 +368,8 @@ void mp_shard_fill_slab(const struct mp_rank *r, const struct mp_state *s, long 
                         mp_shard_visit *visit, void *context)
 {
 	struct walk w = new_walk(r, s, slab, visit, context);
-	long elements;
 	w.fill = true;
 	measure(&w);
-	slab->offset = s->offset + (size_t)take_slab(&w, number, &elements) * w.size;
-	slab->bytes = (size_t)elements * w.size;
-	visit_slab(&w, elements);
+	fill_slab(&w, take_slab(&w, number));
+	*slab = w.slab;
 }

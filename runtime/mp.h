@@ -70,6 +70,9 @@ struct mp_piece {
 	long shape[MP_DIMS];
 };
 
+// States without lower halves: whole, or, for inference, which computes with them, the upper halves of f32 alone.
+enum mp_stored { MP_STORED_WHOLE = -1, MP_UPPER_ALONE = -2 };
+
 // One logical tensor of the model's state, and the part of it that a rank of this role stores.
 // A dim that axis shards is split into equal pieces of ceil(shape / size) elements; the last pieces may be
 // partly or wholly padding, which is zero and never leaves the device.
@@ -82,6 +85,7 @@ struct mp_state {
 	long shape[MP_DIMS];            // logical, in the order of the device
 	int axis[MP_DIMS];              // enum mp_axis that shards the dim, or MP_WHOLE
 	size_t offset;                  // bytes from the arena's start; local row-major, padded extents
+	long lower;                     // the same of the lower halves of f32 whose upper ones are at offset (mp_halves.h), or enum mp_stored
 	const struct mp_piece *pieces;  int piece_count;     // in files; none: the whole, under its name
 	struct mp_init init;
 	bool owned;                     // this role writes it to checkpoints (a shared parameter has one owner)

@@ -6,9 +6,13 @@
 #ifndef MP_TABLE_H
 #define MP_TABLE_H
 
+#include "mp_halves.h"
+
 // The columns. Places are offsets in the arena in units of MP_PLACE bytes, -1 where there is no such tensor.
 enum {
-	MP_GRADIENT, MP_WEIGHT, MP_FIRST_STATE, MP_SECOND_STATE, MP_COPY, // places; the last: of the copy in the compute type
+	MP_GRADIENT, MP_WEIGHT, MP_FIRST_STATE, MP_SECOND_STATE, // places
+	MP_COPY,                // that of the copy in the compute type
+	MP_LOWER,               // that of the lower halves of weights, whose upper ones are the copy (mp_halves.h): there is no MP_WEIGHT then
 	MP_PARAMETER,           // number of the parameter in the whole model; rises
 	MP_CHUNK, MP_CHUNKS,    // its first chunk among those of all rows, and how many it has
 	MP_REST,                // elements of its last chunk
@@ -51,6 +55,68 @@ template <class T> MP_DEVICE T *mp_table_tensor(char *arena, const int *row, int
 template <class real, class full, class Use> MP_DEVICE auto mp_with_gradient(char *arena, const int *row, long first, Use use)
 {
 	return row[MP_ROUNDED] ? use(mp_table_tensor<const real>(arena, row, MP_GRADIENT, first)) : use(mp_table_tensor<const full>(arena, row, MP_GRADIENT, first));
+}
+
+// Weights from one of a row on: whole, beside them their copy in the type real where there is one; or in halves.
+template <class real, class full> struct mp_whole_weights {
+	full *whole;
+	real *copy;
+};
+struct mp_halved_weights {
+	mp_bf16 *upper;
+	uint16_t *lower;
+};
+
+template <class full, int width> struct mp_joined {
+	full at[width];
+	__device__ full operator[](int k) const { return at[k]; }
+};
+
+template <int width, class real, class full> MP_DEVICE auto mp_load_weights(const mp_whole_weights<real, full> &from, long c)
+{
+	return mp_load<width>(from.whole + c);
+}
+
+template <int width> MP_DEVICE mp_joined<float, width> mp_load_weights(const mp_halved_weights &from, long c)
+{
+	const auto upper = mp_load<width>(from.upper + c);
+	const auto lower = mp_load<width>(from.lower + c);
+	mp_joined<float, width> whole;
+	for (int e = 0; e < width; e++)
+		whole.at[e] = mp_join_halves(upper[e], lower[e]);
+	return whole;
+}
+
+template <int width, class real, class full> MP_DEVICE void mp_store_weights(const mp_whole_weights<real, full> &to, long c, const full (&value)[width])
+{
+	real copy[width];
+	for (int e = 0; e < width; e++)
+		copy[e] = mp_working_copy<real>(value[e]);
+	mp_store<width>(to.whole + c, value, width);
+	if (to.copy)
+		mp_store<width>(to.copy + c, copy, width);
+}
+
+template <int width> MP_DEVICE void mp_store_weights(const mp_halved_weights &to, long c, const float (&value)[width])
+{
+	mp_bf16 upper[width];
+	uint16_t lower[width];
+	for (int e = 0; e < width; e++) {
+		upper[e] = mp_upper_half(value[e]);
+		lower[e] = mp_lower_half(value[e]);
+	}
+	mp_store<width>(to.upper + c, upper, width);
+	mp_store<width>(to.lower + c, lower, width);
+}
+
+// use(weights) with the row's weights from the element with number `first` on, in whichever form they are.
+template <class real, class full, class Use> MP_DEVICE void mp_with_weights(char *arena, const int *row, long first, Use use)
+{
+	real *const copy = mp_table_tensor<real>(arena, row, MP_COPY, first);
+	if constexpr (sizeof(real) == sizeof(mp_bf16))
+		if (row[MP_LOWER] >= 0)
+			return use(mp_halved_weights{copy, mp_table_tensor<uint16_t>(arena, row, MP_LOWER, first)});
+	use(mp_whole_weights<real, full>{mp_table_tensor<full>(arena, row, MP_WEIGHT, first), copy});
 }
 
 // each(row, first, n) for the elements from `first` on of every tensor, n at a time, by a whole block; first is a multiple of 16.

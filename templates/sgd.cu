@@ -8,26 +8,26 @@ typedef float real; //@ param
 typedef float full; //@ param
 
 // moving: there is a velocity.
-template <bool moving, class element> MP_DEVICE void tmpl_sgd_part(full *__restrict__ w, full *__restrict__ velocity, real *__restrict__ copy,
+template <bool moving, class Weights, class element> MP_DEVICE void tmpl_sgd_part(const Weights &w, full *__restrict__ velocity,
 		const element *__restrict__ gradient, long n, full factor, full step, full momentum, full decay)
 {
 	mp_change_part<MP_STRIP(full)>(n, [=](auto strip, long c) {
 		constexpr int width = strip;
 		const auto slope = mp_load<width>(gradient + c);
-		const auto weight = mp_load<width>(w + c), before = mp_load<width>(moving ? velocity + c : w + c);
+		const auto weight = mp_load_weights<width>(w, c);
 		full new_weight[width], change[width];
-		real rounded[width];
-		for (int e = 0; e < width; e++) {
+		for (int e = 0; e < width; e++)
 			change[e] = factor * (full)slope[e] + decay * weight[e];
-			if (moving)
+		if constexpr (moving) {
+			const auto before = mp_load<width>(velocity + c);
+			for (int e = 0; e < width; e++)
 				change[e] = momentum * before[e] + change[e];
-			rounded[e] = new_weight[e] = weight[e] - step * change[e];
 		}
-		mp_store<width>(w + c, new_weight, width);
-		if (moving)
+		for (int e = 0; e < width; e++)
+			new_weight[e] = weight[e] - step * change[e];
+		mp_store_weights<width>(w, c, new_weight);
+		if constexpr (moving)
 			mp_store<width>(velocity + c, change, width);
-		if (copy)
-			mp_store<width>(copy + c, rounded, width);
 	});
 }
 
@@ -35,21 +35,22 @@ static __global__ void tmpl_sgd_kernel(char *arena, const int *__restrict__ tabl
 		const full *__restrict__ rate, const full *__restrict__ scale, full momentum, full decay)
 {
 	mp_each_part(table, rows, chunks, chunk, [&](const int *row, long first, long n) {
-		full *const w = mp_table_tensor<full>(arena, row, MP_WEIGHT, first), *const velocity = mp_table_tensor<full>(arena, row, MP_FIRST_STATE, first);
-		real *const copy = mp_table_tensor<real>(arena, row, MP_COPY, first);
+		full *const velocity = mp_table_tensor<full>(arena, row, MP_FIRST_STATE, first);
 		const full factor = scale ? *scale : 1, own = row[MP_DECAYS] ? decay : 0;
-		mp_with_gradient<real, full>(arena, row, first, [=](const auto *gradient) {
-			if (velocity)
-				tmpl_sgd_part<true>(w, velocity, copy, gradient, n, factor, *rate, momentum, own);
-			else
-				tmpl_sgd_part<false>(w, velocity, copy, gradient, n, factor, *rate, momentum, own);
+		mp_with_weights<real, full>(arena, row, first, [=](const auto &w) {
+			mp_with_gradient<real, full>(arena, row, first, [=](const auto *gradient) {
+				if (velocity)
+					tmpl_sgd_part<true>(w, velocity, gradient, n, factor, *rate, momentum, own);
+				else
+					tmpl_sgd_part<false>(w, velocity, gradient, n, factor, *rate, momentum, own);
+			});
 		});
 	});
 }
 
 // Every parameter w of the table -= *rate * v, where v = momentum * velocity + (*scale * gradient + decay * w) becomes the new
 // velocity, its first state. Without momentum there is none, without clipping scale is NULL; decay is none where the table says
-// so; the copy of w, where it has one, is the new w rounded. table: int[rows, MP_COLUMNS], with `chunks` chunks of `chunk` elements.
+// so; the copy of w, where it has one, is the new w rounded (mp_halves.h). table: int[rows, MP_COLUMNS], with `chunks` chunks of `chunk` elements.
 void tmpl_sgd(char *arena, const int *table, long rows, long chunks, long chunk, const full *rate, const full *scale,
 		full momentum, full decay, cudaStream_t stream)
 {

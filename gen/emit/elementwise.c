@@ -194,11 +194,12 @@ static void add_node_text(Text *body, const Chain *chain, int i, const char *rea
 	else if (expression[letters])
 		text_add(body, ", scale%d", i);
 	text_add(body, ");\n");
+	const char *kept = is_working_copy(node) ? arena_printf(emit->arena, "mp_working_copy<%s>(t%d)", c_type(node->out[0]->type), i) : arena_printf(emit->arena, "t%d", i);
 	for (int k = 0; k < chain->outputs.count; k++)
 		if (chain->outputs.at[k] == node->out[0]) {
 			if (!chain->kernel && node->out[0]->type != emit->plan->graph->master && is_read_inside(chain->step, node->out[0]))
 				text_add(body, "%st%d = %s(t%d); // as it is stored\n", chain->indent, i, c_type(node->out[0]->type), i);
-			text_add(body, "%s%s[e] = t%d;\n", chain->indent, chain->kernel ? "to" : arena_printf(emit->arena, "out%d", k), i);
+			text_add(body, "%s%s[e] = %s;\n", chain->indent, chain->kernel ? "to" : arena_printf(emit->arena, "out%d", k), kept);
 		}
 }
 

@@ -8,6 +8,16 @@ static const char *heading(Class class)
 	return class == CLASS_OPTIMIZER ? "optimizer state" : class_names[class];
 }
 
+static const char *type_in(const Buffer *buffer)
+{
+	return buffer->tensor->in_halves ? "uint16_t" : c_type(buffer->tensor->type);
+}
+
+static const char *content_of(const Emit *emit, const Buffer *buffer)
+{
+	return arena_printf(emit->arena, "%s%s", buffer->tensor->in_halves ? "the lower halves of " : "", local_shape(emit, buffer->tensor));
+}
+
 // Where in its function a scratch buffer lives.
 static const char *life(const Emit *emit, const Role *role, const Buffer *buffer)
 {
@@ -23,9 +33,9 @@ static const char *place_of_slot(const Emit *emit, const Buffer *buffer)
 
 static void emit_buffer(Text *out, const Emit *emit, const Role *role, const Buffer *buffer)
 {
-	const char *type = c_type(buffer->tensor->type);
+	const char *type = type_in(buffer);
 	text_add(out, "static inline %s *%s(const struct mp_rank *r%s) { return (%s *)(r->arena + %zu%s); } // %s, %zu bytes%s\n", type, buffer->name,
-	         buffer->slots > 1 ? ", int mb" : "", type, buffer->offset, place_of_slot(emit, buffer), local_shape(emit, buffer->tensor),
+	         buffer->slots > 1 ? ", int mb" : "", type, buffer->offset, place_of_slot(emit, buffer), content_of(emit, buffer),
 	         buffer->bytes, life(emit, role, buffer));
 }
 
@@ -91,7 +101,7 @@ static const char *call_of(const Emit *emit, const Family *family, const char *s
 static const char *formula(const Emit *emit, const Role *role, const Family *family, int from)
 {
 	const Buffer *first = member(role, family, from), *second = member(role, family, from + 1);
-	const char *type = c_type(first->tensor->type), *slot = place_of_slot(emit, first);
+	const char *type = type_in(first), *slot = place_of_slot(emit, first);
 	bool falls = second->offset < first->offset;
 	if (first->offset == second->offset)
 		return arena_printf(emit->arena, "(%s *)(r->arena + %zu%s)", type, first->offset, slot);
@@ -101,7 +111,7 @@ static const char *formula(const Emit *emit, const Role *role, const Family *fam
 
 static const char *address(const Emit *emit, const Buffer *buffer)
 {
-	return arena_printf(emit->arena, "(%s *)(r->arena + %zu%s)", c_type(buffer->tensor->type), buffer->offset, place_of_slot(emit, buffer));
+	return arena_printf(emit->arena, "(%s *)(r->arena + %zu%s)", type_in(buffer), buffer->offset, place_of_slot(emit, buffer));
 }
 
 static void emit_table(Text *out, const Role *role, const Family *family)
@@ -111,7 +121,7 @@ static void emit_table(Text *out, const Role *role, const Family *family)
 		const Buffer *buffer = member(role, family, k);
 		text_add(out, "%s{%zu, %d, %zu}", k ? ", " : "", buffer->offset, buffer->slots, buffer->stride);
 	}
-	text_add(out, "}; return (%s *)(r->arena + at[layer].offset%s);", c_type(member(role, family, 0)->tensor->type),
+	text_add(out, "}; return (%s *)(r->arena + at[layer].offset%s);", type_in(member(role, family, 0)),
 	         family->slots > 1 ? " + mb % at[layer].slots * at[layer].stride" : "");
 }
 
@@ -143,10 +153,10 @@ static void emit_address(Text *out, const Emit *emit, const Role *role, const Fa
 static void emit_family(Text *out, const Emit *emit, const Role *role, const Family *family, const Home *homes)
 {
 	const Buffer *first = member(role, family, 0);
-	text_add(out, "static inline %s *%s(const struct mp_rank *r%s%s) { ", c_type(first->tensor->type), family->name, family->slots > 1 ? ", int mb" : "",
+	text_add(out, "static inline %s *%s(const struct mp_rank *r%s%s) { ", type_in(first), family->name, family->slots > 1 ? ", int mb" : "",
 	         family->common ? "" : ", int layer");
 	emit_address(out, emit, role, family, homes);
-	text_add(out, " } // %s, %zu bytes, %d layers\n", local_shape(emit, first->tensor), first->bytes, family->count);
+	text_add(out, " } // %s, %zu bytes, %d layers\n", content_of(emit, first), first->bytes, family->count);
 }
 
 // Families of a class, which is that of the last layer's buffer; those that another one makes come apart.
@@ -210,9 +220,9 @@ static void emit_named_members(Text *out, const Emit *emit, const Role *role, co
 		if (!any)
 			text_add(out, "\n// of one layer\n");
 		any = true;
-		text_add(out, "static inline %s *%s(const struct mp_rank *r%s) { return %s; } // %s, %zu bytes\n", c_type(buffer->tensor->type), buffer->name,
+		text_add(out, "static inline %s *%s(const struct mp_rank *r%s) { return %s; } // %s, %zu bytes\n", type_in(buffer), buffer->name,
 		         buffer->slots > 1 ? ", int mb" : "", call_of(emit, homes[i].family, buffer->slots > 1 ? "mb" : "0", arena_printf(emit->arena, "%d", homes[i].layer)),
-		         local_shape(emit, buffer->tensor), buffer->bytes);
+		         content_of(emit, buffer), buffer->bytes);
 	}
 }
 

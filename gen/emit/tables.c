@@ -27,8 +27,10 @@ static int emit_state(Text *out, const Emit *emit, const Role *role, const Node 
 		text_add(out, "%s%s", i ? ", " : "", axis_constant(axis));
 	}
 	int pieces = count_pieces(emit, node);
+	int own = find_buffer(emit->plan, role, t), first = t->in_halves ? find_buffer(emit->plan, role, working_copy(role, t)->out[0]) : own;
 	const char *in_files = pieces ? arena_printf(emit->arena, "pieces + %d, %d", piece, pieces) : "NULL, 0";
-	text_add(out, "}, %zu, %s, {%s, %s, %s}, %s},\n", role->buffers.at[find_buffer(emit->plan, role, t)].offset, in_files, inits[init.kind],
+	text_add(out, "}, %zu, %s, %s, {%s, %s, %s}, %s},\n", role->buffers.at[first].offset,
+	         own == first ? "-1" : own < 0 ? "-2" : arena_printf(emit->arena, "%zu", role->buffers.at[own].offset), in_files, inits[init.kind],
 	         c_number(emit->arena, TYPE_F64, init.a), c_number(emit->arena, TYPE_F64, init.b), stage_of(emit->plan, node) == role->stage ? "true" : "false");
 	return pieces;
 }
@@ -42,7 +44,7 @@ static int emit_states(Text *out, const Emit *emit, const Role *role)
 		if (node->op != OP_PARAMETER && node->op != OP_STATE)
 			continue;
 		if (!count++)
-			text_add(out, "// name, kind, type, dims, shape, axis of each dim, offset, pieces in files, initial values, owned\nstatic const struct mp_state states[] = {\n");
+			text_add(out, "// name, kind, type, dims, shape, axis of each dim, offset, that of lower halves (-1: stored whole, -2: not kept), pieces in files, initial values, owned\nstatic const struct mp_state states[] = {\n");
 		piece += emit_state(out, emit, role, node, piece);
 	}
 	if (count)

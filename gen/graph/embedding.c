@@ -64,6 +64,7 @@ void shape_embedding(Graph *graph, Node *node)
 		fail_at(node->location, "embedding: the ids %s must be i32, not %s\ndeclare them as { \"i32\" } in the data",
 		        tensor_text(graph, ids), type_name(ids->type));
 	want_master(graph, node, 1);
+	want_real(graph, node, 1);
 	if (table->dims != 2 || ids->dims == MAX_DIMS)
 		fail_at(node->location, "embedding: %s cannot be looked up in %s\na table has two dims, and ids at most %d",
 		        tensor_text(graph, ids), tensor_text(graph, table), MAX_DIMS - 1);

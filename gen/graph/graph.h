@@ -50,6 +50,7 @@ struct Tensor {
 	bool pinned[PLACED_AXES]; // place[] was fixed by the spec (shard = …, mp.constrain) or by what the tensor is
 	Placement place[PLACED_AXES]; // filled by place_tensors, pinned ones before
 	bool channels_last;     // 4 dims that lie as [N,H,W,C] where the spec and files have [N,C,H,W]
+	bool in_halves;         // an f32 whose upper half is its working copy: its own bytes are the lower one (gen/plan/halves.c)
 	Tensor *inside;         // it is this device's rows of that tensor, which tp gathers from it; NULL: it has bytes of its own (in_place.c)
 	Tensor *replaced_by;    // while layout_images runs: what its readers shall read
 };

@@ -29,7 +29,7 @@ static double bytes_again(const Plan *plan, const Node *node)
 	double bytes = 0;
 	for (int i = 0; i < node->ins; i++)
 		if (writes_operand(node, i))
-			bytes += (double)local_bytes(plan, node->in[i]);
+			bytes += (double)local_bytes(plan, node->in[i]) * (node->in[i]->in_halves ? 2 : 1); // and the copy, which is the other half
 	return bytes;
 }
 

@@ -32,7 +32,7 @@ long local_elements(const Plan *plan, const Tensor *t)
 
 size_t local_bytes(const Plan *plan, const Tensor *t)
 {
-	return (size_t)local_elements(plan, t) * type_size(t->type);
+	return (size_t)local_elements(plan, t) * (t->in_halves ? type_size(t->type) / 2 : type_size(t->type));
 }
 
 Tensor *copied_tensor(const Node *copy)

@@ -211,7 +211,7 @@ static const char *identifier(const Plan *plan, Role *role, const char *name)
 
 static Buffer *append_buffer(const Plan *plan, Role *role, Tensor *t, Class class, int slots)
 {
-	Buffer buffer = {.name = identifier(plan, role, t->name), .tensor = t, .class = class, .bytes = local_bytes(plan, t),
+	Buffer buffer = {.name = identifier(plan, role, t->in_halves ? arena_printf(plan->arena, "%s.lower", t->name) : t->name), .tensor = t, .class = class, .bytes = local_bytes(plan, t),
 	                 .slots = slots, .function = -1};
 	list_add(plan->arena, &role->buffers, buffer);
 	role->buffer_of[t->id] = role->buffers.count - 1;
@@ -271,12 +271,12 @@ static void make_buffers(const Plan *plan, Role *role)
 			}
 }
 
-// Parameters that no step of this mode uses are stored all the same.
+// Parameters that no step of this mode uses are stored all the same; but of halves the copy is enough.
 static void make_unused_buffers(const Plan *plan, Role *role)
 {
 	for (int i = 0; i < role->nodes[PHASE_PROLOGUE].count; i++) {
 		const Node *node = role->nodes[PHASE_PROLOGUE].at[i];
-		if (node->op == OP_PARAMETER && role->buffer_of[node->out[0]->id] < 0)
+		if (node->op == OP_PARAMETER && role->buffer_of[node->out[0]->id] < 0 && !node->out[0]->in_halves)
 			append_buffer(plan, role, node->out[0], CLASS_PARAMETERS, 1);
 	}
 }

@@ -317,7 +317,7 @@ AttentionSlice attention_slice(const Plan *plan, const Node *node); // of OP_ATT
 
 // What the optimizer goes through is a table of i32 with a row for each parameter that the stage updates; its columns are those of
 // runtime/mp_table.h. Tensors are taken in chunks of so many elements, counted from the first. (norm.c)
-enum { TABLE_CHUNK = 65536, TABLE_UNIT = 256, TABLE_COLUMNS = 12 };
+enum { TABLE_CHUNK = 65536, TABLE_UNIT = 256, TABLE_COLUMNS = 13 };
 long table_chunks(const Plan *plan, const Tensor *gradient);
 bool counts_apart(const Plan *plan, Axis axis); // whether the devices of an axis add up squares of what they have of gradients
 
@@ -351,6 +351,9 @@ void measure_gradients(Plan *plan);
 
 // Needs: stages. Gives: roles with their nodes, transfers between stages. (roles.c)
 void make_roles(Plan *plan);
+
+// Needs: roles. Gives: which parameters lie in halves, one of which is their working copy. (halves.c)
+void store_in_halves(Plan *plan);
 
 // Needs: roles. Gives: functions with steps, element-wise chains and GEMM epilogues fused, gradient buckets. (fuse.c)
 void fuse_steps(Plan *plan);

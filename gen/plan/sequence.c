@@ -74,9 +74,11 @@ void sequence_prologue(Plan *plan)
 				add_step(plan, function_of(role, FUNCTION_PROLOGUE), role->nodes[PHASE_PROLOGUE].at[i]);
 	}
 	for (int s = 0; s < plan->stages; s++)
-		for (int i = 0; i < plan->roles[s].nodes[PHASE_PROLOGUE].count; i++)
-			if (is_working_copy(plan->roles[s].nodes[PHASE_PROLOGUE].at[i]))
-				add_step(plan, function_of(&plan->roles[s], FUNCTION_LOADED), plan->roles[s].nodes[PHASE_PROLOGUE].at[i]);
+		for (int i = 0; i < plan->roles[s].nodes[PHASE_PROLOGUE].count; i++) {
+			Node *node = plan->roles[s].nodes[PHASE_PROLOGUE].at[i];
+			if (is_working_copy(node) && !node->in[0]->in_halves) // which is loaded as it is
+				add_step(plan, function_of(&plan->roles[s], FUNCTION_LOADED), node);
+		}
 	for (int i = 0; i < plan->graph->nodes.count; i++) {
 		Node *node = plan->graph->nodes.at[i];
 		if (node->phase == PHASE_PROLOGUE && node->op != OP_INPUT && node->op != OP_PARAMETER && !is_working_copy(node) && !gathers_parameter(node))

@@ -6,7 +6,6 @@
 // bytes in f32, three quarters in bf16, and of the memory that the optimizer needs a replica has its part.
 // What is stored where is all that is said here: conversions follow from it (place.c). The gathered tensor stands in the place of the stored one
 // for whatever reads it but its update, so that the model itself is computed as without.
-#include "../graph/rules.h"
 #include "fuse.h"
 #include "place.h"
 
@@ -47,17 +46,6 @@ static void share_out(Tensor *t, int dim)
 	t->place[AXIS_DP] = (Placement){SHARD, dim};
 }
 
-// A look-up reads a table in full precision, and rounds what it finds: in the compute type the same rows are half as much to gather.
-static void look_up_copies(Graph *graph)
-{
-	for (int i = 0; i < graph->nodes.count; i++) {
-		Node *node = graph->nodes.at[i];
-		const Parameter *table = node->op == OP_EMBEDDING ? parameter_of(node->in[1]) : NULL;
-		if (table && table->in_parts && graph->real != graph->master)
-			want_real(graph, node, 1);
-	}
-}
-
 void store_in_parts(Plan *plan)
 {
 	Graph *graph = plan->graph;
@@ -76,7 +64,6 @@ void store_in_parts(Plan *plan)
 	for (int i = 0; i < graph->states.count; i++)
 		if (graph->states.at[i]->parameter->in_parts)
 			share_out(graph->states.at[i]->tensor, graph->states.at[i]->parameter->tensor->place[AXIS_DP].dim);
-	look_up_copies(graph);
 }
 
 // ---- while tensors are placed

@@ -2,6 +2,8 @@
 // several meshes: the files must have the same bytes, and every rank must find what it had, zeros in the padding.
 #include "test.h"
 
+#include "mp_halves.h"
+
 #include <assert.h>
 #include <math.h>
 #include <pthread.h>
@@ -29,32 +31,32 @@ static const struct mp_piece pieces[] = {
 
 // Stage 0 and 1 of pp = 2. "shared" is on both and owned by the first.
 static const struct mp_state table[STATES] = {
-	{"rows", MP_PARAMETER, MP_F32, 2, {7, 5}, {T, W}, 0, NULL, 0, {MP_UNIFORM, -1, 1}, true},
-	{"columns", MP_PARAMETER, MP_F32, 2, {5, 7}, {W, T}, 0, NULL, 0, {MP_NORMAL, 0, 1}, true},
-	{"middle", MP_PARAMETER, MP_F32, 3, {3, 5, 4}, {W, T, W}, 0, NULL, 0, {MP_NORMAL, 0, 1}, true},
-	{"nested", MP_PARAMETER, MP_F64, 4, {3, 5, 2, 7}, {D, W, T, W}, 0, NULL, 0, {MP_UNIFORM, 0, 1}, true},
-	{"shared", MP_PARAMETER, MP_F32, 1, {11}, {T}, 0, NULL, 0, {MP_UNIFORM, 0, 1}, true},
-	{"scalar", MP_OPTIMIZER, MP_I32, 0, {0}, {W}, 0, NULL, 0, {MP_CONSTANT, 42, 0}, true},
-	{"rows.momentum", MP_OPTIMIZER, MP_F32, 2, {7, 5}, {D, T}, 0, NULL, 0, {MP_NORMAL, 0, 1}, true},
-	{"bias", MP_PARAMETER, MP_F32, 1, {9}, {W}, 0, NULL, 0, {MP_CONSTANT, 0.5, 0}, true},
-	{"large", MP_PARAMETER, MP_F32, 2, {1201, 1003}, {W, T}, 0, NULL, 0, {MP_UNIFORM, 0, 1}, true},
+	{"rows", MP_PARAMETER, MP_F32, 2, {7, 5}, {T, W}, 0, -1, NULL, 0, {MP_UNIFORM, -1, 1}, true},
+	{"columns", MP_PARAMETER, MP_F32, 2, {5, 7}, {W, T}, 0, -1, NULL, 0, {MP_NORMAL, 0, 1}, true},
+	{"middle", MP_PARAMETER, MP_F32, 3, {3, 5, 4}, {W, T, W}, 0, -1, NULL, 0, {MP_NORMAL, 0, 1}, true},
+	{"nested", MP_PARAMETER, MP_F64, 4, {3, 5, 2, 7}, {D, W, T, W}, 0, -1, NULL, 0, {MP_UNIFORM, 0, 1}, true},
+	{"shared", MP_PARAMETER, MP_F32, 1, {11}, {T}, 0, -1, NULL, 0, {MP_UNIFORM, 0, 1}, true},
+	{"scalar", MP_OPTIMIZER, MP_I32, 0, {0}, {W}, 0, -1, NULL, 0, {MP_CONSTANT, 42, 0}, true},
+	{"rows.momentum", MP_OPTIMIZER, MP_F32, 2, {7, 5}, {D, T}, 0, -1, NULL, 0, {MP_NORMAL, 0, 1}, true},
+	{"bias", MP_PARAMETER, MP_F32, 1, {9}, {W}, 0, -1, NULL, 0, {MP_CONSTANT, 0.5, 0}, true},
+	{"large", MP_PARAMETER, MP_F32, 2, {1201, 1003}, {W, T}, 0, -1, NULL, 0, {MP_UNIFORM, 0, 1}, true},
 	// Filters, as [o,h,w,i] on the device: every dim is sharded and padded once; "many" takes several pieces.
-	{"filters", MP_PARAMETER, MP_F32, 4, {7, 3, 2, 5}, {T, W, W, W}, 0, &pieces[0], 1, {MP_NORMAL, 0, 1}, true},
-	{"filters.momentum", MP_OPTIMIZER, MP_F64, 4, {7, 3, 2, 5}, {D, W, W, T}, 0, &pieces[1], 1, {MP_NORMAL, 0, 1}, true},
-	{"pixels", MP_PARAMETER, MP_F64, 4, {2, 7, 5, 3}, {W, D, T, W}, 0, &pieces[2], 1, {MP_UNIFORM, 0, 1}, true},
-	{"many", MP_PARAMETER, MP_F64, 4, {151, 7, 5, 101}, {W, W, W, T}, 0, &pieces[3], 1, {MP_UNIFORM, 0, 1}, true},
+	{"filters", MP_PARAMETER, MP_F32, 4, {7, 3, 2, 5}, {T, W, W, W}, 0, -1, &pieces[0], 1, {MP_NORMAL, 0, 1}, true},
+	{"filters.momentum", MP_OPTIMIZER, MP_F64, 4, {7, 3, 2, 5}, {D, W, W, T}, 0, -1, &pieces[1], 1, {MP_NORMAL, 0, 1}, true},
+	{"pixels", MP_PARAMETER, MP_F64, 4, {2, 7, 5, 3}, {W, D, T, W}, 0, -1, &pieces[2], 1, {MP_UNIFORM, 0, 1}, true},
+	{"many", MP_PARAMETER, MP_F64, 4, {151, 7, 5, 101}, {W, W, W, T}, 0, -1, &pieces[3], 1, {MP_UNIFORM, 0, 1}, true},
 	// Buffers; the integer ones are wider in files.
-	{"mean", MP_BUFFER, MP_F32, 1, {9}, {D}, 0, NULL, 0, {MP_CONSTANT, 0.25, 0}, true},
-	{"batches", MP_BUFFER, MP_I32, 0, {0}, {W}, 0, NULL, 0, {MP_CONSTANT, -3, 0}, true},
-	{"counts", MP_BUFFER, MP_I32, 2, {3, 7}, {W, T}, 0, NULL, 0, {MP_UNIFORM, -2147483648.0, 2147483647.0}, true},
+	{"mean", MP_BUFFER, MP_F32, 1, {9}, {D}, 0, -1, NULL, 0, {MP_CONSTANT, 0.25, 0}, true},
+	{"batches", MP_BUFFER, MP_I32, 0, {0}, {W}, 0, -1, NULL, 0, {MP_CONSTANT, -3, 0}, true},
+	{"counts", MP_BUFFER, MP_I32, 2, {3, 7}, {W, T}, 0, -1, NULL, 0, {MP_UNIFORM, -2147483648.0, 2147483647.0}, true},
 	// What several tensors of files are, in other orders and with padding of its own.
-	{"qkv", MP_PARAMETER, MP_F32, 4, {3, 4, 4, 5}, {T, W, W, W}, 0, &pieces[4], 3, {MP_NORMAL, 0, 1}, true},
-	{"attention", MP_PARAMETER, MP_F64, 4, {5, 3, 4, 6}, {T, W, W, W}, 0, &pieces[7], 1, {MP_NORMAL, 0, 1}, true},
-	{"attention.bias", MP_PARAMETER, MP_F32, 3, {5, 3, 4}, {T, W, W}, 0, &pieces[8], 1, {MP_UNIFORM, 0, 1}, true},
-	{"swiglu", MP_PARAMETER, MP_F32, 3, {2, 7, 5}, {W, T, D}, 0, &pieces[9], 2, {MP_NORMAL, 0, 1}, true},
-	{"padded", MP_PARAMETER, MP_F32, 2, {16, 3}, {T, W}, 0, &pieces[11], 1, {MP_NORMAL, 1, 1}, true},
-	{"padded.momentum", MP_OPTIMIZER, MP_F32, 2, {16, 3}, {T, D}, 0, &pieces[12], 1, {MP_NORMAL, 1, 1}, true},
-	{"transposed", MP_PARAMETER, MP_F64, 2, {607, 1003}, {W, T}, 0, &pieces[13], 1, {MP_NORMAL, 1, 1}, true},
+	{"qkv", MP_PARAMETER, MP_F32, 4, {3, 4, 4, 5}, {T, W, W, W}, 0, -1, &pieces[4], 3, {MP_NORMAL, 0, 1}, true},
+	{"attention", MP_PARAMETER, MP_F64, 4, {5, 3, 4, 6}, {T, W, W, W}, 0, -1, &pieces[7], 1, {MP_NORMAL, 0, 1}, true},
+	{"attention.bias", MP_PARAMETER, MP_F32, 3, {5, 3, 4}, {T, W, W}, 0, -1, &pieces[8], 1, {MP_UNIFORM, 0, 1}, true},
+	{"swiglu", MP_PARAMETER, MP_F32, 3, {2, 7, 5}, {W, T, D}, 0, -1, &pieces[9], 2, {MP_NORMAL, 0, 1}, true},
+	{"padded", MP_PARAMETER, MP_F32, 2, {16, 3}, {T, W}, 0, -1, &pieces[11], 1, {MP_NORMAL, 1, 1}, true},
+	{"padded.momentum", MP_OPTIMIZER, MP_F32, 2, {16, 3}, {T, D}, 0, -1, &pieces[12], 1, {MP_NORMAL, 1, 1}, true},
+	{"transposed", MP_PARAMETER, MP_F64, 2, {607, 1003}, {W, T}, 0, -1, &pieces[13], 1, {MP_NORMAL, 1, 1}, true},
 };
 static const int stage_of[STATES] = {0, 0, 0, 1, 0, 0, 1, 1, 1, 0, 0, 1, 0, 1, 1, 0, 0, 1, 1, 0, 1, 1, 0};
 
@@ -73,7 +75,13 @@ static void add_state(struct mp_program *p, struct mp_state *to, int k, bool own
 		elements *= (size_t)mp_shard_extent(to->shape[d], to->axis[d] == W ? 1 : model.axis[to->axis[d]]);
 	to->offset = p->arena_bytes;
 	to->owned = owned;
-	p->arena_bytes += (elements * mp_type_bytes(to->type) + MP_ALIGN - 1) / MP_ALIGN * MP_ALIGN;
+	if (k % 2 == 0 && to->type == MP_F32 && to->kind == MP_PARAMETER) { // its upper halves, and behind them the lower ones
+		p->arena_bytes += (2 * elements + MP_ALIGN - 1) / MP_ALIGN * MP_ALIGN;
+		to->lower = (long)p->arena_bytes;
+		p->arena_bytes += (2 * elements + MP_ALIGN - 1) / MP_ALIGN * MP_ALIGN;
+	} else {
+		p->arena_bytes += (elements * mp_type_bytes(to->type) + MP_ALIGN - 1) / MP_ALIGN * MP_ALIGN;
+	}
 	p->state_count++;
 }
 
@@ -99,6 +107,13 @@ enum { MESHES = sizeof meshes / sizeof meshes[0] };
 static double element(const struct mp_state *s, const void *values, long i)
 {
 	return s->type == MP_F64 ? ((const double *)values)[i] : s->type == MP_F32 ? ((const float *)values)[i] : ((const int32_t *)values)[i];
+}
+
+// The same of what a rank holds.
+static double held(const struct mp_rank *r, const struct mp_state *s, long i)
+{
+	const char *values = r->arena + s->offset;
+	return s->lower < 0 ? element(s, values, i) : mp_join_halves(((const mp_bf16 *)values)[i], ((const uint16_t *)(r->arena + s->lower))[i]);
 }
 
 // The piece of a state that holds an index of it, and which element of it that is; NULL: padding.
@@ -133,7 +148,7 @@ static bool part_is_right(const struct mp_rank *r, const struct mp_state *s, voi
 		for (int d = s->dims; d-- > 0; rest /= local[d])
 			index[d] = rest % local[d] + (s->axis[d] == W ? 0 : at_axis[s->axis[d]] * local[d]);
 		const struct mp_piece *found = piece_at(piece, pieces, s->dims, index, &at);
-		double have = element(s, r->arena + s->offset, i), want = found ? element(s, files[found - piece], at) : 0;
+		double have = held(r, s, i), want = found ? element(s, files[found - piece], at) : 0;
 		if (!(fabs(have - want) <= (found ? tolerance : 0)))
 			return false;
 	}

@@ -20,15 +20,15 @@ static const struct mp_piece last[] = {
 
 // `a` of the initial values is the start; conv3's filters are of one pixel.
 static const struct mp_state table[STATES] = {
-	{"conv1.weight", MP_PARAMETER, MP_F32, 4, {7, 3, 2, 5}, {T, W, W, W}, 0, &last[0], 1, {MP_CONSTANT, 0.5, 0}, true},
-	{"conv2.weight", MP_PARAMETER, MP_F64, 4, {3, 5, 5, 7}, {W, W, W, T}, 0, &last[1], 1, {MP_CONSTANT, 10000.5, 0}, true},
-	{"conv3.weight", MP_PARAMETER, MP_F32, 4, {4, 1, 1, 6}, {D, W, W, T}, 0, &last[2], 1, {MP_CONSTANT, 20000.5, 0}, true},
-	{"bn1.running_mean", MP_BUFFER, MP_F32, 1, {7}, {T}, 0, NULL, 0, {MP_CONSTANT, 0.25, 0}, true},
-	{"bn1.num_batches_tracked", MP_BUFFER, MP_I32, 0, {0}, {W}, 0, NULL, 0, {MP_CONSTANT, 1234567, 0}, true},
-	{"bn2.counts", MP_BUFFER, MP_I32, 2, {5, 3}, {T, W}, 0, NULL, 0, {MP_CONSTANT, -2000, 0}, true},
-	{"conv1.weight.momentum", MP_OPTIMIZER, MP_F32, 4, {7, 3, 2, 5}, {D, W, W, T}, 0, &last[3], 1, {MP_CONSTANT, -5000.5, 0}, true},
-	{"conv2.weight.momentum", MP_OPTIMIZER, MP_F64, 4, {3, 5, 5, 7}, {W, T, W, D}, 0, &last[4], 1, {MP_CONSTANT, -10000.5, 0}, true},
-	{"conv3.weight.momentum", MP_OPTIMIZER, MP_F32, 4, {4, 1, 1, 6}, {W, W, W, T}, 0, &last[5], 1, {MP_CONSTANT, -20000.5, 0}, true},
+	{"conv1.weight", MP_PARAMETER, MP_F32, 4, {7, 3, 2, 5}, {T, W, W, W}, 0, -1, &last[0], 1, {MP_CONSTANT, 0.5, 0}, true},
+	{"conv2.weight", MP_PARAMETER, MP_F64, 4, {3, 5, 5, 7}, {W, W, W, T}, 0, -1, &last[1], 1, {MP_CONSTANT, 10000.5, 0}, true},
+	{"conv3.weight", MP_PARAMETER, MP_F32, 4, {4, 1, 1, 6}, {D, W, W, T}, 0, -1, &last[2], 1, {MP_CONSTANT, 20000.5, 0}, true},
+	{"bn1.running_mean", MP_BUFFER, MP_F32, 1, {7}, {T}, 0, -1, NULL, 0, {MP_CONSTANT, 0.25, 0}, true},
+	{"bn1.num_batches_tracked", MP_BUFFER, MP_I32, 0, {0}, {W}, 0, -1, NULL, 0, {MP_CONSTANT, 1234567, 0}, true},
+	{"bn2.counts", MP_BUFFER, MP_I32, 2, {5, 3}, {T, W}, 0, -1, NULL, 0, {MP_CONSTANT, -2000, 0}, true},
+	{"conv1.weight.momentum", MP_OPTIMIZER, MP_F32, 4, {7, 3, 2, 5}, {D, W, W, T}, 0, -1, &last[3], 1, {MP_CONSTANT, -5000.5, 0}, true},
+	{"conv2.weight.momentum", MP_OPTIMIZER, MP_F64, 4, {3, 5, 5, 7}, {W, T, W, D}, 0, -1, &last[4], 1, {MP_CONSTANT, -10000.5, 0}, true},
+	{"conv3.weight.momentum", MP_OPTIMIZER, MP_F32, 4, {4, 1, 1, 6}, {W, W, W, T}, 0, -1, &last[5], 1, {MP_CONSTANT, -20000.5, 0}, true},
 };
 
 static struct mp_state states[STATES];

@@ -8,7 +8,7 @@ cd "$(dirname "$0")/../.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 sources='random json data data_files data_tensors idx synthetic synthetic_tokens token_files tokens loader safetensors safetensors_convert safetensors_layout
-	checkpoint_shard checkpoint_check checkpoint_init checkpoint_folder checkpoint_save checkpoint_load outputs'
+	checkpoint_shard checkpoint_halves checkpoint_check checkpoint_init checkpoint_folder checkpoint_save checkpoint_load outputs'
 ${CC:-gcc} -std=c11 -g -O2 -Wall -Wextra -Werror -ffp-contract=off -fsanitize="${SANITIZE:-address,undefined}" \
 	-fno-sanitize-recover=all -Iruntime/host -Iruntime -o "$work/data-test" tests/data/*.c \
 	$(for s in $sources; do echo "runtime/$s.c"; done) -lz -lm -lpthread

@@ -163,15 +163,15 @@ class Reader:
         Of buffers that lie at one place one after another, the dump says which is there."""
         found, known = [], self.places.stage.functions["update"][at]
         named = {name for name, _ in known.reads | known.writes}
-        for what, place in zip(("gradient", "weight", "state", "state", "copy"), row):
+        for what, place in zip(("gradient", "weight", "state", "state", "copy", "lower"), row):
             lies = [b for b in self.places.buffers.values() if b.offset == place * 256 and b.bytes and (b.kind not in ("scratch", "activations") or b.name in named)]
             check(place < 0 or len(lies) == 1, f"at {place} * 256 bytes of the arena lie {[b.name for b in lies]}, not a {what}")
             if place < 0 or (kernel.startswith("squared_norms") and what != "gradient"):
                 continue
-            elements = (row[7] - 1) * 65536 + row[8]
-            check(lies[0].bytes in [size * elements for size in ((2,) if what == "copy" or (what == "gradient" and row[11]) else (4, 8))],
+            elements = (row[8] - 1) * 65536 + row[9]
+            check(lies[0].bytes in [size * elements for size in ((2,) if what in ("copy", "lower") or (what == "gradient" and row[12]) else (4, 8))],
                   f"{lies[0].name} has {lies[0].bytes} bytes, in the table {elements} elements")
-            found.append(Access(lies[0].name, None, what != "gradient", what != "copy"))
+            found.append(Access(lies[0].name, None, what != "gradient", what != "copy" or row[5] >= 0))
         return found
 
     def call(self, name, arguments, operation, at):
@@ -235,7 +235,7 @@ class Reader:
             operation.stream = arguments[-1]
             for kind, argument in zip(kinds, arguments):
                 if kind and argument == "r->arena":
-                    operation.accesses += [access for row in self.updated if row[7] for access in self.row(row, name, at)]
+                    operation.accesses += [access for row in self.updated if row[8] for access in self.row(row, name, at)]
                 elif kind:
                     operation.accesses += self.place(argument, kind == "write", kind == "read")
         operation.stream = operation.stream.removeprefix("r->")
@@ -464,7 +464,7 @@ def read_program(text, stage, places, prototypes, sizes):
         buffers[SIDE_WORKSPACE] = Buffer(SIDE_WORKSPACE, "workspace", size, 1, offset + size, 0, None, None, None)
     sides = bool(re.search(r"\btrue, // the side stream has work$", text, re.M))
     check(sides == ("r->side" in text), f"program_{stage}.cu says {sides} of work on the side stream")
-    table = re.search(r"^static const int updated\[\]\[12\] = \{\n(.*?)^\};", text, re.M | re.S)
+    table = re.search(r"^static const int updated\[\]\[13\] = \{\n(.*?)^\};", text, re.M | re.S)
     updated = [[int(n) for n in row.split(",")] for row in re.findall(r"\{(.*?)\}", re.sub("//.*", "", table[1]))] if table else []
     functions, lists = read_functions(lines, places, prototypes, bool(size), sizes, updated), read_lists(lines)
     for name, function in functions.items():

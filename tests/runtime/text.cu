@@ -221,7 +221,7 @@ static const struct mp_action forward_1_actions[] = {
 
 #define COUNT(table) (int)(sizeof table / sizeof *table)
 #define PARAMETER(name, rows, offset) \
-	{name, mp_state::MP_PARAMETER, MP_F32, 2, {rows, WIDTH}, {MP_WHOLE, MP_WHOLE}, offset, NULL, 0, {mp_init::MP_NORMAL, 0, 0.3}, true}
+	{name, mp_state::MP_PARAMETER, MP_F32, 2, {rows, WIDTH}, {MP_WHOLE, MP_WHOLE}, offset, -1, NULL, 0, {mp_init::MP_NORMAL, 0, 0.3}, true}
 static const struct mp_state states_0[] = {PARAMETER("token.weight", VOCABULARY, WEIGHT), PARAMETER("position.weight", CONTEXT, POSITION)};
 static const struct mp_state states_1[] = {PARAMETER("head.weight", VOCABULARY, WEIGHT)};
 static const struct mp_input inputs[] = {{"labels", MP_I32, 1, {CONTEXT}, VOCABULARY}, {"tokens", MP_I32, 1, {CONTEXT}, 0}};

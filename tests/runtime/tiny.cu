@@ -306,12 +306,12 @@ static const struct mp_action infer_1[] = {
 #define PARAMETER mp_state::MP_PARAMETER, MP_F32
 #define UNIFORM(bound) {mp_init::MP_UNIFORM, -bound, bound}
 static const struct mp_state states_0[] = {
-	{"fc1.weight", PARAMETER, 2, {HIDDEN, IN}, {MP_WHOLE, MP_WHOLE}, 0, NULL, 0, UNIFORM(0.35), true},
-	{"fc1.bias", PARAMETER, 1, {HIDDEN}, {MP_WHOLE}, 512, NULL, 0, UNIFORM(0.35), true},
+	{"fc1.weight", PARAMETER, 2, {HIDDEN, IN}, {MP_WHOLE, MP_WHOLE}, 0, -1, NULL, 0, UNIFORM(0.35), true},
+	{"fc1.bias", PARAMETER, 1, {HIDDEN}, {MP_WHOLE}, 512, -1, NULL, 0, UNIFORM(0.35), true},
 };
 static const struct mp_state states_1[] = {
-	{"fc2.weight", PARAMETER, 2, {CLASSES, HIDDEN}, {MP_WHOLE, MP_WHOLE}, 0, NULL, 0, UNIFORM(0.25), true},
-	{"fc2.bias", PARAMETER, 1, {CLASSES}, {MP_WHOLE}, 512, NULL, 0, UNIFORM(0.25), true},
+	{"fc2.weight", PARAMETER, 2, {CLASSES, HIDDEN}, {MP_WHOLE, MP_WHOLE}, 0, -1, NULL, 0, UNIFORM(0.25), true},
+	{"fc2.bias", PARAMETER, 1, {CLASSES}, {MP_WHOLE}, 512, -1, NULL, 0, UNIFORM(0.25), true},
 };
 static const struct mp_input inputs[] = {
 	{"image", MP_F32, 1, {IN}, 0},

@@ -6,13 +6,14 @@ struct Model {
 	std::vector<int> rows;
 	long elements = 0, chunks = 0, units = 0;
 
-	// A matrix's gradient is in the type of working copies.
+	// A matrix's gradient is in the type of working copies, and where these are half as wide, weights are in halves.
 	void add(long n)
 	{
 		enum { CHUNK = 65536 };
 		int row[MP_COLUMNS] = {};
-		for (int column = MP_GRADIENT; column <= MP_COPY; column++) {
-			row[column] = column == MP_COPY && sizeof(real) == sizeof(full) ? -1 : (int)units;
+		const bool halved = sizeof(real) == sizeof(mp_bf16);
+		for (int column = MP_GRADIENT; column <= MP_LOWER; column++) {
+			row[column] = (column == MP_WEIGHT ? !halved : column < MP_COPY || halved) ? (int)units : -1;
 			units += (n * (long)sizeof(full) + 255) / 256;
 		}
 		row[MP_PARAMETER] = (int)(rows.size() / MP_COLUMNS);
@@ -57,16 +58,16 @@ static void bench_model(const char *type, const char *name, const Model &model)
 	rate[0] = scale[0] = (full)1e-3;
 	rate.upload();
 	scale.upload();
-	const double n = (double)model.elements, copies = sizeof(real) == sizeof(full) ? 0 : (double)sizeof(real) * n, gradients = (double)sizeof(real) * n;
+	const double n = (double)model.elements, gradients = (double)sizeof(real) * n;
 	char what[80];
 	auto named = [&](const char *kernel) {
 		snprintf(what, sizeof what, "%s %s, %ld parameters of %s", type, kernel, count, name);
 		return what;
 	};
-	report(named("adamw"), 6 * sizeof(full) * n + gradients + copies, [&] {
+	report(named("adamw"), 6 * sizeof(full) * n + gradients, [&] {
 		tmpl_adamw(arena, table.at(), count, model.chunks, chunk, rate.at(), step.at(), scale.at(), 0.9, 0.95, 1e-8, 0.1, 0);
 	});
-	report(named("sgd with momentum"), 4 * sizeof(full) * n + gradients + copies,
+	report(named("sgd with momentum"), 4 * sizeof(full) * n + gradients,
 	       [&] { tmpl_sgd(arena, table.at(), count, model.chunks, chunk, rate.at(), NULL, 0.9, 0, 0); });
 	report(named("squared norms"), gradients, [&] {
 		tmpl_squared_norms(squares.at(), partial.at(), table.at(), arena, count, model.chunks, count, chunk, 0, 0);

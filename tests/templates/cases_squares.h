@@ -15,7 +15,7 @@ static void check_squares(int behind)
 	size_t offset = 0;
 	for (int k = 0; k < ROWS; k++) {
 		int n = (int)((length[k] + CHUNK - 1) / CHUNK);
-		const int row[MP_COLUMNS] = {(int)(offset / 256), -1, -1, -1, -1, 2 * k + 1, chunks, n, (int)(length[k] - (n - 1) * CHUNK), split[k], 0, k % 2};
+		const int row[MP_COLUMNS] = {(int)(offset / 256), -1, -1, -1, -1, -1, 2 * k + 1, chunks, n, (int)(length[k] - (n - 1) * CHUNK), split[k], 0, k % 2};
 		for (int i = 0; i < MP_COLUMNS; i++)
 			table[k * MP_COLUMNS + i] = row[i];
 		const bool counted = (behind & 1) == 0 ? (behind & 2) == 0 || k == 1 || k == 2 : k == 2;

@@ -285,8 +285,28 @@ static void test_copies()
 	}
 }
 
+// Halves are the float again, all of its bits; the upper one is as near as a bf16 can be, and of two such the larger.
+static void test_halves()
+{
+	start_group("halves");
+	group.cases++;
+	for (uint32_t upper = 0; upper < 1 << 16; upper++)
+		for (uint32_t lower : {0u, 1u, 2u, 0x1234u, 0x7fffu, 0x8000u, 0x8001u, 0xfedcu, 0xffffu}) {
+			const uint32_t bits = upper << 16 | lower;
+			float value;
+			memcpy(&value, &bits, sizeof value);
+			const mp_bf16 half = mp_upper_half(value), even = value;
+			const float joined = mp_join_halves(half, mp_lower_half(value)), copy = mp_working_copy<mp_bf16>(value);
+			const bool same = !memcmp(&joined, &value, sizeof value) || (value != value && joined != joined);
+			const bool nearest = (float)half == (float)even || (fabs((double)value - (float)half) == fabs((double)value - (float)even) && fabs((float)half) > fabs((float)even));
+			if (!same || (value == value ? !nearest || copy != (float)half : copy == copy))
+				fail_case("split and joined", "wrong value", bits, (float)half, value);
+		}
+}
+
 int main()
 {
+	test_halves();
 	test_elementwise();
 	test_sum();
 	test_softmax();

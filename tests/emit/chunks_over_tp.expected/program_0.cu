@@ -167,11 +167,11 @@ static const struct mp_action evaluate_actions[] = {
 	{"end_step", end_step, -1, -1},
 };
 
-// name, kind, type, dims, shape, axis of each dim, offset, pieces in files, initial values, owned
+// name, kind, type, dims, shape, axis of each dim, offset, that of lower halves (-1: stored whole, -2: not kept), pieces in files, initial values, owned
 static const struct mp_state states[] = {
-	{"up.weight", mp_state::MP_PARAMETER, MP_F32, 2, {12, 8}, {MP_WHOLE, MP_WHOLE}, 0, NULL, 0, {mp_init::MP_UNIFORM, -0.35355339059327373, 0.35355339059327373}, true},
-	{"up.bias", mp_state::MP_PARAMETER, MP_F32, 1, {12}, {MP_WHOLE}, 512, NULL, 0, {mp_init::MP_UNIFORM, -0.35355339059327373, 0.35355339059327373}, true},
-	{"head.weight", mp_state::MP_PARAMETER, MP_F32, 2, {40, 12}, {MP_TP, MP_WHOLE}, 768, NULL, 0, {mp_init::MP_NORMAL, 0.0, 0.1}, true},
+	{"up.weight", mp_state::MP_PARAMETER, MP_F32, 2, {12, 8}, {MP_WHOLE, MP_WHOLE}, 0, -1, NULL, 0, {mp_init::MP_UNIFORM, -0.35355339059327373, 0.35355339059327373}, true},
+	{"up.bias", mp_state::MP_PARAMETER, MP_F32, 1, {12}, {MP_WHOLE}, 512, -1, NULL, 0, {mp_init::MP_UNIFORM, -0.35355339059327373, 0.35355339059327373}, true},
+	{"head.weight", mp_state::MP_PARAMETER, MP_F32, 2, {40, 12}, {MP_TP, MP_WHOLE}, 768, -1, NULL, 0, {mp_init::MP_NORMAL, 0.0, 0.1}, true},
 };
 
 // name, type, dims and shape of a sample, limit of labels
@@ -186,13 +186,14 @@ static const struct mp_metric metrics[] = {
 	{"loss", 0, false},
 };
 
-// What the optimizer goes through: places in the arena / 256 of gradient, parameter, its states and its working copy (-1: none);
+// What the optimizer goes through: places in the arena / 256 of gradient, parameter, its states, its working copy and, where that is its
+// upper half, the lower one (-1: none);
 // parameter of the model, first chunk, chunks of 65536 elements, elements of the last chunk; whether ranks have parts of it: 1 of dp,
 // 2 of tp; whether weight decay applies; whether the gradient is in the compute type
-static const int updated[][12] = {
-	{12, 0, -1, -1, -1, 0, 0, 1, 96, 0, 0, 0}, // up.weight
-	{11, 2, -1, -1, -1, 1, 1, 1, 12, 0, 0, 0}, // up.bias
-	{7, 3, -1, -1, -1, 2, 2, 1, 240, 2, 0, 0}, // head.weight
+static const int updated[][13] = {
+	{12, 0, -1, -1, -1, -1, 0, 0, 1, 96, 0, 0, 0}, // up.weight
+	{11, 2, -1, -1, -1, -1, 1, 1, 1, 12, 0, 0, 0}, // up.bias
+	{7, 3, -1, -1, -1, -1, 2, 2, 1, 240, 2, 0, 0}, // head.weight
 };
 
 extern const struct mp_program program_0 = {

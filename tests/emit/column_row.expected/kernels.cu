@@ -430,26 +430,26 @@ void gelu_erf_grad_scale(
 // ---- sgd: from templates/sgd.cu
 
 // moving: there is a velocity.
-template <bool moving, class element> MP_DEVICE void sgd_part(float *__restrict__ w, float *__restrict__ velocity, float *__restrict__ copy,
+template <bool moving, class Weights, class element> MP_DEVICE void sgd_part(const Weights &w, float *__restrict__ velocity,
 		const element *__restrict__ gradient, long n, float factor, float step, float momentum, float decay)
 {
 	mp_change_part<MP_STRIP(float)>(n, [=](auto strip, long c) {
 		constexpr int width = strip;
 		const auto slope = mp_load<width>(gradient + c);
-		const auto weight = mp_load<width>(w + c), before = mp_load<width>(moving ? velocity + c : w + c);
+		const auto weight = mp_load_weights<width>(w, c);
 		float new_weight[width], change[width];
-		float rounded[width];
-		for (int e = 0; e < width; e++) {
+		for (int e = 0; e < width; e++)
 			change[e] = factor * (float)slope[e] + decay * weight[e];
-			if (moving)
+		if constexpr (moving) {
+			const auto before = mp_load<width>(velocity + c);
+			for (int e = 0; e < width; e++)
 				change[e] = momentum * before[e] + change[e];
-			rounded[e] = new_weight[e] = weight[e] - step * change[e];
 		}
-		mp_store<width>(w + c, new_weight, width);
-		if (moving)
+		for (int e = 0; e < width; e++)
+			new_weight[e] = weight[e] - step * change[e];
+		mp_store_weights<width>(w, c, new_weight);
+		if constexpr (moving)
 			mp_store<width>(velocity + c, change, width);
-		if (copy)
-			mp_store<width>(copy + c, rounded, width);
 	});
 }
 
@@ -457,21 +457,22 @@ static __global__ void sgd_kernel(char *arena, const int *__restrict__ table, lo
 		const float *__restrict__ rate, const float *__restrict__ scale, float momentum, float decay)
 {
 	mp_each_part(table, rows, chunks, chunk, [&](const int *row, long first, long n) {
-		float *const w = mp_table_tensor<float>(arena, row, MP_WEIGHT, first), *const velocity = mp_table_tensor<float>(arena, row, MP_FIRST_STATE, first);
-		float *const copy = mp_table_tensor<float>(arena, row, MP_COPY, first);
+		float *const velocity = mp_table_tensor<float>(arena, row, MP_FIRST_STATE, first);
 		const float factor = scale ? *scale : 1, own = row[MP_DECAYS] ? decay : 0;
-		mp_with_gradient<float, float>(arena, row, first, [=](const auto *gradient) {
-			if (velocity)
-				sgd_part<true>(w, velocity, copy, gradient, n, factor, *rate, momentum, own);
-			else
-				sgd_part<false>(w, velocity, copy, gradient, n, factor, *rate, momentum, own);
+		mp_with_weights<float, float>(arena, row, first, [=](const auto &w) {
+			mp_with_gradient<float, float>(arena, row, first, [=](const auto *gradient) {
+				if (velocity)
+					sgd_part<true>(w, velocity, gradient, n, factor, *rate, momentum, own);
+				else
+					sgd_part<false>(w, velocity, gradient, n, factor, *rate, momentum, own);
+			});
 		});
 	});
 }
 
 // Every parameter w of the table -= *rate * v, where v = momentum * velocity + (*scale * gradient + decay * w) becomes the new
 // velocity, its first state. Without momentum there is none, without clipping scale is NULL; decay is none where the table says
-// so; the copy of w, where it has one, is the new w rounded. table: int[rows, MP_COLUMNS], with `chunks` chunks of `chunk` elements.
+// so; the copy of w, where it has one, is the new w rounded (mp_halves.h). table: int[rows, MP_COLUMNS], with `chunks` chunks of `chunk` elements.
 void sgd(char *arena, const int *table, long rows, long chunks, long chunk, const float *rate, const float *scale,
 		float momentum, float decay, cudaStream_t stream)
 {

@@ -183,16 +183,16 @@ static const struct mp_action evaluate_actions[] = {
 	{"end_step", end_step, -1, -1},
 };
 
-// name, kind, type, dims, shape, axis of each dim, offset, pieces in files, initial values, owned
+// name, kind, type, dims, shape, axis of each dim, offset, that of lower halves (-1: stored whole, -2: not kept), pieces in files, initial values, owned
 static const struct mp_state states[] = {
-	{"up.weight", mp_state::MP_PARAMETER, MP_F32, 2, {6, 5}, {MP_TP, MP_WHOLE}, 0, NULL, 0, {mp_init::MP_UNIFORM, -0.4472135954999579, 0.4472135954999579}, true},
-	{"up.bias", mp_state::MP_PARAMETER, MP_F32, 1, {6}, {MP_TP}, 256, NULL, 0, {mp_init::MP_UNIFORM, -0.4472135954999579, 0.4472135954999579}, true},
-	{"down.weight", mp_state::MP_PARAMETER, MP_F32, 2, {3, 6}, {MP_WHOLE, MP_TP}, 512, NULL, 0, {mp_init::MP_UNIFORM, -0.4082482904638631, 0.4082482904638631}, true},
-	{"down.bias", mp_state::MP_PARAMETER, MP_F32, 1, {3}, {MP_WHOLE}, 768, NULL, 0, {mp_init::MP_UNIFORM, -0.4082482904638631, 0.4082482904638631}, true},
-	{"up.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {6, 5}, {MP_TP, MP_WHOLE}, 2048, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"up.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {6}, {MP_TP}, 2560, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"down.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {3, 6}, {MP_WHOLE, MP_TP}, 2816, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"down.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {3}, {MP_WHOLE}, 3072, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"up.weight", mp_state::MP_PARAMETER, MP_F32, 2, {6, 5}, {MP_TP, MP_WHOLE}, 0, -1, NULL, 0, {mp_init::MP_UNIFORM, -0.4472135954999579, 0.4472135954999579}, true},
+	{"up.bias", mp_state::MP_PARAMETER, MP_F32, 1, {6}, {MP_TP}, 256, -1, NULL, 0, {mp_init::MP_UNIFORM, -0.4472135954999579, 0.4472135954999579}, true},
+	{"down.weight", mp_state::MP_PARAMETER, MP_F32, 2, {3, 6}, {MP_WHOLE, MP_TP}, 512, -1, NULL, 0, {mp_init::MP_UNIFORM, -0.4082482904638631, 0.4082482904638631}, true},
+	{"down.bias", mp_state::MP_PARAMETER, MP_F32, 1, {3}, {MP_WHOLE}, 768, -1, NULL, 0, {mp_init::MP_UNIFORM, -0.4082482904638631, 0.4082482904638631}, true},
+	{"up.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {6, 5}, {MP_TP, MP_WHOLE}, 2048, -1, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"up.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {6}, {MP_TP}, 2560, -1, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"down.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {3, 6}, {MP_WHOLE, MP_TP}, 2816, -1, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"down.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {3}, {MP_WHOLE}, 3072, -1, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
 };
 
 // name, type, dims and shape of a sample, limit of labels
@@ -208,14 +208,15 @@ static const struct mp_metric metrics[] = {
 	{"accuracy", 0, true},
 };
 
-// What the optimizer goes through: places in the arena / 256 of gradient, parameter, its states and its working copy (-1: none);
+// What the optimizer goes through: places in the arena / 256 of gradient, parameter, its states, its working copy and, where that is its
+// upper half, the lower one (-1: none);
 // parameter of the model, first chunk, chunks of 65536 elements, elements of the last chunk; whether ranks have parts of it: 1 of dp,
 // 2 of tp; whether weight decay applies; whether the gradient is in the compute type
-static const int updated[][12] = {
-	{7, 0, 8, -1, -1, 0, 0, 1, 15, 2, 1, 0}, // up.weight
-	{6, 1, 10, -1, -1, 1, 1, 1, 3, 2, 1, 0}, // up.bias
-	{5, 2, 11, -1, -1, 2, 2, 1, 9, 2, 1, 0}, // down.weight
-	{4, 3, 12, -1, -1, 3, 3, 1, 3, 0, 1, 0}, // down.bias
+static const int updated[][13] = {
+	{7, 0, 8, -1, -1, -1, 0, 0, 1, 15, 2, 1, 0}, // up.weight
+	{6, 1, 10, -1, -1, -1, 1, 1, 1, 3, 2, 1, 0}, // up.bias
+	{5, 2, 11, -1, -1, -1, 2, 2, 1, 9, 2, 1, 0}, // down.weight
+	{4, 3, 12, -1, -1, -1, 3, 3, 1, 3, 0, 1, 0}, // down.bias
 };
 
 extern const struct mp_program program_0 = {

@@ -68,10 +68,10 @@ static const struct mp_action infer_actions[] = {
 	{"end_step", end_step, -1, -1},
 };
 
-// name, kind, type, dims, shape, axis of each dim, offset, pieces in files, initial values, owned
+// name, kind, type, dims, shape, axis of each dim, offset, that of lower halves (-1: stored whole, -2: not kept), pieces in files, initial values, owned
 static const struct mp_state states[] = {
-	{"only.weight", mp_state::MP_PARAMETER, MP_F32, 2, {3, 4}, {MP_TP, MP_WHOLE}, 0, NULL, 0, {mp_init::MP_UNIFORM, -0.5, 0.5}, true},
-	{"only.bias", mp_state::MP_PARAMETER, MP_F32, 1, {3}, {MP_TP}, 256, NULL, 0, {mp_init::MP_UNIFORM, -0.5, 0.5}, true},
+	{"only.weight", mp_state::MP_PARAMETER, MP_F32, 2, {3, 4}, {MP_TP, MP_WHOLE}, 0, -1, NULL, 0, {mp_init::MP_UNIFORM, -0.5, 0.5}, true},
+	{"only.bias", mp_state::MP_PARAMETER, MP_F32, 1, {3}, {MP_TP}, 256, -1, NULL, 0, {mp_init::MP_UNIFORM, -0.5, 0.5}, true},
 };
 
 // name, type, dims and shape of a sample, limit of labels

@@ -26,7 +26,7 @@ static inline float *h_up_weight_grad(const struct mp_rank *r, int layer) { retu
 
 // optimizer state
 static inline float *first_weight_momentum(const struct mp_rank *r) { return (float *)(r->arena + 7168); } // f32[8,5], 160 bytes
-static inline int *stage0_update_table(const struct mp_rank *r) { return (int *)(r->arena + 7424); } // i32[14,12], 672 bytes
+static inline int *stage0_update_table(const struct mp_rank *r) { return (int *)(r->arena + 7424); } // i32[14,13], 728 bytes
 static inline float *first_bias_momentum(const struct mp_rank *r) { return (float *)(r->arena + 8192); } // f32[8], 32 bytes
 
 // optimizer state of equal layers
@@ -98,7 +98,7 @@ static inline float *h_up_bias_grad(const struct mp_rank *r, int layer) { return
 static inline float *h_up_weight_grad(const struct mp_rank *r, int layer) { return (float *)(r->arena + 6912 - layer * (size_t)1024); } // f32[6,8], 192 bytes, 3 layers
 
 // optimizer state
-static inline int *stage1_update_table(const struct mp_rank *r) { return (int *)(r->arena + 7424); } // i32[14,12], 672 bytes
+static inline int *stage1_update_table(const struct mp_rank *r) { return (int *)(r->arena + 7424); } // i32[14,13], 728 bytes
 static inline float *h_6_up_weight_momentum(const struct mp_rank *r) { return (float *)(r->arena + 9984); } // f32[6,8], 192 bytes
 static inline float *last_weight_momentum(const struct mp_rank *r) { return (float *)(r->arena + 11008); } // f32[3,8], 96 bytes
 static inline float *last_bias_momentum(const struct mp_rank *r) { return (float *)(r->arena + 11264); } // f32[3], 12 bytes

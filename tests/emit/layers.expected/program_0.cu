@@ -257,36 +257,36 @@ static const struct mp_action evaluate_actions[] = {
 	{"end_step", end_step, -1, -1},
 };
 
-// name, kind, type, dims, shape, axis of each dim, offset, pieces in files, initial values, owned
+// name, kind, type, dims, shape, axis of each dim, offset, that of lower halves (-1: stored whole, -2: not kept), pieces in files, initial values, owned
 static const struct mp_state states[] = {
-	{"first.weight", mp_state::MP_PARAMETER, MP_F32, 2, {8, 5}, {MP_WHOLE, MP_WHOLE}, 0, NULL, 0, {mp_init::MP_UNIFORM, -0.4472135954999579, 0.4472135954999579}, true},
-	{"first.bias", mp_state::MP_PARAMETER, MP_F32, 1, {8}, {MP_WHOLE}, 256, NULL, 0, {mp_init::MP_UNIFORM, -0.4472135954999579, 0.4472135954999579}, true},
-	{"h.1.up.weight", mp_state::MP_PARAMETER, MP_F32, 2, {12, 8}, {MP_TP, MP_WHOLE}, 512, NULL, 0, {mp_init::MP_UNIFORM, -0.35355339059327373, 0.35355339059327373}, true},
-	{"h.1.up.bias", mp_state::MP_PARAMETER, MP_F32, 1, {12}, {MP_TP}, 768, NULL, 0, {mp_init::MP_UNIFORM, -0.35355339059327373, 0.35355339059327373}, true},
-	{"h.1.down.weight", mp_state::MP_PARAMETER, MP_F32, 2, {8, 12}, {MP_WHOLE, MP_TP}, 1024, NULL, 0, {mp_init::MP_UNIFORM, -0.2886751345948129, 0.2886751345948129}, true},
-	{"h.1.down.bias", mp_state::MP_PARAMETER, MP_F32, 1, {8}, {MP_WHOLE}, 1280, NULL, 0, {mp_init::MP_UNIFORM, -0.2886751345948129, 0.2886751345948129}, true},
-	{"h.2.up.weight", mp_state::MP_PARAMETER, MP_F32, 2, {12, 8}, {MP_TP, MP_WHOLE}, 1536, NULL, 0, {mp_init::MP_UNIFORM, -0.35355339059327373, 0.35355339059327373}, true},
-	{"h.2.up.bias", mp_state::MP_PARAMETER, MP_F32, 1, {12}, {MP_TP}, 1792, NULL, 0, {mp_init::MP_UNIFORM, -0.35355339059327373, 0.35355339059327373}, true},
-	{"h.2.down.weight", mp_state::MP_PARAMETER, MP_F32, 2, {8, 12}, {MP_WHOLE, MP_TP}, 2048, NULL, 0, {mp_init::MP_UNIFORM, -0.2886751345948129, 0.2886751345948129}, true},
-	{"h.2.down.bias", mp_state::MP_PARAMETER, MP_F32, 1, {8}, {MP_WHOLE}, 2304, NULL, 0, {mp_init::MP_UNIFORM, -0.2886751345948129, 0.2886751345948129}, true},
-	{"h.3.up.weight", mp_state::MP_PARAMETER, MP_F32, 2, {12, 8}, {MP_TP, MP_WHOLE}, 2560, NULL, 0, {mp_init::MP_UNIFORM, -0.35355339059327373, 0.35355339059327373}, true},
-	{"h.3.up.bias", mp_state::MP_PARAMETER, MP_F32, 1, {12}, {MP_TP}, 2816, NULL, 0, {mp_init::MP_UNIFORM, -0.35355339059327373, 0.35355339059327373}, true},
-	{"h.3.down.weight", mp_state::MP_PARAMETER, MP_F32, 2, {8, 12}, {MP_WHOLE, MP_TP}, 3072, NULL, 0, {mp_init::MP_UNIFORM, -0.2886751345948129, 0.2886751345948129}, true},
-	{"h.3.down.bias", mp_state::MP_PARAMETER, MP_F32, 1, {8}, {MP_WHOLE}, 3328, NULL, 0, {mp_init::MP_UNIFORM, -0.2886751345948129, 0.2886751345948129}, true},
-	{"first.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {8, 5}, {MP_WHOLE, MP_WHOLE}, 7168, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"first.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {8}, {MP_WHOLE}, 8192, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"h.1.up.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {12, 8}, {MP_TP, MP_WHOLE}, 8448, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"h.1.up.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {12}, {MP_TP}, 8704, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"h.1.down.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {8, 12}, {MP_WHOLE, MP_TP}, 8960, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"h.1.down.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {8}, {MP_WHOLE}, 9216, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"h.2.up.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {12, 8}, {MP_TP, MP_WHOLE}, 9472, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"h.2.up.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {12}, {MP_TP}, 9728, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"h.2.down.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {8, 12}, {MP_WHOLE, MP_TP}, 9984, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"h.2.down.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {8}, {MP_WHOLE}, 10240, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"h.3.up.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {12, 8}, {MP_TP, MP_WHOLE}, 10496, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"h.3.up.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {12}, {MP_TP}, 10752, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"h.3.down.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {8, 12}, {MP_WHOLE, MP_TP}, 11008, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"h.3.down.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {8}, {MP_WHOLE}, 11264, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"first.weight", mp_state::MP_PARAMETER, MP_F32, 2, {8, 5}, {MP_WHOLE, MP_WHOLE}, 0, -1, NULL, 0, {mp_init::MP_UNIFORM, -0.4472135954999579, 0.4472135954999579}, true},
+	{"first.bias", mp_state::MP_PARAMETER, MP_F32, 1, {8}, {MP_WHOLE}, 256, -1, NULL, 0, {mp_init::MP_UNIFORM, -0.4472135954999579, 0.4472135954999579}, true},
+	{"h.1.up.weight", mp_state::MP_PARAMETER, MP_F32, 2, {12, 8}, {MP_TP, MP_WHOLE}, 512, -1, NULL, 0, {mp_init::MP_UNIFORM, -0.35355339059327373, 0.35355339059327373}, true},
+	{"h.1.up.bias", mp_state::MP_PARAMETER, MP_F32, 1, {12}, {MP_TP}, 768, -1, NULL, 0, {mp_init::MP_UNIFORM, -0.35355339059327373, 0.35355339059327373}, true},
+	{"h.1.down.weight", mp_state::MP_PARAMETER, MP_F32, 2, {8, 12}, {MP_WHOLE, MP_TP}, 1024, -1, NULL, 0, {mp_init::MP_UNIFORM, -0.2886751345948129, 0.2886751345948129}, true},
+	{"h.1.down.bias", mp_state::MP_PARAMETER, MP_F32, 1, {8}, {MP_WHOLE}, 1280, -1, NULL, 0, {mp_init::MP_UNIFORM, -0.2886751345948129, 0.2886751345948129}, true},
+	{"h.2.up.weight", mp_state::MP_PARAMETER, MP_F32, 2, {12, 8}, {MP_TP, MP_WHOLE}, 1536, -1, NULL, 0, {mp_init::MP_UNIFORM, -0.35355339059327373, 0.35355339059327373}, true},
+	{"h.2.up.bias", mp_state::MP_PARAMETER, MP_F32, 1, {12}, {MP_TP}, 1792, -1, NULL, 0, {mp_init::MP_UNIFORM, -0.35355339059327373, 0.35355339059327373}, true},
+	{"h.2.down.weight", mp_state::MP_PARAMETER, MP_F32, 2, {8, 12}, {MP_WHOLE, MP_TP}, 2048, -1, NULL, 0, {mp_init::MP_UNIFORM, -0.2886751345948129, 0.2886751345948129}, true},
+	{"h.2.down.bias", mp_state::MP_PARAMETER, MP_F32, 1, {8}, {MP_WHOLE}, 2304, -1, NULL, 0, {mp_init::MP_UNIFORM, -0.2886751345948129, 0.2886751345948129}, true},
+	{"h.3.up.weight", mp_state::MP_PARAMETER, MP_F32, 2, {12, 8}, {MP_TP, MP_WHOLE}, 2560, -1, NULL, 0, {mp_init::MP_UNIFORM, -0.35355339059327373, 0.35355339059327373}, true},
+	{"h.3.up.bias", mp_state::MP_PARAMETER, MP_F32, 1, {12}, {MP_TP}, 2816, -1, NULL, 0, {mp_init::MP_UNIFORM, -0.35355339059327373, 0.35355339059327373}, true},
+	{"h.3.down.weight", mp_state::MP_PARAMETER, MP_F32, 2, {8, 12}, {MP_WHOLE, MP_TP}, 3072, -1, NULL, 0, {mp_init::MP_UNIFORM, -0.2886751345948129, 0.2886751345948129}, true},
+	{"h.3.down.bias", mp_state::MP_PARAMETER, MP_F32, 1, {8}, {MP_WHOLE}, 3328, -1, NULL, 0, {mp_init::MP_UNIFORM, -0.2886751345948129, 0.2886751345948129}, true},
+	{"first.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {8, 5}, {MP_WHOLE, MP_WHOLE}, 7168, -1, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"first.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {8}, {MP_WHOLE}, 8192, -1, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"h.1.up.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {12, 8}, {MP_TP, MP_WHOLE}, 8448, -1, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"h.1.up.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {12}, {MP_TP}, 8704, -1, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"h.1.down.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {8, 12}, {MP_WHOLE, MP_TP}, 8960, -1, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"h.1.down.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {8}, {MP_WHOLE}, 9216, -1, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"h.2.up.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {12, 8}, {MP_TP, MP_WHOLE}, 9472, -1, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"h.2.up.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {12}, {MP_TP}, 9728, -1, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"h.2.down.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {8, 12}, {MP_WHOLE, MP_TP}, 9984, -1, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"h.2.down.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {8}, {MP_WHOLE}, 10240, -1, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"h.3.up.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {12, 8}, {MP_TP, MP_WHOLE}, 10496, -1, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"h.3.up.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {12}, {MP_TP}, 10752, -1, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"h.3.down.weight.momentum", mp_state::MP_OPTIMIZER, MP_F32, 2, {8, 12}, {MP_WHOLE, MP_TP}, 11008, -1, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"h.3.down.bias.momentum", mp_state::MP_OPTIMIZER, MP_F32, 1, {8}, {MP_WHOLE}, 11264, -1, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
 };
 
 // name, type, dims and shape of a sample, limit of labels
@@ -294,24 +294,25 @@ static const struct mp_input inputs[] = {
 	{"x", MP_F32, 1, {5}, 0},
 };
 
-// What the optimizer goes through: places in the arena / 256 of gradient, parameter, its states and its working copy (-1: none);
+// What the optimizer goes through: places in the arena / 256 of gradient, parameter, its states, its working copy and, where that is its
+// upper half, the lower one (-1: none);
 // parameter of the model, first chunk, chunks of 65536 elements, elements of the last chunk; whether ranks have parts of it: 1 of dp,
 // 2 of tp; whether weight decay applies; whether the gradient is in the compute type
-static const int updated[][12] = {
-	{27, 0, 28, -1, -1, 0, 0, 1, 40, 0, 0, 0}, // first.weight
-	{26, 1, 32, -1, -1, 1, 1, 1, 8, 0, 0, 0}, // first.bias
-	{25, 2, 33, -1, -1, 2, 2, 1, 48, 2, 0, 0}, // h.1.up.weight
-	{24, 3, 34, -1, -1, 3, 3, 1, 6, 2, 0, 0}, // h.1.up.bias
-	{23, 4, 35, -1, -1, 4, 4, 1, 48, 2, 0, 0}, // h.1.down.weight
-	{22, 5, 36, -1, -1, 5, 5, 1, 8, 0, 0, 0}, // h.1.down.bias
-	{21, 6, 37, -1, -1, 6, 6, 1, 48, 2, 0, 0}, // h.2.up.weight
-	{20, 7, 38, -1, -1, 7, 7, 1, 6, 2, 0, 0}, // h.2.up.bias
-	{19, 8, 39, -1, -1, 8, 8, 1, 48, 2, 0, 0}, // h.2.down.weight
-	{18, 9, 40, -1, -1, 9, 9, 1, 8, 0, 0, 0}, // h.2.down.bias
-	{17, 10, 41, -1, -1, 10, 10, 1, 48, 2, 0, 0}, // h.3.up.weight
-	{16, 11, 42, -1, -1, 11, 11, 1, 6, 2, 0, 0}, // h.3.up.bias
-	{15, 12, 43, -1, -1, 12, 12, 1, 48, 2, 0, 0}, // h.3.down.weight
-	{14, 13, 44, -1, -1, 13, 13, 1, 8, 0, 0, 0}, // h.3.down.bias
+static const int updated[][13] = {
+	{27, 0, 28, -1, -1, -1, 0, 0, 1, 40, 0, 0, 0}, // first.weight
+	{26, 1, 32, -1, -1, -1, 1, 1, 1, 8, 0, 0, 0}, // first.bias
+	{25, 2, 33, -1, -1, -1, 2, 2, 1, 48, 2, 0, 0}, // h.1.up.weight
+	{24, 3, 34, -1, -1, -1, 3, 3, 1, 6, 2, 0, 0}, // h.1.up.bias
+	{23, 4, 35, -1, -1, -1, 4, 4, 1, 48, 2, 0, 0}, // h.1.down.weight
+	{22, 5, 36, -1, -1, -1, 5, 5, 1, 8, 0, 0, 0}, // h.1.down.bias
+	{21, 6, 37, -1, -1, -1, 6, 6, 1, 48, 2, 0, 0}, // h.2.up.weight
+	{20, 7, 38, -1, -1, -1, 7, 7, 1, 6, 2, 0, 0}, // h.2.up.bias
+	{19, 8, 39, -1, -1, -1, 8, 8, 1, 48, 2, 0, 0}, // h.2.down.weight
+	{18, 9, 40, -1, -1, -1, 9, 9, 1, 8, 0, 0, 0}, // h.2.down.bias
+	{17, 10, 41, -1, -1, -1, 10, 10, 1, 48, 2, 0, 0}, // h.3.up.weight
+	{16, 11, 42, -1, -1, -1, 11, 11, 1, 6, 2, 0, 0}, // h.3.up.bias
+	{15, 12, 43, -1, -1, -1, 12, 12, 1, 48, 2, 0, 0}, // h.3.down.weight
+	{14, 13, 44, -1, -1, -1, 13, 13, 1, 8, 0, 0, 0}, // h.3.down.bias
 };
 
 extern const struct mp_program program_0 = {

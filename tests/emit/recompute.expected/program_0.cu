@@ -248,20 +248,20 @@ static const struct mp_action evaluate_actions[] = {
 	{"end_step", end_step, -1, -1},
 };
 
-// name, kind, type, dims, shape, axis of each dim, offset, pieces in files, initial values, owned
+// name, kind, type, dims, shape, axis of each dim, offset, that of lower halves (-1: stored whole, -2: not kept), pieces in files, initial values, owned
 static const struct mp_state states[] = {
-	{"h.1.norm.weight", mp_state::MP_PARAMETER, MP_F32, 1, {8}, {MP_WHOLE}, 0, NULL, 0, {mp_init::MP_CONSTANT, 1.0, 0.0}, true},
-	{"h.1.norm.bias", mp_state::MP_PARAMETER, MP_F32, 1, {8}, {MP_WHOLE}, 256, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"h.1.up.weight", mp_state::MP_PARAMETER, MP_F32, 2, {32, 8}, {MP_WHOLE, MP_WHOLE}, 512, NULL, 0, {mp_init::MP_UNIFORM, -0.35355339059327373, 0.35355339059327373}, true},
-	{"h.1.up.bias", mp_state::MP_PARAMETER, MP_F32, 1, {32}, {MP_WHOLE}, 1536, NULL, 0, {mp_init::MP_UNIFORM, -0.35355339059327373, 0.35355339059327373}, true},
-	{"h.1.down.weight", mp_state::MP_PARAMETER, MP_F32, 2, {8, 32}, {MP_WHOLE, MP_WHOLE}, 1792, NULL, 0, {mp_init::MP_UNIFORM, -0.17677669529663687, 0.17677669529663687}, true},
-	{"h.1.down.bias", mp_state::MP_PARAMETER, MP_F32, 1, {8}, {MP_WHOLE}, 2816, NULL, 0, {mp_init::MP_UNIFORM, -0.17677669529663687, 0.17677669529663687}, true},
-	{"h.2.norm.weight", mp_state::MP_PARAMETER, MP_F32, 1, {8}, {MP_WHOLE}, 3072, NULL, 0, {mp_init::MP_CONSTANT, 1.0, 0.0}, true},
-	{"h.2.norm.bias", mp_state::MP_PARAMETER, MP_F32, 1, {8}, {MP_WHOLE}, 3328, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
-	{"h.2.up.weight", mp_state::MP_PARAMETER, MP_F32, 2, {32, 8}, {MP_WHOLE, MP_WHOLE}, 3584, NULL, 0, {mp_init::MP_UNIFORM, -0.35355339059327373, 0.35355339059327373}, true},
-	{"h.2.up.bias", mp_state::MP_PARAMETER, MP_F32, 1, {32}, {MP_WHOLE}, 4608, NULL, 0, {mp_init::MP_UNIFORM, -0.35355339059327373, 0.35355339059327373}, true},
-	{"h.2.down.weight", mp_state::MP_PARAMETER, MP_F32, 2, {8, 32}, {MP_WHOLE, MP_WHOLE}, 4864, NULL, 0, {mp_init::MP_UNIFORM, -0.17677669529663687, 0.17677669529663687}, true},
-	{"h.2.down.bias", mp_state::MP_PARAMETER, MP_F32, 1, {8}, {MP_WHOLE}, 5888, NULL, 0, {mp_init::MP_UNIFORM, -0.17677669529663687, 0.17677669529663687}, true},
+	{"h.1.norm.weight", mp_state::MP_PARAMETER, MP_F32, 1, {8}, {MP_WHOLE}, 0, -1, NULL, 0, {mp_init::MP_CONSTANT, 1.0, 0.0}, true},
+	{"h.1.norm.bias", mp_state::MP_PARAMETER, MP_F32, 1, {8}, {MP_WHOLE}, 256, -1, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"h.1.up.weight", mp_state::MP_PARAMETER, MP_F32, 2, {32, 8}, {MP_WHOLE, MP_WHOLE}, 512, -1, NULL, 0, {mp_init::MP_UNIFORM, -0.35355339059327373, 0.35355339059327373}, true},
+	{"h.1.up.bias", mp_state::MP_PARAMETER, MP_F32, 1, {32}, {MP_WHOLE}, 1536, -1, NULL, 0, {mp_init::MP_UNIFORM, -0.35355339059327373, 0.35355339059327373}, true},
+	{"h.1.down.weight", mp_state::MP_PARAMETER, MP_F32, 2, {8, 32}, {MP_WHOLE, MP_WHOLE}, 1792, -1, NULL, 0, {mp_init::MP_UNIFORM, -0.17677669529663687, 0.17677669529663687}, true},
+	{"h.1.down.bias", mp_state::MP_PARAMETER, MP_F32, 1, {8}, {MP_WHOLE}, 2816, -1, NULL, 0, {mp_init::MP_UNIFORM, -0.17677669529663687, 0.17677669529663687}, true},
+	{"h.2.norm.weight", mp_state::MP_PARAMETER, MP_F32, 1, {8}, {MP_WHOLE}, 3072, -1, NULL, 0, {mp_init::MP_CONSTANT, 1.0, 0.0}, true},
+	{"h.2.norm.bias", mp_state::MP_PARAMETER, MP_F32, 1, {8}, {MP_WHOLE}, 3328, -1, NULL, 0, {mp_init::MP_CONSTANT, 0.0, 0.0}, true},
+	{"h.2.up.weight", mp_state::MP_PARAMETER, MP_F32, 2, {32, 8}, {MP_WHOLE, MP_WHOLE}, 3584, -1, NULL, 0, {mp_init::MP_UNIFORM, -0.35355339059327373, 0.35355339059327373}, true},
+	{"h.2.up.bias", mp_state::MP_PARAMETER, MP_F32, 1, {32}, {MP_WHOLE}, 4608, -1, NULL, 0, {mp_init::MP_UNIFORM, -0.35355339059327373, 0.35355339059327373}, true},
+	{"h.2.down.weight", mp_state::MP_PARAMETER, MP_F32, 2, {8, 32}, {MP_WHOLE, MP_WHOLE}, 4864, -1, NULL, 0, {mp_init::MP_UNIFORM, -0.17677669529663687, 0.17677669529663687}, true},
+	{"h.2.down.bias", mp_state::MP_PARAMETER, MP_F32, 1, {8}, {MP_WHOLE}, 5888, -1, NULL, 0, {mp_init::MP_UNIFORM, -0.17677669529663687, 0.17677669529663687}, true},
 };
 
 // name, type, dims and shape of a sample, limit of labels
@@ -269,22 +269,23 @@ static const struct mp_input inputs[] = {
 	{"x", MP_F32, 1, {8}, 0},
 };
 
-// What the optimizer goes through: places in the arena / 256 of gradient, parameter, its states and its working copy (-1: none);
+// What the optimizer goes through: places in the arena / 256 of gradient, parameter, its states, its working copy and, where that is its
+// upper half, the lower one (-1: none);
 // parameter of the model, first chunk, chunks of 65536 elements, elements of the last chunk; whether ranks have parts of it: 1 of dp,
 // 2 of tp; whether weight decay applies; whether the gradient is in the compute type
-static const int updated[][12] = {
-	{46, 0, -1, -1, -1, 0, 0, 1, 8, 0, 0, 0}, // h.1.norm.weight
-	{47, 1, -1, -1, -1, 1, 1, 1, 8, 0, 0, 0}, // h.1.norm.bias
-	{42, 2, -1, -1, -1, 2, 2, 1, 256, 0, 0, 0}, // h.1.up.weight
-	{41, 6, -1, -1, -1, 3, 3, 1, 32, 0, 0, 0}, // h.1.up.bias
-	{37, 7, -1, -1, -1, 4, 4, 1, 256, 0, 0, 0}, // h.1.down.weight
-	{36, 11, -1, -1, -1, 5, 5, 1, 8, 0, 0, 0}, // h.1.down.bias
-	{34, 12, -1, -1, -1, 6, 6, 1, 8, 0, 0, 0}, // h.2.norm.weight
-	{35, 13, -1, -1, -1, 7, 7, 1, 8, 0, 0, 0}, // h.2.norm.bias
-	{30, 14, -1, -1, -1, 8, 8, 1, 256, 0, 0, 0}, // h.2.up.weight
-	{29, 18, -1, -1, -1, 9, 9, 1, 32, 0, 0, 0}, // h.2.up.bias
-	{25, 19, -1, -1, -1, 10, 10, 1, 256, 0, 0, 0}, // h.2.down.weight
-	{24, 23, -1, -1, -1, 11, 11, 1, 8, 0, 0, 0}, // h.2.down.bias
+static const int updated[][13] = {
+	{46, 0, -1, -1, -1, -1, 0, 0, 1, 8, 0, 0, 0}, // h.1.norm.weight
+	{47, 1, -1, -1, -1, -1, 1, 1, 1, 8, 0, 0, 0}, // h.1.norm.bias
+	{42, 2, -1, -1, -1, -1, 2, 2, 1, 256, 0, 0, 0}, // h.1.up.weight
+	{41, 6, -1, -1, -1, -1, 3, 3, 1, 32, 0, 0, 0}, // h.1.up.bias
+	{37, 7, -1, -1, -1, -1, 4, 4, 1, 256, 0, 0, 0}, // h.1.down.weight
+	{36, 11, -1, -1, -1, -1, 5, 5, 1, 8, 0, 0, 0}, // h.1.down.bias
+	{34, 12, -1, -1, -1, -1, 6, 6, 1, 8, 0, 0, 0}, // h.2.norm.weight
+	{35, 13, -1, -1, -1, -1, 7, 7, 1, 8, 0, 0, 0}, // h.2.norm.bias
+	{30, 14, -1, -1, -1, -1, 8, 8, 1, 256, 0, 0, 0}, // h.2.up.weight
+	{29, 18, -1, -1, -1, -1, 9, 9, 1, 32, 0, 0, 0}, // h.2.up.bias
+	{25, 19, -1, -1, -1, -1, 10, 10, 1, 256, 0, 0, 0}, // h.2.down.weight
+	{24, 23, -1, -1, -1, -1, 11, 11, 1, 8, 0, 0, 0}, // h.2.down.bias
 };
 
 extern const struct mp_program program_0 = {

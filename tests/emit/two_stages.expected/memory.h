@@ -13,7 +13,7 @@ static inline float *first_bias_grad(const struct mp_rank *r) { return (float *)
 static inline float *first_weight_grad(const struct mp_rank *r) { return (float *)(r->arena + 768); } // f32[4,3], 48 bytes
 
 // optimizer state
-static inline int *stage0_update_table(const struct mp_rank *r) { return (int *)(r->arena + 1024); } // i32[2,12], 96 bytes
+static inline int *stage0_update_table(const struct mp_rank *r) { return (int *)(r->arena + 1024); } // i32[2,13], 104 bytes
 
 // activations
 static inline float *learning_rate(const struct mp_rank *r) { return (float *)(r->arena + 1536); } // f32[], 4 bytes
@@ -39,7 +39,7 @@ static inline float *second_bias_grad(const struct mp_rank *r) { return (float *
 static inline float *second_weight_grad(const struct mp_rank *r) { return (float *)(r->arena + 768); } // f32[2,4], 32 bytes
 
 // optimizer state
-static inline int *stage1_update_table(const struct mp_rank *r) { return (int *)(r->arena + 1024); } // i32[2,12], 96 bytes
+static inline int *stage1_update_table(const struct mp_rank *r) { return (int *)(r->arena + 1024); } // i32[2,13], 104 bytes
 
 // activations
 static inline float *learning_rate(const struct mp_rank *r) { return (float *)(r->arena + 1536); } // f32[], 4 bytes

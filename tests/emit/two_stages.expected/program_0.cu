@@ -132,10 +132,10 @@ static const struct mp_action evaluate_actions[] = {
 	{"end_step", end_step, -1, -1},
 };
 
-// name, kind, type, dims, shape, axis of each dim, offset, pieces in files, initial values, owned
+// name, kind, type, dims, shape, axis of each dim, offset, that of lower halves (-1: stored whole, -2: not kept), pieces in files, initial values, owned
 static const struct mp_state states[] = {
-	{"first.weight", mp_state::MP_PARAMETER, MP_F32, 2, {4, 3}, {MP_WHOLE, MP_WHOLE}, 0, NULL, 0, {mp_init::MP_UNIFORM, -0.5773502691896258, 0.5773502691896258}, true},
-	{"first.bias", mp_state::MP_PARAMETER, MP_F32, 1, {4}, {MP_WHOLE}, 256, NULL, 0, {mp_init::MP_UNIFORM, -0.5773502691896258, 0.5773502691896258}, true},
+	{"first.weight", mp_state::MP_PARAMETER, MP_F32, 2, {4, 3}, {MP_WHOLE, MP_WHOLE}, 0, -1, NULL, 0, {mp_init::MP_UNIFORM, -0.5773502691896258, 0.5773502691896258}, true},
+	{"first.bias", mp_state::MP_PARAMETER, MP_F32, 1, {4}, {MP_WHOLE}, 256, -1, NULL, 0, {mp_init::MP_UNIFORM, -0.5773502691896258, 0.5773502691896258}, true},
 };
 
 // name, type, dims and shape of a sample, limit of labels
@@ -143,12 +143,13 @@ static const struct mp_input inputs[] = {
 	{"x", MP_F32, 1, {3}, 0},
 };
 
-// What the optimizer goes through: places in the arena / 256 of gradient, parameter, its states and its working copy (-1: none);
+// What the optimizer goes through: places in the arena / 256 of gradient, parameter, its states, its working copy and, where that is its
+// upper half, the lower one (-1: none);
 // parameter of the model, first chunk, chunks of 65536 elements, elements of the last chunk; whether ranks have parts of it: 1 of dp,
 // 2 of tp; whether weight decay applies; whether the gradient is in the compute type
-static const int updated[][12] = {
-	{3, 0, -1, -1, -1, 0, 0, 1, 12, 0, 0, 0}, // first.weight
-	{2, 1, -1, -1, -1, 1, 1, 1, 4, 0, 0, 0}, // first.bias
+static const int updated[][13] = {
+	{3, 0, -1, -1, -1, -1, 0, 0, 1, 12, 0, 0, 0}, // first.weight
+	{2, 1, -1, -1, -1, -1, 1, 1, 1, 4, 0, 0, 0}, // first.bias
 };
 
 extern const struct mp_program program_0 = {
