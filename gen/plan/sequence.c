@@ -35,18 +35,21 @@ static void deliver_operands(Plan *plan, FunctionKind function, const Node *node
 		}
 }
 
-// Updated weights leave as soon as they are there; who receives them makes their working copy.
+// Updated weights leave as soon as they are there, or their working copies; who receives whole weights makes their copy.
 static void deliver_result(Plan *plan, const Node *update, bool *delivered)
 {
 	for (int i = 0; i < plan->transfers.count; i++) {
 		const Transfer *transfer = plan->transfers.at[i];
-		if (transfer->kind != TRANSFER_EPILOGUE || transfer->tensor != update->in[0] || delivered[i])
+		if (transfer->kind != TRANSFER_EPILOGUE || delivered[i])
+			continue;
+		Role *role = &plan->roles[transfer->to];
+		Node *copy = working_copy(role, update->in[0]);
+		bool whole = transfer->tensor == update->in[0];
+		if (!whole && (!copy || transfer->tensor != copy->out[0]))
 			continue;
 		deliver(plan, FUNCTION_UPDATE, transfer);
 		delivered[i] = true;
-		Role *role = &plan->roles[transfer->to];
-		Node *copy = working_copy(role, update->in[0]);
-		if (copy)
+		if (whole && copy)
 			add_step(plan, function_of(role, FUNCTION_UPDATE), copy);
 	}
 }
