@@ -138,7 +138,7 @@ static void emit_address(Text *out, const Emit *emit, const Role *role, const Fa
 {
 	const Family *made = family->maker >= 0 ? &role->families.at[family->maker] : NULL;
 	int last = family->count - 1, odd = odd_layer(role, family);
-	if (made && family->descending)
+	if (made && (family->descending || family->next))
 		text_add(out, "return layer < %d ? %s : %s;", last, call_of(emit, made, "mb", "layer + 1"), name_alone(emit, member(role, family, last)));
 	else if (made)
 		text_add(out, "return layer > 0 ? %s : %s;", call_of(emit, made, "mb", "layer - 1"), name_alone(emit, member(role, family, 0)));
@@ -181,7 +181,7 @@ static void emit_made_families(Text *out, const Emit *emit, const Role *role, co
 		if (role->families.at[i].maker < 0)
 			continue;
 		if (!any)
-			text_add(out, "\n// what another layer made\n");
+			text_add(out, "\n// of the layer before, or the next one\n");
 		any = true;
 		emit_family(out, emit, role, &role->families.at[i], homes);
 	}

@@ -3,8 +3,8 @@
 // Element-wise nodes that follow one another and share a shape become one kernel. A bias right behind a matrix product
 // or convolution joins the library call; so do an activation behind a product, also where others read what the activation
 // reads, and the gradient of an activation behind the product that makes its operand. A kernel on rows takes along the element-wise
-// nodes that make what it reads, and those that alone read its result. Nothing is fused across a block boundary, where some
-// plan may cut: then every plan computes with the same kernels, and pipelining changes no bit.
+// nodes that make what it reads, and those that alone read its result. Across a block boundary, where some plan may cut, nothing is
+// fused that would change a bit: all plans give the same ones.
 #include <string.h>
 
 #include "fuse.h"
@@ -132,6 +132,14 @@ static bool is_flat(const Node *node, const Tensor *t)
 	return flat;
 }
 
+// Whether an addition at the end of a block may be computed with the norm that opens the next one. It is rounded in between as where it is stored, so
+// that a pipeline, in which the two may be on different stages, computes the same bits apart. For inference nobody else reads the last block's, and
+// over tp what is gathered of the last norm goes other ways: that block would be unlike the others.
+static bool crosses_blocks(const Plan *plan)
+{
+	return plan->stages == 1 && plan->mesh[AXIS_TP] == 1 && plan->graph->training;
+}
+
 // A kernel behind the element-wise step that makes its first operand, and nothing else that others read. Others do read the operand, so
 // that it is stored.
 static bool takes_along(const Fusing *f, const Step *step, const Node *node)
@@ -139,7 +147,7 @@ static bool takes_along(const Fusing *f, const Step *step, const Node *node)
 	const Node *last = step->nodes.at[step->nodes.count - 1];
 	if (step->kind != STEP_ELEMENTWISE || !joins_in_front(node) || node->in[0] != last->out[0] || f->uses[last->out[0]->id] < 2)
 		return false;
-	if (last->block != node->block || last->evaluation != node->evaluation || node->out[0]->type != f->plan->graph->real)
+	if ((last->block != node->block && !crosses_blocks(f->plan)) || last->evaluation != node->evaluation || node->out[0]->type != f->plan->graph->real)
 		return false;
 	for (int i = 0; i < step->nodes.count; i++) {
 		const Node *made = step->nodes.at[i];

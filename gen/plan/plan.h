@@ -138,7 +138,9 @@ typedef struct {
 	int count, slots;       // slots: the most of any
 	bool common;            // all lie at one address: scratch of one layer after another
 	bool descending;        // the last layer runs first
-	int maker;              // index of the family of what the layer that ran before made of these; -1: none
+	int maker;              // index of the family of what the layer that ran before made of these; or, where `next`, of which this one has the
+	                        // member of the next layer, and for the last layer one of its own; -1: neither
+	bool next;
 } Family;
 
 typedef enum {

@@ -239,20 +239,63 @@ static void add_loop(Repeating *r, int segment, int period, Loop loop, int **cou
 	list_add(r->plan->arena, &r->function->loops, loop);
 }
 
+// The longest loop that begins at a segment, and its period; count is 1 when nothing repeats.
+static Loop longest_loop(Repeating *r, int segment, int *period, int **counterparts)
+{
+	Loop best = {.count = 1};
+	for (int p = 1; p <= MAX_PERIOD && segment + 2 * p <= r->segments.count; p++) {
+		Loop loop = measure_loop(r, segment, p, counterparts);
+		if (loop.count > 1 && loop.count * loop.steps > best.count * best.steps) {
+			best = loop;
+			*period = p;
+		}
+	}
+	return best;
+}
+
+// Makes two segments of one, the first of so many steps.
+static void split_segment(Repeating *r, int segment, int steps)
+{
+	Segment rest = r->segments.at[segment];
+	rest.first += steps;
+	rest.steps -= steps;
+	list_add(r->plan->arena, &r->segments, rest);
+	for (int i = r->segments.count - 1; i > segment + 1; i--)
+		r->segments.at[i] = r->segments.at[i - 1];
+	r->segments.at[segment].steps = steps;
+	r->segments.at[segment + 1] = rest;
+}
+
+static void join_segments(Repeating *r, int segment)
+{
+	r->segments.at[segment].steps += r->segments.at[segment + 1].steps;
+	for (int i = segment + 1; i + 1 < r->segments.count; i++)
+		r->segments.at[i] = r->segments.at[i + 1];
+	r->segments.count--;
+}
+
+// What only the first layer begins with comes before the loop: its first norm, where each layer ends with the norm of the next one. Whether
+// a loop begins behind it.
+static bool split_off_begin(Repeating *r, int segment, int **counterparts)
+{
+	int period, extra = segment + 1 < r->segments.count ? r->segments.at[segment].steps - r->segments.at[segment + 1].steps : 0;
+	if (extra <= 0 || r->segments.at[segment].block < 0)
+		return false;
+	split_segment(r, segment, extra);
+	bool found = longest_loop(r, segment + 1, &period, counterparts).count > 1;
+	if (!found)
+		join_segments(r, segment);
+	return found;
+}
+
 static void find_loops(Repeating *r)
 {
-	int **counterparts = arena_alloc(r->plan->arena, (size_t)(r->segments.count + 1) * sizeof *counterparts);
+	int **counterparts = arena_alloc(r->plan->arena, (size_t)(r->segments.count + 2) * sizeof *counterparts);
 	for (int segment = 0; segment < r->segments.count;) {
-		Loop best = {.count = 1};
 		int period = 1;
-		for (int p = 1; p <= MAX_PERIOD && segment + 2 * p <= r->segments.count; p++) {
-			Loop loop = measure_loop(r, segment, p, counterparts);
-			if (loop.count > 1 && loop.count * loop.steps > best.count * best.steps) {
-				best = loop;
-				period = p;
-			}
-		}
+		Loop best = longest_loop(r, segment, &period, counterparts);
 		if (best.count < 2) {
+			split_off_begin(r, segment, counterparts);
 			segment++;
 			continue;
 		}
@@ -289,6 +332,24 @@ static bool name_is_taken(const Role *role, const char *name, int families)
 	return false;
 }
 
+// A family is named after its last two members: the first may come from before the layers. NULL: they have different names.
+static const char *own_name(const Plan *plan, const Role *role, const Family *family)
+{
+	const Buffer *last = &role->buffers.at[family->buffers[family->count - 1]], *before = &role->buffers.at[family->buffers[family->count - 2]];
+	return common_name(plan->arena, before->name, last->name);
+}
+
+// Where the last member alone is another one, the others are of the layers behind.
+static const char *family_name(const Plan *plan, const Role *role, int index)
+{
+	const Family *family = &role->families.at[index];
+	const char *name = own_name(plan, role, family), *last = role->buffers.at[family->buffers[family->count - 1]].name;
+	const char *others = common_name(plan->arena, role->buffers.at[family->buffers[0]].name, role->buffers.at[family->buffers[1]].name);
+	if (name)
+		return name;
+	return others && !family->descending ? arena_printf(plan->arena, "%s_next", others) : arena_printf(plan->arena, "%s_of_layers", last);
+}
+
 static bool is_maker(const Role *role, int family)
 {
 	for (int i = 0; i < role->families.count; i++)
@@ -299,26 +360,31 @@ static bool is_maker(const Role *role, int family)
 
 // The family whose members are what each layer makes and the one that runs next reads as a member of `reader`; -1: none.
 // A maker says itself where its members lie: none has another one.
-static int find_maker(const Role *role, int reader)
+static int find_maker(const Plan *plan, const Role *role, int reader)
 {
 	const Family *reads = &role->families.at[reader];
 	size_t bytes = (size_t)(reads->count - 1) * sizeof *reads->buffers;
 	for (int i = 0; i < role->families.count && !reads->common && !is_maker(role, reader); i++) {
 		const Family *made = &role->families.at[i];
-		if (i != reader && made->maker < 0 && made->count == reads->count
+		if (i != reader && made->maker < 0 && made->count == reads->count && own_name(plan, role, made)
 		    && !memcmp(made->buffers + reads->descending, reads->buffers + !reads->descending, bytes))
 			return i;
 	}
 	return -1;
 }
 
-// A family is named after its last two members: the first may come from before the layers.
-static const char *family_name(const Plan *plan, const Role *role, int index)
+// The family of which one that has no name of its own has the member of the next layer each; -1: none.
+static int find_next(const Plan *plan, const Role *role, int index)
 {
 	const Family *family = &role->families.at[index];
-	const Buffer *last = &role->buffers.at[family->buffers[family->count - 1]], *before = &role->buffers.at[family->buffers[family->count - 2]];
-	const char *name = common_name(plan->arena, before->name, last->name);
-	return name ? name : arena_printf(plan->arena, "%s_of_layers", last->name);
+	size_t bytes = (size_t)(family->count - 1) * sizeof *family->buffers;
+	for (int i = 0; i < role->families.count && !family->common && !own_name(plan, role, family); i++) {
+		const Family *other = &role->families.at[i];
+		if (i != index && other->maker < 0 && other->count == family->count && own_name(plan, role, other)
+		    && !memcmp(other->buffers + 1, family->buffers, bytes))
+			return i;
+	}
+	return -1;
 }
 
 static bool lies_at_one_place(const Role *role, const Family *family)
@@ -338,8 +404,11 @@ static void finish_families(const Plan *plan, Role *role)
 		role->families.at[i].common = lies_at_one_place(role, &role->families.at[i]);
 	for (int i = 0; i < role->families.count; i++) {
 		Family *family = &role->families.at[i];
-		int maker = family->maker = find_maker(role, i);
-		const char *name = maker >= 0 ? arena_printf(plan->arena, "%s_before", family_name(plan, role, maker)) : family_name(plan, role, i);
+		int maker = find_maker(plan, role, i), next = maker < 0 ? find_next(plan, role, i) : -1;
+		const char *name = maker >= 0 ? arena_printf(plan->arena, "%s_before", family_name(plan, role, maker))
+		                 : next >= 0 ? arena_printf(plan->arena, "%s_next", family_name(plan, role, next)) : family_name(plan, role, i);
+		family->next = next >= 0;
+		family->maker = maker = family->next ? next : maker;
 		while (name_is_taken(role, name, i))
 			name = arena_printf(plan->arena, "%s_also", name);
 		family->name = name;

@@ -28,7 +28,7 @@ HOLDS = {"==": lambda a, b: a == b, "<": lambda a, b: a < b, ">": lambda a, b: a
 @dataclasses.dataclass
 class Accessor:
     name: str
-    kind: str           # of its section; the section of what another layer made says none
+    kind: str           # of its section; the section of other layers says none
     slotted: bool       # whether it takes a micro-batch, a layer
     layered: bool
     table: list         # of Places
@@ -60,7 +60,7 @@ def read_accessors(text):
     for line in text.splitlines():
         if re.match(r"#(el)?if MP_PROGRAM == ", line):
             programs.append({})
-        elif line in ("// what another layer made", "// of one layer"):
+        elif line in ("// of the layer before, or the next one", "// of one layer"):
             kind = ""
         elif found := re.match(r"// (\w+)( state)?(:|$| of equal layers$)", line):
             kind = found[1]

@@ -71,7 +71,7 @@ static inline float *h_add_grad_with_h_up_matmul(const struct mp_rank *r, int la
 // of one layer
 static inline float *first_add_grad_with_h_1_up_matmul(const struct mp_rank *r) { return h_add_grad_with_h_up_matmul(r, 0); } // f32[2,8], 64 bytes
 
-// what another layer made
+// of the layer before, or the next one
 static inline float *h_add_before(const struct mp_rank *r, int mb, int layer) { return layer > 0 ? h_add(r, mb, layer - 1) : first_add(r, mb); } // f32[2,8], 64 bytes, 3 layers
 static inline float *h_add_grad_with_h_up_matmul_before(const struct mp_rank *r, int mb, int layer) { return layer < 2 ? h_add_grad_with_h_up_matmul(r, layer + 1) : h_3_add_grad_with_h_4_up_matmul(r, mb); } // f32[2,8], 64 bytes, 3 layers
 
@@ -148,7 +148,7 @@ static inline float *h_add_grad_with_h_up_matmul(const struct mp_rank *r, int mb
 // of one layer
 static inline float *h_6_add(const struct mp_rank *r) { return h_add(r, 2); } // f32[2,8], 64 bytes
 
-// what another layer made
+// of the layer before, or the next one
 static inline float *h_add_before(const struct mp_rank *r, int mb, int layer) { return layer > 0 ? h_add(r, layer - 1) : h_3_add(r, mb); } // f32[2,8], 64 bytes, 3 layers
 static inline float *h_add_grad_with_h_up_matmul_before(const struct mp_rank *r, int mb, int layer) { return layer < 2 ? h_add_grad_with_h_up_matmul(r, mb, layer + 1) : h_6_add_grad(r); } // f32[2,8], 64 bytes, 3 layers
 
