@@ -271,12 +271,13 @@ static void make_buffers(const Plan *plan, Role *role)
 			}
 }
 
-// Parameters that no step of this mode uses are stored all the same; but of halves the copy is enough.
+// Parameters that no step of this mode uses are stored all the same; but of halves the copy is enough, except for who saves them.
 static void make_unused_buffers(const Plan *plan, Role *role)
 {
 	for (int i = 0; i < role->nodes[PHASE_PROLOGUE].count; i++) {
 		const Node *node = role->nodes[PHASE_PROLOGUE].at[i];
-		if (node->op == OP_PARAMETER && role->buffer_of[node->out[0]->id] < 0 && !node->out[0]->in_halves)
+		bool saved = plan->graph->training && stage_of(plan, node) == role->stage;
+		if (node->op == OP_PARAMETER && role->buffer_of[node->out[0]->id] < 0 && (saved || !node->out[0]->in_halves))
 			append_buffer(plan, role, node->out[0], CLASS_PARAMETERS, 1);
 	}
 }

@@ -13,6 +13,7 @@ NAMES = ("mlp", "pair", "shared_weight", "two_losses", "chains", "reuse", "atten
          "chunks")
 MORE = ("column", "row", "residual_across_cut", "uneven", "factored", "heads", "skip_many", "side_output")
 MIXED = specs.Spec("mixed", "tests/bf16/mixed.lua", 5, False, "synthetic", {"x": [16]})
+UNTOUCHED = specs.Spec("untouched", "tests/bf16/untouched.lua", 1, False, "synthetic", {"x": [16]})
 ROUNDED = [("momentum", (1, 1, 1)), ("mlp", (2, 1, 1)), ("gpt2", (1, 1, 1)), ("gpt2", (2, 2, 1)), ("gpt2", (2, 1, 2), "--zero", "1")]
 MESHES = [(1, 1, 1), (2, 1, 1), (1, 2, 1), (1, 1, 2), (2, 2, 2)]
 
@@ -55,6 +56,15 @@ def rounded(spec, mesh, *words):
         check(0 < abs(a - b) <= 1e-3 * abs(a), f"the first norm is {b}, {a} with gradients in f32")
 
 
+def untouched(spec):
+    """What no update touches is saved as it began, of trained weights more than a bf16 holds."""
+    full, half = train(spec, (1, 1, 1), "f32", "untouched"), train(spec, (1, 1, 1), "bf16", "untouched")
+    for name, w in half.weights.items():
+        same = numpy.array_equal(w, full.weights[name])
+        check(same == name.startswith("left"), f"{name} is {'that' if same else 'not what it is'} of f32")
+        check((w.view(numpy.uint32) & 0xffff).any(), f"{name} holds nothing but bf16")
+
+
 def outputs(spec):
     """Inference writes f32."""
     program = specs.program(spec, (1, 1, 1), 1, "bf16", "--mode", "infer")
@@ -74,4 +84,4 @@ def cases(long):
         + [Case(f"bitwise-{spec}-pp=2", bitwise, spec, 2) for spec in found + adamw if spec.blocks > 1] \
         + [Case(f"rounded-{'-'.join([name, specs.mesh_text(mesh), *words])}", rounded, next(spec for spec in specs.SPECS + specs.LANGUAGE if spec.name == name), mesh, *words)
            for name, mesh, *words in ROUNDED] \
-        + [Case("outputs", outputs, found[0])]
+        + [Case("untouched", untouched, UNTOUCHED), Case("outputs", outputs, found[0])]
