@@ -80,7 +80,7 @@ static Home *find_homes(const Emit *emit, const Role *role)
 	for (int i = 0; i < role->families.count; i++) {
 		const Family *family = &role->families.at[i];
 		int odd = odd_layer(role, family);
-		for (int k = 0; k < family->count && family->maker < 0; k++)
+		for (int k = 0; k < family->count && family->neighbour < 0; k++)
 			if (k != odd && !homes[family->buffers[k]].family)
 				homes[family->buffers[k]] = (Home){family, k};
 	}
@@ -136,12 +136,12 @@ static const char *odd_address(const Emit *emit, const Role *role, const Family 
 
 static void emit_address(Text *out, const Emit *emit, const Role *role, const Family *family, const Home *homes)
 {
-	const Family *made = family->maker >= 0 ? &role->families.at[family->maker] : NULL;
+	const Family *neighbour = family->neighbour >= 0 ? &role->families.at[family->neighbour] : NULL;
 	int last = family->count - 1, odd = odd_layer(role, family);
-	if (made && (family->descending || family->next))
-		text_add(out, "return layer < %d ? %s : %s;", last, call_of(emit, made, "mb", "layer + 1"), name_alone(emit, member(role, family, last)));
-	else if (made)
-		text_add(out, "return layer > 0 ? %s : %s;", call_of(emit, made, "mb", "layer - 1"), name_alone(emit, member(role, family, 0)));
+	if (neighbour && (family->descending || family->next))
+		text_add(out, "return layer < %d ? %s : %s;", last, call_of(emit, neighbour, "mb", "layer + 1"), name_alone(emit, member(role, family, last)));
+	else if (neighbour)
+		text_add(out, "return layer > 0 ? %s : %s;", call_of(emit, neighbour, "mb", "layer - 1"), name_alone(emit, member(role, family, 0)));
 	else if (rises_evenly(role, family, 0, family->count))
 		text_add(out, "return %s;", formula(emit, role, family, 0));
 	else if (odd >= 0)
@@ -159,13 +159,13 @@ static void emit_family(Text *out, const Emit *emit, const Role *role, const Fam
 	text_add(out, " } // %s, %zu bytes, %d layers\n", content_of(emit, first), first->bytes, family->count);
 }
 
-// Families of a class, which is that of the last layer's buffer; those that another one makes come apart.
+// Families of a class, which is that of the last layer's buffer; those that another one tells come apart.
 static void emit_families(Text *out, const Emit *emit, const Role *role, Class class, const Home *homes)
 {
 	bool any = false;
 	for (int i = 0; i < role->families.count; i++) {
 		const Family *family = &role->families.at[i];
-		if (member(role, family, family->count - 1)->class != class || family->maker >= 0)
+		if (member(role, family, family->count - 1)->class != class || family->neighbour >= 0)
 			continue;
 		if (!any)
 			text_add(out, "\n// %s of equal layers\n", heading(class));
@@ -174,11 +174,11 @@ static void emit_families(Text *out, const Emit *emit, const Role *role, Class c
 	}
 }
 
-static void emit_made_families(Text *out, const Emit *emit, const Role *role, const Home *homes)
+static void emit_told_families(Text *out, const Emit *emit, const Role *role, const Home *homes)
 {
 	bool any = false;
 	for (int i = 0; i < role->families.count; i++) {
-		if (role->families.at[i].maker < 0)
+		if (role->families.at[i].neighbour < 0)
 			continue;
 		if (!any)
 			text_add(out, "\n// of the layer before, or the next one\n");
@@ -229,18 +229,18 @@ static void emit_named_members(Text *out, const Emit *emit, const Role *role, co
 static void emit_role(Text *out, const Emit *emit, const Role *role)
 {
 	const Home *homes = find_homes(emit, role);
-	Text families[CLASS_WORKSPACE], made = {.arena = emit->arena};
+	Text families[CLASS_WORKSPACE], told = {.arena = emit->arena};
 	for (int class = 0; class < CLASS_WORKSPACE; class++) { // first: they may name buffers that stand alone
 		families[class] = (Text){.arena = emit->arena};
 		emit_families(&families[class], emit, role, class, homes);
 	}
-	emit_made_families(&made, emit, role, homes);
+	emit_told_families(&told, emit, role, homes);
 	for (int class = 0; class < CLASS_WORKSPACE; class++) {
 		emit_class(out, emit, role, class, homes);
 		text_add(out, "%s", families[class].length ? families[class].at : "");
 	}
 	emit_named_members(out, emit, role, homes);
-	text_add(out, "%s\n", made.length ? made.at : "");
+	text_add(out, "%s\n", told.length ? told.at : "");
 }
 
 void emit_memory_header(Text *out, const Emit *emit)

@@ -79,12 +79,13 @@ static void emit_row(Text *out, const Emit *emit, const Role *role, const Node *
 	while (graph->parameters.at[index] != update->attributes.parameter)
 		index++;
 	long elements = local_elements(emit->plan, gradient), chunks = table_chunks(emit->plan, gradient);
-	bool halves = update->in[0]->in_halves;
+	const Tensor *weight = update->in[0], *copied = copy ? copy->out[0] : NULL;
 	text_add(out, "\t{%ld, %ld, %ld, %ld, %ld, %ld, %d, %ld, %ld, %ld, %d, %d, %d}, // %s\n", unit_of(emit, role, gradient),
-	         unit_of(emit, role, halves ? NULL : update->in[0]), unit_of(emit, role, operand_of(update, OP_STATE, 0)),
-	         unit_of(emit, role, operand_of(update, OP_STATE, 1)), unit_of(emit, role, copy ? copy->out[0] : NULL), unit_of(emit, role, halves ? update->in[0] : NULL), index, *chunk, chunks, elements - (chunks - 1) * TABLE_CHUNK,
+	         unit_of(emit, role, weight->in_halves ? NULL : weight), unit_of(emit, role, operand_of(update, OP_STATE, 0)),
+	         unit_of(emit, role, operand_of(update, OP_STATE, 1)), unit_of(emit, role, copied), unit_of(emit, role, weight->in_halves ? weight : NULL),
+	         index, *chunk, chunks, elements - (chunks - 1) * TABLE_CHUNK,
 	         (gradient->place[AXIS_DP].kind == SHARD) << 0 | (gradient->place[AXIS_TP].kind == SHARD) << 1, update->attributes.decay != 0,
-	         gradient->type != graph->master, c_comment(emit->arena, update->in[0]->name));
+	         gradient->type != graph->master, c_comment(emit->arena, weight->name));
 	*chunk += chunks;
 }
 
@@ -98,7 +99,7 @@ const Tensor *emit_updated(Text *out, const Emit *emit, const Role *role)
 			table = role->nodes[PHASE_PROLOGUE].at[i]->out[0];
 	if (!table || find_buffer(emit->plan, role, table) < 0)
 		return NULL;
-	text_add(out, "// What the optimizer goes through: places in the arena / %d of gradient, parameter, its states, its working copy and, where that is its\n// upper half, the lower one (-1: none);\n"
+	text_add(out, "// What the optimizer goes through: places in the arena / %d of gradient, parameter, its states, its working copy and,\n// where that is its upper half, its lower one (-1: none);\n"
 	         "// parameter of the model, first chunk, chunks of %d elements, elements of the last chunk; whether ranks have parts of it: 1 of dp,\n"
 	         "// 2 of tp; whether weight decay applies; whether the gradient is in the compute type\nstatic const int updated[][%d] = {\n", TABLE_UNIT, TABLE_CHUNK, TABLE_COLUMNS);
 	for (int i = 0; i < role->nodes[PHASE_EPILOGUE].count; i++)

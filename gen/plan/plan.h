@@ -138,9 +138,8 @@ typedef struct {
 	int count, slots;       // slots: the most of any
 	bool common;            // all lie at one address: scratch of one layer after another
 	bool descending;        // the last layer runs first
-	int maker;              // index of the family of what the layer that ran before made of these; or, where `next`, of which this one has the
-	                        // member of the next layer, and for the last layer one of its own; -1: neither
-	bool next;
+	int neighbour;          // index of the family of which this one has, but for one of its own at an end, what the layer that ran before has or,
+	bool next;              // where this is set, what the next layer has; -1: none. It says where these lie (families.c)
 } Family;
 
 typedef enum {

@@ -8,6 +8,7 @@
 // assumed of the model but what is found here, and a layer that differs in anything stays outside.
 #include <string.h>
 
+#include "families.h"
 #include "fuse.h"
 
 enum { MAX_PERIOD = 4 };  // blocks that repeat together
@@ -145,30 +146,6 @@ static bool similar_layers(Repeating *r, int a, int b, int period)
 	return true;
 }
 
-// ---- names
-
-// "h.3.attn.qkv" and "h.4.attn.qkv" -> "h.attn.qkv"; NULL when they differ in more than numbers.
-static const char *common_name(Arena *arena, const char *a, const char *b)
-{
-	Text out = {.arena = arena};
-	text_add(&out, "%s", "");
-	while (*a && *b) {
-		size_t left = strspn(a, "0123456789"), right = strspn(b, "0123456789");
-		if (left && right && (left != right || strncmp(a, b, left))) {
-			while (out.length && (out.at[out.length - 1] == '.' || out.at[out.length - 1] == '_'))
-				out.at[--out.length] = 0;
-		} else if (left != right || *a != *b) {
-			return NULL;
-		} else {
-			left = right = left ? left : 1;
-			text_add(&out, "%.*s", (int)left, a);
-		}
-		a += left;
-		b += right;
-	}
-	return *a || *b || !out.length ? NULL : out.at;
-}
-
 // ---- families
 
 static int family_for(Repeating *r, const Family *wanted)
@@ -190,7 +167,7 @@ static void make_families(Repeating *r, Loop *loop, int *const *counterparts)
 	for (int b = 0; b < n; b++) {
 		loop->family_of[b] = -1;
 		bool varies = false;
-		Family family = {.count = loop->count, .descending = loop->descending, .maker = -1, .buffers = arena_alloc(r->plan->arena, (size_t)loop->count * sizeof *family.buffers)};
+		Family family = {.count = loop->count, .descending = loop->descending, .neighbour = -1, .buffers = arena_alloc(r->plan->arena, (size_t)loop->count * sizeof *family.buffers)};
 		for (int k = 0; k < loop->count; k++) {
 			family.buffers[loop->descending ? loop->count - 1 - k : k] = counterparts[k][b];
 			varies |= counterparts[k][b] != b;
@@ -274,18 +251,15 @@ static void join_segments(Repeating *r, int segment)
 	r->segments.count--;
 }
 
-// What only the first layer begins with comes before the loop: its first norm, where each layer ends with the norm of the next one. Whether
-// a loop begins behind it.
-static bool split_off_begin(Repeating *r, int segment, int **counterparts)
+// What only the first layer begins with comes before the loop: its first norm, where each layer ends with the norm of the next one.
+static void split_off_begin(Repeating *r, int segment, int **counterparts)
 {
 	int period, extra = segment + 1 < r->segments.count ? r->segments.at[segment].steps - r->segments.at[segment + 1].steps : 0;
 	if (extra <= 0 || r->segments.at[segment].block < 0)
-		return false;
+		return;
 	split_segment(r, segment, extra);
-	bool found = longest_loop(r, segment + 1, &period, counterparts).count > 1;
-	if (!found)
+	if (longest_loop(r, segment + 1, &period, counterparts).count < 2)
 		join_segments(r, segment);
-	return found;
 }
 
 static void find_loops(Repeating *r)
@@ -317,104 +291,6 @@ static void find_families_of_updates(const Repeating *r)
 	}
 	find_segments(&own);
 	find_loops(&own);
-}
-
-// ---- names of families
-
-static bool name_is_taken(const Role *role, const char *name, int families)
-{
-	for (int i = 0; i < role->buffers.count; i++)
-		if (!strcmp(role->buffers.at[i].name, name))
-			return true;
-	for (int i = 0; i < families; i++)
-		if (!strcmp(role->families.at[i].name, name))
-			return true;
-	return false;
-}
-
-// A family is named after its last two members: the first may come from before the layers. NULL: they have different names.
-static const char *own_name(const Plan *plan, const Role *role, const Family *family)
-{
-	const Buffer *last = &role->buffers.at[family->buffers[family->count - 1]], *before = &role->buffers.at[family->buffers[family->count - 2]];
-	return common_name(plan->arena, before->name, last->name);
-}
-
-// Where the last member alone is another one, the others are of the layers behind.
-static const char *family_name(const Plan *plan, const Role *role, int index)
-{
-	const Family *family = &role->families.at[index];
-	const char *name = own_name(plan, role, family), *last = role->buffers.at[family->buffers[family->count - 1]].name;
-	const char *others = common_name(plan->arena, role->buffers.at[family->buffers[0]].name, role->buffers.at[family->buffers[1]].name);
-	if (name)
-		return name;
-	return others && !family->descending ? arena_printf(plan->arena, "%s_next", others) : arena_printf(plan->arena, "%s_of_layers", last);
-}
-
-static bool is_maker(const Role *role, int family)
-{
-	for (int i = 0; i < role->families.count; i++)
-		if (role->families.at[i].maker == family)
-			return true;
-	return false;
-}
-
-// The family whose members are what each layer makes and the one that runs next reads as a member of `reader`; -1: none.
-// A maker says itself where its members lie: none has another one.
-static int find_maker(const Plan *plan, const Role *role, int reader)
-{
-	const Family *reads = &role->families.at[reader];
-	size_t bytes = (size_t)(reads->count - 1) * sizeof *reads->buffers;
-	for (int i = 0; i < role->families.count && !reads->common && !is_maker(role, reader); i++) {
-		const Family *made = &role->families.at[i];
-		if (i != reader && made->maker < 0 && made->count == reads->count && own_name(plan, role, made)
-		    && !memcmp(made->buffers + reads->descending, reads->buffers + !reads->descending, bytes))
-			return i;
-	}
-	return -1;
-}
-
-// The family of which one that has no name of its own has the member of the next layer each; -1: none.
-static int find_next(const Plan *plan, const Role *role, int index)
-{
-	const Family *family = &role->families.at[index];
-	size_t bytes = (size_t)(family->count - 1) * sizeof *family->buffers;
-	for (int i = 0; i < role->families.count && !family->common && !own_name(plan, role, family); i++) {
-		const Family *other = &role->families.at[i];
-		if (i != index && other->maker < 0 && other->count == family->count && own_name(plan, role, other)
-		    && !memcmp(other->buffers + 1, family->buffers, bytes))
-			return i;
-	}
-	return -1;
-}
-
-static bool lies_at_one_place(const Role *role, const Family *family)
-{
-	const Buffer *first = &role->buffers.at[family->buffers[0]];
-	for (int i = 1; i < family->count; i++) {
-		const Buffer *buffer = &role->buffers.at[family->buffers[i]];
-		if (buffer->offset != first->offset || buffer->slots != first->slots || buffer->stride != first->stride)
-			return false;
-	}
-	return true;
-}
-
-static void finish_families(const Plan *plan, Role *role)
-{
-	for (int i = 0; i < role->families.count; i++)
-		role->families.at[i].common = lies_at_one_place(role, &role->families.at[i]);
-	for (int i = 0; i < role->families.count; i++) {
-		Family *family = &role->families.at[i];
-		int maker = find_maker(plan, role, i), next = maker < 0 ? find_next(plan, role, i) : -1;
-		const char *name = maker >= 0 ? arena_printf(plan->arena, "%s_before", family_name(plan, role, maker))
-		                 : next >= 0 ? arena_printf(plan->arena, "%s_next", family_name(plan, role, next)) : family_name(plan, role, i);
-		family->next = next >= 0;
-		family->maker = maker = family->next ? next : maker;
-		while (name_is_taken(role, name, i))
-			name = arena_printf(plan->arena, "%s_also", name);
-		family->name = name;
-		if (maker >= 0 && role->families.at[maker].slots > family->slots)
-			family->slots = role->families.at[maker].slots; // it hands on the micro-batch
-	}
 }
 
 void find_repeats(Plan *plan)

@@ -174,8 +174,8 @@ static const struct mp_metric metrics[] = {
 	{"loss", -1, false},
 };
 
-// What the optimizer goes through: places in the arena / 256 of gradient, parameter, its states, its working copy and, where that is its
-// upper half, the lower one (-1: none);
+// What the optimizer goes through: places in the arena / 256 of gradient, parameter, its states, its working copy and,
+// where that is its upper half, its lower one (-1: none);
 // parameter of the model, first chunk, chunks of 65536 elements, elements of the last chunk; whether ranks have parts of it: 1 of dp,
 // 2 of tp; whether weight decay applies; whether the gradient is in the compute type
 static const int updated[][13] = {

@@ -1,0 +1,13 @@
+// families.h: what equal layers and the buffers that stand in the same place of each are called.
+#ifndef FAMILIES_H
+#define FAMILIES_H
+
+#include "plan.h"
+
+// "h.3.attn.qkv" and "h.4.attn.qkv" -> "h.attn.qkv"; NULL when they differ in more than numbers.
+const char *common_name(Arena *arena, const char *a, const char *b);
+
+// Needs: the families of a role. Gives: their names, and which of them are another one's members of a neighbouring layer.
+void finish_families(const Plan *plan, Role *role);
+
+#endif
