@@ -202,7 +202,7 @@ def test_ahead(tmp):
     """A step is enqueued while the one before it runs, unless an evaluation or a checkpoint comes in between; and it computes the same."""
     def enqueued(*more):
         status, out, err = run("train1", "--data", "synthetic", "--steps", 24, "--eval", "synthetic", "--save", tmp / "ck", "--save-every", 6, "--log", tmp / "log",
-                               *more, FAULT="ahead:0:0")
+                               *more, FAULT="ahead:0:0", MP_HOST_MODE="late")
         expect(status == 0, err)
         return [(int(step), int(done)) for step, done in re.findall(r"^step (\d+) behind (\d+)$", out, re.M)], losses(tmp / "log")
 
