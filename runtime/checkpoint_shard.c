@@ -210,21 +210,22 @@ static void measure(struct walk *w)
 	w->slabs *= (extent + w->rows - 1) / w->rows;
 }
 
-// Says where a slab lies that begins with an element of the local tensor. Returns how many it has.
-static long place_slab(struct walk *w, long first, long elements)
+// Says where a slab lies that begins with an element of the local tensor.
+static void place_slab(struct walk *w, long first, long elements)
 {
 	size_t size = w->s->lower != MP_STORED_WHOLE ? w->size / 2 : w->size;
 	w->slab.bytes = (size_t)elements * w->size;
 	w->slab.offset = w->s->offset + (size_t)first * size;
 	w->slab.lower = w->s->lower >= 0 ? w->s->lower + first * (long)size : w->s->lower;
-	return elements;
 }
 
-// Makes a slab the one that is walked. Returns how many elements it has.
-static long take_slab(struct walk *w, long number)
+// Makes a slab the one that is walked.
+static void take_slab(struct walk *w, long number)
 {
-	if (w->s->dims == 0)
-		return place_slab(w, 0, 1);
+	if (w->s->dims == 0) {
+		place_slab(w, 0, 1);
+		return;
+	}
 	long extent = w->local[w->dim], ranges = (extent + w->rows - 1) / w->rows, row = w->stride[w->dim];
 	long at = number % ranges * w->rows, n = w->rows < extent - at ? w->rows : extent - at, outer = number / ranges;
 	w->from[w->dim] = at;
@@ -233,17 +234,22 @@ static long take_slab(struct walk *w, long number)
 		w->from[d] = rest % w->local[d];
 		w->extent[d] = 1;
 	}
-	return place_slab(w, (outer * extent + at) * row, n * row);
+	place_slab(w, (outer * extent + at) * row, n * row);
 }
 
-// Calls visit for what a slab of so many elements holds of each piece. What no piece has is padding.
-static void visit_slab(const struct walk *w, long elements)
+static long elements_of(const struct walk *w)
+{
+	return (long)(w->slab.bytes / w->size);
+}
+
+// Calls visit for what a slab holds of each piece. What no piece has is padding.
+static void visit_slab(const struct walk *w)
 {
 	struct mp_piece own;
 	struct overlap o;
 	int pieces;
 	const struct mp_piece *piece = mp_pieces_of(w->s, &own, &pieces);
-	long padding = elements;
+	long padding = elements_of(w);
 	for (int i = 0; i < pieces; i++) {
 		long shared = find_overlap(w, &piece[i], &o);
 		for (int d = 0; d < o.dims; d++)
@@ -251,17 +257,17 @@ static void visit_slab(const struct walk *w, long elements)
 		padding -= shared;
 	}
 	if (w->fill && !w->keep && padding > 0)
-		memset(w->slab.memory, 0, (size_t)elements * w->size);
+		memset(w->slab.memory, 0, w->slab.bytes);
 	for (int i = 0; i < pieces; i++)
 		visit_piece(w, &piece[i]);
 }
 
 // Fills it, as it goes to the device.
-static void fill_slab(const struct walk *w, long elements)
+static void fill_slab(const struct walk *w)
 {
-	visit_slab(w, elements);
+	visit_slab(w);
 	if (w->slab.lower != MP_STORED_WHOLE)
-		mp_slab_split(w->slab.memory, elements, w->slab.bounce);
+		mp_slab_split(w->slab.memory, elements_of(w), w->slab.bounce);
 }
 
 static size_t part_of(const struct mp_slab *slab)
@@ -279,7 +285,7 @@ void mp_slab_to_device(const struct mp_rank *r, const struct mp_slab *slab)
 }
 
 // Where lower halves are not kept, they are zeros.
-static void from_device(const struct walk *w, long elements)
+static void from_device(const struct walk *w)
 {
 	const struct mp_slab *slab = &w->slab;
 	size_t part = part_of(slab);
@@ -290,21 +296,21 @@ static void from_device(const struct walk *w, long elements)
 		CUDA(cudaMemcpyAsync(slab->memory + part, w->r->arena + slab->lower, part, cudaMemcpyDeviceToHost, w->r->compute));
 	CUDA(cudaStreamSynchronize(w->r->compute));
 	if (slab->lower != MP_STORED_WHOLE)
-		mp_slab_join(slab->memory, elements, slab->bounce);
+		mp_slab_join(slab->memory, elements_of(w), slab->bounce);
 }
 
 static void walk(struct walk *w)
 {
 	measure(w);
 	for (long k = 0; k < w->slabs; k++) {
-		long elements = take_slab(w, k);
+		take_slab(w, k);
 		if (!w->fill || w->keep)
-			from_device(w, elements);
+			from_device(w);
 		if (!w->fill) {
-			visit_slab(w, elements);
+			visit_slab(w);
 			continue;
 		}
-		fill_slab(w, elements);
+		fill_slab(w);
 		mp_slab_to_device(w->r, &w->slab);
 	}
 }
@@ -370,6 +376,7 @@ void mp_shard_fill_slab(const struct mp_rank *r, const struct mp_state *s, long 
 	struct walk w = new_walk(r, s, slab, visit, context);
 	w.fill = true;
 	measure(&w);
-	fill_slab(&w, take_slab(&w, number));
+	take_slab(&w, number);
+	fill_slab(&w);
 	*slab = w.slab;
 }

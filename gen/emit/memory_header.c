@@ -138,7 +138,7 @@ static void emit_address(Text *out, const Emit *emit, const Role *role, const Fa
 {
 	const Family *neighbour = family->neighbour >= 0 ? &role->families.at[family->neighbour] : NULL;
 	int last = family->count - 1, odd = odd_layer(role, family);
-	if (neighbour && (family->descending || family->next))
+	if (neighbour && family->shift > 0)
 		text_add(out, "return layer < %d ? %s : %s;", last, call_of(emit, neighbour, "mb", "layer + 1"), name_alone(emit, member(role, family, last)));
 	else if (neighbour)
 		text_add(out, "return layer > 0 ? %s : %s;", call_of(emit, neighbour, "mb", "layer - 1"), name_alone(emit, member(role, family, 0)));

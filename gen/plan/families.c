@@ -47,7 +47,7 @@ static const char *own_name(const Plan *plan, const Role *role, const Family *fa
 }
 
 // Without a name of its own it bears that of its first two, where they are those of the next layers.
-static const char *name_alone(const Plan *plan, const Role *role, const Family *family)
+static const char *plain_name(const Plan *plan, const Role *role, const Family *family)
 {
 	const char *own = own_name(plan, role, family), *last = role->buffers.at[family->buffers[family->count - 1]].name;
 	const char *others = common_name(plan->arena, role->buffers.at[family->buffers[0]].name, role->buffers.at[family->buffers[1]].name);
@@ -64,40 +64,6 @@ static bool tells_another(const Role *role, int family)
 	return false;
 }
 
-// Whether a family may tell where the members of one are that has as many, and has all of these but one at an end: those from `first` on, which
-// that one has from `own` on.
-static bool tells(const Plan *plan, const Role *role, int teller, int first, const Family *family, int own)
-{
-	const Family *other = &role->families.at[teller];
-	size_t bytes = (size_t)(family->count - 1) * sizeof *family->buffers;
-	return other != family && other->neighbour < 0 && other->count == family->count && !memcmp(other->buffers + first, family->buffers + own, bytes)
-	    && own_name(plan, role, other);
-}
-
-// The family whose members are what each layer makes and the one that runs next reads as a member of this one; -1: none.
-static int find_before(const Plan *plan, const Role *role, int index)
-{
-	const Family *family = &role->families.at[index];
-	if (family->common || tells_another(role, index))
-		return -1;
-	for (int i = 0; i < role->families.count; i++)
-		if (tells(plan, role, i, family->descending, family, !family->descending))
-			return i;
-	return -1;
-}
-
-// The family whose member of the next layer each of this one is, which has no name of its own; -1: none.
-static int find_next(const Plan *plan, const Role *role, int index)
-{
-	const Family *family = &role->families.at[index];
-	if (family->common || own_name(plan, role, family))
-		return -1;
-	for (int i = 0; i < role->families.count; i++)
-		if (tells(plan, role, i, 1, family, 0))
-			return i;
-	return -1;
-}
-
 static bool lies_at_one_place(const Role *role, const Family *family)
 {
 	const Buffer *first = &role->buffers.at[family->buffers[0]];
@@ -109,16 +75,37 @@ static bool lies_at_one_place(const Role *role, const Family *family)
 	return true;
 }
 
+// Finds the family of which this one has, but for one at an end, the members of layers whose numbers are `shift`, 1 or -1, more. It has a name of its own
+// and says itself where its members lie.
+static void find_neighbour(const Plan *plan, Role *role, int index, int shift)
+{
+	Family *family = &role->families.at[index];
+	size_t bytes = (size_t)(family->count - 1) * sizeof *family->buffers;
+	if (family->common || tells_another(role, index))
+		return;
+	for (int i = 0; i < role->families.count && family->neighbour < 0; i++) {
+		const Family *other = &role->families.at[i];
+		if (other != family && other->neighbour < 0 && other->count == family->count
+		    && !memcmp(other->buffers + (shift > 0), family->buffers + (shift < 0), bytes) && own_name(plan, role, other)) {
+			family->neighbour = i;
+			family->shift = shift;
+		}
+	}
+}
+
+static int of_layer_before(const Family *family)
+{
+	return family->descending ? 1 : -1;
+}
+
+// First what the layer that ran before has; then, of those without a name, what the next layer has.
 static void find_neighbours(const Plan *plan, Role *role)
 {
 	for (int i = 0; i < role->families.count; i++)
-		role->families.at[i].neighbour = find_before(plan, role, i);
+		find_neighbour(plan, role, i, of_layer_before(&role->families.at[i]));
 	for (int i = 0; i < role->families.count; i++)
-		if (role->families.at[i].neighbour < 0 && !tells_another(role, i)) {
-			int next = find_next(plan, role, i);
-			role->families.at[i].neighbour = next;
-			role->families.at[i].next = next >= 0;
-		}
+		if (role->families.at[i].neighbour < 0 && !own_name(plan, role, &role->families.at[i]))
+			find_neighbour(plan, role, i, 1);
 }
 
 void finish_families(const Plan *plan, Role *role)
@@ -129,9 +116,9 @@ void finish_families(const Plan *plan, Role *role)
 	for (int i = 0; i < role->families.count; i++) {
 		Family *family = &role->families.at[i];
 		const Family *neighbour = family->neighbour >= 0 ? &role->families.at[family->neighbour] : NULL;
-		const char *name = name_alone(plan, role, neighbour ? neighbour : family);
+		const char *name = plain_name(plan, role, neighbour ? neighbour : family);
 		if (neighbour)
-			name = arena_printf(plan->arena, family->next ? "%s_next" : "%s_before", name);
+			name = arena_printf(plan->arena, family->shift == of_layer_before(family) ? "%s_before" : "%s_next", name);
 		while (name_is_taken(role, name, i))
 			name = arena_printf(plan->arena, "%s_also", name);
 		family->name = name;

@@ -138,8 +138,8 @@ typedef struct {
 	int count, slots;       // slots: the most of any
 	bool common;            // all lie at one address: scratch of one layer after another
 	bool descending;        // the last layer runs first
-	int neighbour;          // index of the family of which this one has, but for one of its own at an end, what the layer that ran before has or,
-	bool next;              // where this is set, what the next layer has; -1: none. It says where these lie (families.c)
+	int neighbour, shift;   // index of the family that says where these lie: they are, but for one at an end, its members of the layer whose number is
+	                        // `shift` more, 1 or -1 (families.c); -1: none
 } Family;
 
 typedef enum {

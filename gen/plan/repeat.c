@@ -230,47 +230,31 @@ static Loop longest_loop(Repeating *r, int segment, int *period, int **counterpa
 	return best;
 }
 
-// Makes two segments of one, the first of so many steps.
-static void split_segment(Repeating *r, int segment, int steps)
+// What only the first layer begins with stays before the loop: its first norm, where each layer ends with the norm of the next one. Whether a
+// loop begins behind it; the segment then does.
+static bool begins_later(Repeating *r, int segment, int **counterparts)
 {
-	Segment rest = r->segments.at[segment];
-	rest.first += steps;
-	rest.steps -= steps;
-	list_add(r->plan->arena, &r->segments, rest);
-	for (int i = r->segments.count - 1; i > segment + 1; i--)
-		r->segments.at[i] = r->segments.at[i - 1];
-	r->segments.at[segment].steps = steps;
-	r->segments.at[segment + 1] = rest;
-}
-
-static void join_segments(Repeating *r, int segment)
-{
-	r->segments.at[segment].steps += r->segments.at[segment + 1].steps;
-	for (int i = segment + 1; i + 1 < r->segments.count; i++)
-		r->segments.at[i] = r->segments.at[i + 1];
-	r->segments.count--;
-}
-
-// What only the first layer begins with comes before the loop: its first norm, where each layer ends with the norm of the next one.
-static void split_off_begin(Repeating *r, int segment, int **counterparts)
-{
-	int period, extra = segment + 1 < r->segments.count ? r->segments.at[segment].steps - r->segments.at[segment + 1].steps : 0;
-	if (extra <= 0 || r->segments.at[segment].block < 0)
-		return;
-	split_segment(r, segment, extra);
-	if (longest_loop(r, segment + 1, &period, counterparts).count < 2)
-		join_segments(r, segment);
+	Segment *begin = &r->segments.at[segment];
+	int period, extra = segment + 1 < r->segments.count ? begin->steps - begin[1].steps : 0;
+	if (extra <= 0 || begin->block < 0)
+		return false;
+	Segment whole = *begin;
+	begin->first += extra;
+	begin->steps -= extra;
+	if (longest_loop(r, segment, &period, counterparts).count > 1)
+		return true;
+	*begin = whole;
+	return false;
 }
 
 static void find_loops(Repeating *r)
 {
-	int **counterparts = arena_alloc(r->plan->arena, (size_t)(r->segments.count + 2) * sizeof *counterparts);
+	int **counterparts = arena_alloc(r->plan->arena, (size_t)(r->segments.count + 1) * sizeof *counterparts);
 	for (int segment = 0; segment < r->segments.count;) {
 		int period = 1;
 		Loop best = longest_loop(r, segment, &period, counterparts);
 		if (best.count < 2) {
-			split_off_begin(r, segment, counterparts);
-			segment++;
+			segment += !begins_later(r, segment, counterparts);
 			continue;
 		}
 		best = measure_loop(r, segment, period, counterparts);

@@ -40,16 +40,13 @@ static void deliver_result(Plan *plan, const Node *update, bool *delivered)
 {
 	for (int i = 0; i < plan->transfers.count; i++) {
 		const Transfer *transfer = plan->transfers.at[i];
-		if (transfer->kind != TRANSFER_EPILOGUE || delivered[i])
-			continue;
-		Role *role = &plan->roles[transfer->to];
-		Node *copy = working_copy(role, update->in[0]);
-		bool whole = transfer->tensor == update->in[0];
-		if (!whole && (!copy || transfer->tensor != copy->out[0]))
+		if (transfer->kind != TRANSFER_EPILOGUE || parameter_of(transfer->tensor) != update->attributes.parameter || delivered[i])
 			continue;
 		deliver(plan, FUNCTION_UPDATE, transfer);
 		delivered[i] = true;
-		if (whole && copy)
+		Role *role = &plan->roles[transfer->to];
+		Node *copy = working_copy(role, transfer->tensor);
+		if (copy)
 			add_step(plan, function_of(role, FUNCTION_UPDATE), copy);
 	}
 }
