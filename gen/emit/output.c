@@ -59,6 +59,8 @@ static bool is_left_out(const Emit *emit, const char *path)
 		{"runtime/cuda/conv_split.c", convolves}, {"runtime/cuda/conv_parts.cu", convolves}, {"runtime/cuda/conv_parts.h", convolves},
 		{"runtime/cuda/attention.c", attends && bf16}, {"runtime/cuda/attention_mask.cu", attends && bf16},
 		{"runtime/cuda/attention_mask.h", attends && bf16}, {"runtime/cuda/attention_f32.cu", attends && !bf16},
+		{"runtime/cuda/attention_sm90.cu", attends && bf16}, {"runtime/cuda/attention_sm90.h", attends && bf16},
+		{"runtime/cuda/sm90.h", attends && bf16},
 		{"runtime/cuda/no_attention.c", !attends},
 		{"runtime/cuda/dnn.c", convolves || (attends && bf16)}, {"runtime/cuda/dnn.h", convolves || (attends && bf16)},
 	};

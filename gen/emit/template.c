@@ -301,13 +301,16 @@ static void add_build(Text *out, const char *output, const char *rule, const Pat
 	text_add(out, "\n");
 }
 
-// Appends the statement that compiles `path` into `folder`; the object joins `objects`.
+// Appends the statement that compiles `path` into `folder`; the object joins `objects`. What uses instructions of one architecture alone
+// is compiled for that, whatever the rest is compiled for, and the runtime asks the device before it takes it.
 static void add_object(Text *out, const char *folder, const char *machine, const char *path, Paths *objects)
 {
 	bool is_c = ends_with(path, ".c");
 	const char *stem = arena_printf(out->arena, "%.*s", (int)(strlen(path) - (is_c ? 2 : 3)), path);
 	const char *object = arena_printf(out->arena, "%s/%s.o", folder, ninja_path(out->arena, stem));
 	text_add(out, "build %s: %s_%s %s\n", object, machine, is_c ? "c" : "cu", ninja_path(out->arena, path));
+	if (ends_with(path, "_sm90.cu"))
+		text_add(out, "  target = -gencode=arch=compute_90a,code=sm_90a\n");
 	list_add(out->arena, objects, object);
 }
 

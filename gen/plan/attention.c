@@ -2,7 +2,8 @@
 //
 // The gradient of both types keeps delta, an f32 for each query of each head. In bf16 cuDNN has two algorithms for it: one adds
 // the gradient of the queries up in f32 with atomics, which is faster, but in no fixed order, so that runs differ in their last bits;
-// the deterministic one wants a matrix of bf16 scores for each head, tokens^2, which is more than anything else in a step. With
+// the deterministic one wants a matrix of bf16 scores for each head, tokens^2, which is more than anything else in a step. A kernel of
+// our own, for heads of some sizes, adds it up in f32 and needs two f32 more for each query. With
 // dropout both directions read a mask of as much, and the gradient a scaled copy of o. Heads of different samples and groups have nothing to do with each other, so they
 // are taken in slices that keep to a budget.
 #include "plan.h"
@@ -14,7 +15,9 @@ static size_t gradient_bytes(const Plan *plan, size_t tokens, size_t heads, size
 {
 	size_t rows = (tokens + 127) / 128 * 128, delta = aligned(heads * tokens * sizeof(float));
 	size_t shared = heads > 1 ? 4 * heads * rows * size : 0; // key and value gradients of each head
-	return delta + shared + (plan->deterministic ? 2 * heads * rows * rows : 4 * heads * rows * size);
+	size_t dnn = delta + shared + (plan->deterministic ? 2 * heads * rows * rows : 4 * heads * rows * size);
+	size_t own = size == 64 ? aligned(heads * (rows * (size + 2) * sizeof(float) + rows / 128 * sizeof(int)) + sizeof(int)) : 0; // mp_attention_sm90_bytes()
+	return dnn > own ? dnn : own;
 }
 
 AttentionSlice attention_slice(const Plan *plan, const Node *node)

@@ -1,6 +1,7 @@
 // mp_attention and mp_attention_grad in bf16 on GPUs: cuDNN's fused attention, described operation by operation: its engines know
 // the patterns below and never store the scores. (The descriptors for whole attentions of cuDNN 9.19 have no causal mask.) Everything
-// that takes time or choice happens once, at start.
+// that takes time or choice happens once, at start. Some gradients have a kernel of our own (attention_sm90.h), which is a further
+// engine where runs may differ in their last bits, and the engine where they may not.
 //
 // To cuDNN a pair of a sample and a group is a sample (a unit here) with `queries` heads for queries and one for keys and values:
 // then all strides of the packed tensor are those of one unit, and nothing is permuted or copied. Keys and values that serve as
@@ -15,6 +16,7 @@
 // Where runs may differ in their last bits, each engine that cuDNN proposes for a shape is timed at start by the first rank of each
 // stage, and the stage's other ranks take the same: replicated values must not drift apart.
 #include "attention_mask.h"
+#include "attention_sm90.h"
 #include "dnn.h"
 #include "mp_data.h"
 
@@ -27,11 +29,11 @@
 enum id { ID_Q = 1, ID_K, ID_V, ID_O, ID_LSE, ID_D_O, ID_DQ, ID_DK, ID_DV, ID_DELTA, ID_DQ_SUM, ID_SCALE, ID_HIDDEN, ID_ONE,
           ID_MASK, ID_RAISE, ID_INSIDE = 100 };
 
-// Engines for so many units at once, and for those that remain.
+// Engines for so many units at once, and for those that remain; or the kernel of our own, which needs none.
 struct engines {
 	struct mp_dnn_engine whole, rest;
 	int slice;
-	bool atomics;
+	bool atomics, own;
 	bool borrowed;                          // of an earlier entry of the table, which is the same
 };
 
@@ -399,12 +401,29 @@ static bool plan_slices(struct mp_rank *r, const struct mp_attention *a, int sli
 	return false;
 }
 
+// The kernel of our own, for as many units at once as the workspace has room for; false: it does not do this.
+static bool plan_own(const struct mp_rank *r, const struct mp_attention *a, struct engines *e)
+{
+	int units = a->batch * a->groups;
+
+	if (!mp_attention_sm90_takes(a))
+		return false;
+	while (units && mp_attention_sm90_bytes(a, units) > r->program->workspace_bytes)
+		units /= 2;
+	*e = (struct engines){.slice = units, .own = true};
+	if (units)
+		mp_attention_sm90_prepare();
+	return units > 0;
+}
+
 static void choose(struct mp_rank *r, const struct mp_attention *a, struct engines *e)
 {
 	char which[MP_DNN_TEXT], why[MP_DNN_TEXT] = "it proposes none";
 
 	if (a->type != MP_BF16)
 		mp_fail(MP_BUG, "attention %s: not in bf16", a->name);
+	if (!a->any_order && plan_own(r, a, e))
+		return;
 	for (int atomics = a->any_order && a->gradient; atomics >= 0; atomics--) // what is to be deterministic remains so
 		for (int slice = a->slice; slice > 0; slice /= 2)
 			if (plan_slices(r, a, slice, atomics, e, why))
@@ -466,7 +485,8 @@ static int find_same(const struct mp_program *p, int i)
 // ---------------------------------------------------------------------------------------------------------
 // The fastest engine
 
-enum { CANDIDATES = 8, CHOICES = 64 };
+// Choices: 0 for the first engine that works, from 1 on those that cuDNN proposes, OWN.
+enum { CANDIDATES = 8, OWN, CHOICES = 64 };
 
 // Milliseconds of one run, the median of several: on numbers of about 0.01, not on zeros, which cost less power than any others, and
 // which are written anew each time, so that caches hold what they hold in a step: what was written last.
@@ -520,13 +540,17 @@ static int find_candidates(struct mp_rank *r, const struct mp_attention *a, int 
 	return count;
 }
 
-// Times the candidates and keeps the fastest. Gives its number from 1 on, or 0 and the first engine that works where there are none.
+// Times the candidates and keeps the fastest. Gives the choice.
 static unsigned char tune(struct mp_rank *r, const struct mp_attention *a, struct engines *e)
 {
 	struct mp_dnn_engine found[CANDIDATES] = {{0}};
 	struct mp_dnn_subject of = subject(a);
-	int count = find_candidates(r, a, -1, found, e), best = -1;
+	int best = -1;
 	float least = INFINITY;
+	bool own = a->any_order && plan_own(r, a, e);
+	if (own)
+		least = time_of(r, a);
+	int count = find_candidates(r, a, -1, found, e);
 
 	for (int i = 0; i < count; i++) {
 		if (!found[i].plan)
@@ -546,6 +570,10 @@ static unsigned char tune(struct mp_rank *r, const struct mp_attention *a, struc
 		return (unsigned char)(best + 1);
 	}
 	mp_dnn_forget(&of, &e->rest);
+	if (own) {
+		plan_own(r, a, e);
+		return OWN;
+	}
 	choose(r, a, e);
 	return 0;
 }
@@ -557,6 +585,11 @@ static void follow(struct mp_rank *r, const struct mp_attention *a, unsigned cha
 
 	if (!choice) {
 		choose(r, a, e);
+		return;
+	}
+	if (choice == OWN) {
+		if (!plan_own(r, a, e))
+			mp_fail(MP_DEVICE_FAILED, "attention %s: this GPU is not of compute capability 9.0, as the stage's first rank's is", a->name);
 		return;
 	}
 	if (find_candidates(r, a, choice - 1, found, e) < choice || !found[choice - 1].plan)
@@ -644,7 +677,8 @@ void mp_attention_release(struct mp_rank *r)
 
 // Where the tensors of a call lie; gradients are NULL in the forward pass.
 struct places {
-	const char *qkv, *o, *lse, *d_o, *dqkv;
+	const char *qkv, *o, *lse, *d_o;
+	char *dqkv;
 	struct mp_dropped dropped;
 };
 
@@ -716,8 +750,13 @@ static void run_slices(struct mp_rank *r, const struct mp_attention *a, const st
 		mp_fail(MP_BUG, "attention %s: an operand is not aligned to %d bytes", a->name, a->alignment);
 	if (stream != r->compute && (a->gradient || a->dropout > 0 || e->whole.workspace))
 		mp_fail(MP_BUG, "attention %s: the workspace belongs to the compute stream", a->name);
-	for (int first = 0; first < all; first += e->slice)
-		run_slice(r, a, e, first, all - first < e->slice ? all - first : e->slice, at, stream);
+	for (int first = 0; first < all; first += e->slice) {
+		int units = all - first < e->slice ? all - first : e->slice;
+		if (e->own)
+			mp_attention_sm90_grad(a, first, units, at->d_o, at->qkv, at->o, at->lse, at->dqkv, r->arena + r->program->workspace_offset, stream);
+		else
+			run_slice(r, a, e, first, units, at, stream);
+	}
 }
 
 void mp_attention(struct mp_rank *r, const struct mp_attention *attention, const void *qkv, void *o, void *lse, struct mp_dropped dropped,

@@ -11,10 +11,10 @@
 #include "mp_philox.h"
 
 // tokens, batch, groups, queries, size: one token; less than a tile; tiles that are not full; groups of several queries; small,
-// odd and large heads.
+// odd and large heads; heads of 64 in one block of 128 tokens and in several.
 static const int attention_shapes[][5] = {
 	{1, 2, 3, 1, 8}, {5, 1, 1, 1, 8}, {17, 2, 2, 3, 24}, {64, 3, 2, 1, 64}, {100, 2, 1, 3, 40}, {128, 1, 3, 1, 16},
-	{200, 2, 1, 2, 128}, {257, 1, 2, 2, 72}, {300, 1, 1, 1, 96},
+	{200, 2, 1, 2, 128}, {257, 1, 2, 2, 72}, {300, 1, 1, 1, 96}, {128, 2, 2, 1, 64}, {385, 1, 3, 2, 64},
 };
 enum { ATTENTION_SHAPES = sizeof attention_shapes / sizeof *attention_shapes };
 
