@@ -44,6 +44,7 @@ def compiles(spec, options):
     binary = folder / "bin" / pathlib.Path(spec).stem
     check(binary.exists(), f"{binary} was not made")
     check("warning" not in result.stdout, "the compiler warns: " + result.stdout[:300])
+    check("Potential Performance Loss" not in result.stdout, "products of a kernel wait for one another: " + result.stdout[:300])
     libraries = command("ldd", binary).stdout
     check("libcublasLt" in libraries and "libcudart" in libraries and "libnccl" in libraries, f"it links {libraries}")
     check(("libcudnn" in libraries) == cudnn, f"it should link cuDNN exactly for convolutions and bf16 attention; it links {libraries}")

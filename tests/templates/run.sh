@@ -46,7 +46,7 @@ echo "templates compile with ${CXX:-g++}: ok"
 # The emitted build file makes the host program, from its own runtime and from one that was built before.
 if command -v ninja >/dev/null; then
 	mkdir -p "$work/out/runtime/host" "$work/out/runtime/cuda"
-	(cd "$work/out" && touch program_0.cu kernels.cu devices.c runtime/launch.c runtime/host/device.c runtime/cuda/gemm.c)
+	(cd "$work/out" && touch program_0.cu kernels.cu devices.c runtime/launch.c runtime/host/device.c runtime/cuda/gemm.c runtime/cuda/products_sm90.cu)
 	echo 'int main(void) { return 0; }' > "$work/out/main.c"
 	cp tests/templates/expected/build.ninja "$work/out"
 	(cd "$work/out" && ninja --quiet host && "bin/two words-host" && ninja -n >/dev/null

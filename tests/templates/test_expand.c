@@ -102,7 +102,7 @@ static const Case cases[] = {
 
 static const char *const build_paths[] = {
 	"program_0.cu", "kernels.cu", "kernels.h", "devices.c", "main.c", "plan.txt", "runtime/mp.h", "runtime/launch.c",
-	"runtime/cuda/gemm.c", "runtime/host/device.c", "runtime/host/nccl.h",
+	"runtime/cuda/gemm.c", "runtime/cuda/products_sm90.cu", "runtime/host/device.c", "runtime/host/nccl.h",
 };
 
 static char *read_file(Arena *arena, const char *path)
