@@ -114,8 +114,8 @@ const char *layer_number(const Emit *emit, const Role *role, unsigned number)
 	const Loop *loop = role->inside;
 	if (!loop)
 		return arena_printf(emit->arena, "0x%08xu", number);
-	unsigned step = loop->descending ? -loop->layer_step : loop->layer_step, last = (unsigned)loop->count - 1;
-	return arena_printf(emit->arena, "0x%08xu + layer * 0x%08xu", loop->descending ? number - step * last : number, step);
+	unsigned step = loop->descending ? -loop->layer_step : loop->layer_step, before = (unsigned)(loop->base + (loop->descending ? loop->count - 1 : 0));
+	return arena_printf(emit->arena, "0x%08xu + layer * 0x%08xu", number - step * before, step); // number: of the layer that runs first
 }
 
 static long whole_product(const Tensor *t, int from, int to)

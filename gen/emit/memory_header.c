@@ -41,9 +41,16 @@ static void emit_buffer(Text *out, const Emit *emit, const Role *role, const Buf
 
 // ---- families
 
+// By place, from 0 on, as everything here that does not say "number".
 static const Buffer *member(const Role *role, const Family *family, int layer)
 {
 	return &role->buffers.at[family->buffers[layer]];
+}
+
+// The number of a layer, counted from `from` on.
+static const char *layer_from(const Emit *emit, int from)
+{
+	return from ? arena_printf(emit->arena, "(layer - %d)", from) : "layer";
 }
 
 // Whether one formula gives the addresses of layers [from, to).
@@ -68,7 +75,7 @@ static int odd_layer(const Role *role, const Family *family)
 	return rises_evenly(role, family, 0, n - 1) ? n - 1 : rises_evenly(role, family, 1, n) ? 0 : -1;
 }
 
-// By buffer: the family that says where it lies, and the layer; NULL: the buffer has an address of its own.
+// By buffer: the family that says where it lies, and the layer's number; NULL: the buffer has an address of its own.
 typedef struct {
 	const Family *family;
 	int layer;
@@ -82,7 +89,7 @@ static Home *find_homes(const Emit *emit, const Role *role)
 		int odd = odd_layer(role, family);
 		for (int k = 0; k < family->count && family->neighbour < 0; k++)
 			if (k != odd && !homes[family->buffers[k]].family)
-				homes[family->buffers[k]] = (Home){family, k};
+				homes[family->buffers[k]] = (Home){family, family->base + k};
 	}
 	return homes;
 }
@@ -105,7 +112,7 @@ static const char *formula(const Emit *emit, const Role *role, const Family *fam
 	bool falls = second->offset < first->offset;
 	if (first->offset == second->offset)
 		return arena_printf(emit->arena, "(%s *)(r->arena + %zu%s)", type, first->offset, slot);
-	return arena_printf(emit->arena, "(%s *)(r->arena + %zu %s %s * (size_t)%zu%s)", type, first->offset, falls ? "-" : "+", from ? "(layer - 1)" : "layer",
+	return arena_printf(emit->arena, "(%s *)(r->arena + %zu %s %s * (size_t)%zu%s)", type, first->offset, falls ? "-" : "+", layer_from(emit, family->base + from),
 	                    falls ? first->offset - second->offset : second->offset - first->offset, slot);
 }
 
@@ -114,15 +121,16 @@ static const char *address(const Emit *emit, const Buffer *buffer)
 	return arena_printf(emit->arena, "(%s *)(r->arena + %zu%s)", type_in(buffer), buffer->offset, place_of_slot(emit, buffer));
 }
 
-static void emit_table(Text *out, const Role *role, const Family *family)
+static void emit_table(Text *out, const Emit *emit, const Role *role, const Family *family)
 {
+	const char *row = family->base ? arena_printf(emit->arena, "layer - %d", family->base) : "layer";
 	text_add(out, "static const struct mp_place at[] = {");
 	for (int k = 0; k < family->count; k++) {
 		const Buffer *buffer = member(role, family, k);
 		text_add(out, "%s{%zu, %d, %zu}", k ? ", " : "", buffer->offset, buffer->slots, buffer->stride);
 	}
-	text_add(out, "}; return (%s *)(r->arena + at[layer].offset%s);", type_in(member(role, family, 0)),
-	         family->slots > 1 ? " + mb % at[layer].slots * at[layer].stride" : "");
+	text_add(out, "}; return (%s *)(r->arena + at[%s].offset%s);", type_in(member(role, family, 0)), row,
+	         family->slots > 1 ? arena_printf(emit->arena, " + mb %% at[%s].slots * at[%s].stride", row, row) : "");
 }
 
 // The odd layer's address: by its accessor when that stands before the family's.
@@ -137,17 +145,18 @@ static const char *odd_address(const Emit *emit, const Role *role, const Family 
 static void emit_address(Text *out, const Emit *emit, const Role *role, const Family *family, const Home *homes)
 {
 	const Family *neighbour = family->neighbour >= 0 ? &role->families.at[family->neighbour] : NULL;
-	int last = family->count - 1, odd = odd_layer(role, family);
-	if (neighbour && family->shift > 0)
-		text_add(out, "return layer < %d ? %s : %s;", last, call_of(emit, neighbour, "mb", "layer + 1"), name_alone(emit, member(role, family, last)));
+	int last = family->count - 1, odd = odd_layer(role, family), apart = family->shift > 0 ? last : 0;
+	const char *beside = neighbour ? call_of(emit, neighbour, "mb", family->shift > 0 ? "layer + 1" : "layer - 1") : NULL;
+	if (neighbour && told_by(family, neighbour, family->base + apart, family->shift))
+		text_add(out, "return %s;", beside);
 	else if (neighbour)
-		text_add(out, "return layer > 0 ? %s : %s;", call_of(emit, neighbour, "mb", "layer - 1"), name_alone(emit, member(role, family, 0)));
+		text_add(out, "return layer %c %d ? %s : %s;", family->shift > 0 ? '<' : '>', family->base + apart, beside, name_alone(emit, member(role, family, apart)));
 	else if (rises_evenly(role, family, 0, family->count))
 		text_add(out, "return %s;", formula(emit, role, family, 0));
 	else if (odd >= 0)
-		text_add(out, "return layer == %d ? %s : %s;", odd, odd_address(emit, role, family, odd, homes), formula(emit, role, family, odd == 0));
+		text_add(out, "return layer == %d ? %s : %s;", family->base + odd, odd_address(emit, role, family, odd, homes), formula(emit, role, family, odd == 0));
 	else
-		emit_table(out, role, family);
+		emit_table(out, emit, role, family);
 }
 
 static void emit_family(Text *out, const Emit *emit, const Role *role, const Family *family, const Home *homes)
@@ -156,7 +165,11 @@ static void emit_family(Text *out, const Emit *emit, const Role *role, const Fam
 	text_add(out, "static inline %s *%s(const struct mp_rank *r%s%s) { ", type_in(first), family->name, family->slots > 1 ? ", int mb" : "",
 	         family->common ? "" : ", int layer");
 	emit_address(out, emit, role, family, homes);
-	text_add(out, " } // %s, %zu bytes, %d layers\n", content_of(emit, first), first->bytes, family->count);
+	text_add(out, " } // %s, %zu bytes, ", content_of(emit, first), first->bytes);
+	if (family->base)
+		text_add(out, "layers %d to %d\n", family->base, family->base + family->count - 1);
+	else
+		text_add(out, "%d layers\n", family->count);
 }
 
 // Families of a class, which is that of the last layer's buffer; those that another one tells come apart.

@@ -325,7 +325,7 @@ static const char *traced_name(const Emit *emit, const Function *function, const
 static int layer_of(const Loop *loop, int step)
 {
 	int turn = (step - loop->first) / loop->steps;
-	return loop->descending ? loop->count - 1 - turn : turn;
+	return loop->base + (loop->descending ? loop->count - 1 - turn : turn);
 }
 
 static void emit_step(Text *out, Kernels *kernels, Role *role, const Function *function, const Step *step, const Arguments *arguments)
@@ -433,9 +433,9 @@ static void emit_loop(Text *out, const Emit *emit, const Function *function, con
 {
 	bool micro = strcmp(arguments->slot[0], "0");
 	if (loop->descending)
-		text_add(out, "\tfor (int layer = %d; layer >= 0; layer--)\n", loop->count - 1);
+		text_add(out, "\tfor (int layer = %d; layer >= %d; layer--)\n", loop->base + loop->count - 1, loop->base);
 	else
-		text_add(out, "\tfor (int layer = 0; layer < %d; layer++)\n", loop->count);
+		text_add(out, "\tfor (int layer = %d; layer < %d; layer++)\n", loop->base, loop->base + loop->count);
 	text_add(out, "\t\t%s(r, %s%slayer);\n", layer_function(emit, function, loop), micro ? arguments->slot[0] : "", micro ? ", " : "");
 }
 

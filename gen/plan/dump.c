@@ -59,7 +59,7 @@ void dump_plan(const Plan *plan, Text *out)
 			text_add(out, "  buffer %s %s %zu bytes x %d at %zu\n", b->name, class_names[b->class], b->bytes, b->slots, b->offset);
 		}
 		for (int i = 0; i < role->families.count; i++) {
-			text_add(out, "  family %s%s:", role->families.at[i].name, role->families.at[i].common ? " common" : "");
+			text_add(out, "  family %s%s from %d:", role->families.at[i].name, role->families.at[i].common ? " common" : "", role->families.at[i].base);
 			for (int k = 0; k < role->families.at[i].count; k++)
 				text_add(out, " %s", role->buffers.at[role->families.at[i].buffers[k]].name);
 			text_add(out, "\n");

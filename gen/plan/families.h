@@ -7,7 +7,8 @@
 // "h.3.attn.qkv" and "h.4.attn.qkv" -> "h.attn.qkv"; NULL when they differ in more than numbers.
 const char *common_name(Arena *arena, const char *a, const char *b);
 
-// Needs: the families of a role. Gives: their names, and which of them are another one's members of a neighbouring layer.
+// Needs: the loops of a role and their families. Gives: the numbers of layers, the names of families, and which of them are another one's
+// members of a neighbouring layer.
 void finish_families(const Plan *plan, Role *role);
 
 #endif

@@ -121,11 +121,11 @@ typedef struct {
 	int same_as;            // the step of this function whose code it shares: itself, or its like in a loop's first layer
 } Step;
 
-// Layers that do the same on other buffers: `count` times `steps` steps from `first` on. Layers are numbered from 0, in the
+// Layers that do the same on other buffers: `count` times `steps` steps from `first` on. Layers are numbered from `base` on, in the
 // order of the model: a descending loop runs the last one first.
 typedef struct {
 	const char *name;       // of the blocks, without their number
-	int first, steps, count;
+	int first, steps, count, base;
 	bool descending;
 	unsigned layer_step;    // what Attributes.layer rises by from one layer that runs to the next
 	int *family_of;         // by buffer of the layer that runs first: index into Role.families, -1: all layers use this buffer
@@ -134,8 +134,8 @@ typedef struct {
 // Buffers that stand in the same place of equal layers; all have the same bytes.
 typedef struct {
 	const char *name;       // identifier in emitted code
-	int *buffers;           // by layer: index into Role.buffers
-	int count, slots;       // slots: the most of any
+	int *buffers;           // by layer, from number `base` on: index into Role.buffers
+	int base, count, slots; // base: -1 until a loop that goes through it has its own; slots: the most of any
 	bool common;            // all lie at one address: scratch of one layer after another
 	bool descending;        // the last layer runs first
 	int neighbour, shift;   // index of the family that says where these lie: they are, but for one at an end, its members of the layer whose number is
@@ -370,6 +370,9 @@ void plan_memory(Plan *plan);
 
 // Needs: buffers. Gives: loops of equal layers, families of their buffers. (repeat.c)
 void find_repeats(Plan *plan);
+
+// Whether the family's member of a layer is the other one's of the layer whose number is `shift` more. (families.c)
+bool told_by(const Family *family, const Family *other, int layer, int shift);
 
 // Ends with EXIT_DOES_NOT_FIT when a device has less memory than the plan takes. (memory.c)
 void check_capacity(const Plan *plan);

@@ -167,7 +167,7 @@ static void make_families(Repeating *r, Loop *loop, int *const *counterparts)
 	for (int b = 0; b < n; b++) {
 		loop->family_of[b] = -1;
 		bool varies = false;
-		Family family = {.count = loop->count, .descending = loop->descending, .neighbour = -1, .buffers = arena_alloc(r->plan->arena, (size_t)loop->count * sizeof *family.buffers)};
+		Family family = {.base = -1, .count = loop->count, .descending = loop->descending, .neighbour = -1, .buffers = arena_alloc(r->plan->arena, (size_t)loop->count * sizeof *family.buffers)};
 		for (int k = 0; k < loop->count; k++) {
 			family.buffers[loop->descending ? loop->count - 1 - k : k] = counterparts[k][b];
 			varies |= counterparts[k][b] != b;

@@ -26,7 +26,7 @@ class Step:
 class Stage:
     buffers: dict = dataclasses.field(default_factory=dict)
     events: dict = dataclasses.field(default_factory=dict)      # {name: instances}
-    families: dict = dataclasses.field(default_factory=dict)    # {name: names of buffers, by layer}
+    families: dict = dataclasses.field(default_factory=dict)    # {name: (number of the first layer, names of buffers, by layer)}
     common: set = dataclasses.field(default_factory=set)        # families whose buffers lie at one address
     functions: dict = dataclasses.field(default_factory=dict)   # {name: Steps}
     lists: dict = dataclasses.field(default_factory=dict)       # {name: names of actions}
@@ -36,8 +36,8 @@ def read_line(stage, steps, line):
     if found := re.match(r"  buffer (\S+) (\w+) (\d+) bytes x (\d+) at (\d+)", line):
         name, kind, size, slots, offset = found.groups()
         stage.buffers[name] = Buffer(name, kind, int(size), int(slots), int(offset), None, None, None, None)
-    elif found := re.match(r"  family (\S+)( common)?:((?: \S+)+)$", line):
-        stage.families[found[1]] = found[3].split()
+    elif found := re.match(r"  family (\S+)( common)? from (\d+):((?: \S+)+)$", line):
+        stage.families[found[1]] = int(found[3]), found[4].split()
         stage.common |= {found[1]} if found[2] else set()
     elif found := re.match(r"  event (\S+) x (\d+)$", line):
         stage.events[found[1]] = int(found[2])

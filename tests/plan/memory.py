@@ -16,12 +16,12 @@ None"""
 Place = collections.namedtuple("Place", "offset slots stride")
 
 ACCESSOR = re.compile(r"static inline \w+ \*(\w+)\(const struct mp_rank \*r(, int mb)?(, int layer)?\) \{ (?:static const struct mp_place "
-                      r"at\[\] = \{(.*)\}; )?return (.*); \} // .*?, (\d+) bytes(?:, (\d+) layers|, (\w+) steps? (\d+)(?: to (\d+))?)?$")
+                      r"at\[\] = \{(.*)\}; )?return (.*); \} // .*?, (\d+) bytes(?:, (\d+) layers|, layers (\d+) to (\d+)|, (\w+) steps? (\d+)(?: to (\d+))?)?$")
 ROW = re.compile(r"\{(\d+), (\d+), (\d+)\}")
 CONDITION = re.compile(r"layer (==|<|>) (\d+) \? (.*) : (.*)$")
 CALL = re.compile(r"(\w+)\(r((?:, (?:mb|layer(?: [+-] 1)?|\d+))*)\)$")
-FORMULA = re.compile(r"\(\w+ \*\)\(r->arena \+ (\d+(?: [+-] (?:layer|\(layer - 1\)) \* \(size_t\)\d+)?)(?: \+ mb % (\d+) \* \(size_t\)(\d+))?\)$")
-LOOKUP = re.compile(r"\(\w+ \*\)\(r->arena \+ at\[layer\]\.offset( \+ mb % at\[layer\]\.slots \* at\[layer\]\.stride)?\)$")
+FORMULA = re.compile(r"\(\w+ \*\)\(r->arena \+ (\d+(?: [+-] (?:layer|\(layer - \d+\)) \* \(size_t\)\d+)?)(?: \+ mb % (\d+) \* \(size_t\)(\d+))?\)$")
+LOOKUP = re.compile(r"\(\w+ \*\)\(r->arena \+ at\[(layer(?: - \d+)?)\]\.offset( \+ mb % at\[\1\]\.slots \* at\[\1\]\.stride)?\)$")
 HOLDS = {"==": lambda a, b: a == b, "<": lambda a, b: a < b, ">": lambda a, b: a > b}
 
 
@@ -34,7 +34,7 @@ class Accessor:
     table: list         # of Places
     value: str          # what it returns
     bytes: int
-    layers: int         # None: it is one buffer's
+    layers: range       # their numbers; None: it is one buffer's
     life: tuple         # function, first, last
 
 
@@ -47,11 +47,12 @@ def number(expression, names):
 def read_accessor(line, kind):
     found = ACCESSOR.match(line)
     check(found, f"memory.h was not understood: {line}")
-    name, slotted, layered, rows, value, size, layers, function, first, last = found.groups()
+    name, slotted, layered, rows, value, size, layers, base, end, function, first, last = found.groups()
     table = [Place(*map(int, row)) for row in ROW.findall(rows or "")]
     check(not rows or ROW.sub("", rows).strip(", ") == "", f"memory.h: what is in the table of {name}?")
     life = (function, int(first), int(last or first)) if function else (None, None, None)
-    return Accessor(name, kind, bool(slotted), bool(layered), table, value, int(size), layers and int(layers), life)
+    numbers = range(int(layers)) if layers else range(int(base), int(end) + 1) if base else None
+    return Accessor(name, kind, bool(slotted), bool(layered), table, value, int(size), numbers, life)
 
 
 def read_accessors(text):
@@ -75,7 +76,7 @@ class Memory:
     """What one program's accessors say. stage: the dump's, for the names and kinds of members: a family stands in the section
     of its last one.
 
-    families: {accessor: names of its buffers, by layer}; buffers: {name: Buffer}, all that memory.h gives an address."""
+    families: {accessor: (number of the first layer, names of its buffers, by layer)}; buffers: {name: Buffer}, all that memory.h gives an address."""
 
     def __init__(self, accessors, stage):
         self.accessors, self.stage, self.families, self.buffers = accessors, stage, stage.families, {}
@@ -84,20 +85,22 @@ class Memory:
         known = {name for name, accessor in accessors.items() if accessor.layers}
         check(known == set(self.families), f"families in memory.h and in the dump differ: {sorted(known ^ set(self.families))}")
         for name, accessor in accessors.items():
-            check(accessor.layers in (None, len(self.families.get(name, []))), f"memory.h: {name} has {accessor.layers} layers")
+            base, members = self.families.get(name, (0, []))
+            check(accessor.layers in (None, range(base, base + len(members))), f"memory.h: {name} has {accessor.layers} layers")
             takes = name in self.families and name not in stage.common
             check(accessor.layered == takes, f"memory.h: {name} takes {'a' if accessor.layered else 'no'} layer")
         for name, accessor in accessors.items():
-            for layer in range(accessor.layers or 1):
-                self.add(accessor, layer if accessor.layers else None)
+            for layer in accessor.layers or [None]:
+                self.add(accessor, layer)
             check(accessor.slotted == bool(re.search(r"\bmb\b", accessor.value)), f"memory.h: {name} ignores its micro-batch")
 
     def name_of(self, accessor, layer):
         """The buffer of an accessor, in a layer of those of a family."""
         if accessor.layers is None:
             return accessor.name
-        check(layer is not None and 0 <= layer < accessor.layers, f"{accessor.name} is used in layer {layer} of {accessor.layers}")
-        return self.families[accessor.name][layer]
+        check(layer in accessor.layers, f"{accessor.name} is used in layer {layer} of {accessor.layers}")
+        base, members = self.families[accessor.name]
+        return members[layer - base]
 
     def place(self, accessor, layer):
         """Place of an accessor's bytes; every accessor that it calls means the same buffer."""
@@ -107,9 +110,11 @@ class Memory:
         if found := CALL.match(value):
             return self.called_place(accessor, layer, found[1], found[2].split(", ")[1:])
         if found := LOOKUP.match(value):
-            check(layer is not None and 0 <= layer < len(accessor.table), f"memory.h: {accessor.name} has no row {layer}")
-            row = accessor.table[layer]
-            check(found[1] or row.slots == 1, f"memory.h: {accessor.name} ignores its micro-batch")
+            check(layer is not None, f"memory.h: {accessor.name} has rows for layers")
+            index = number(found[1], {"layer": layer})
+            check(0 <= index < len(accessor.table) == len(accessor.layers), f"memory.h: {accessor.name} has no row {index}")
+            row = accessor.table[index]
+            check(found[2] or row.slots == 1, f"memory.h: {accessor.name} ignores its micro-batch")
             return row
         found = FORMULA.match(value)
         check(found, f"memory.h was not understood: {accessor.name} returns {accessor.value}")
@@ -133,7 +138,7 @@ class Memory:
         """Notes where a buffer lies; accessors that mean the same one agree."""
         name, place = self.name_of(accessor, layer), self.place(accessor, layer)
         stride = place.stride if place.slots > 1 else 0
-        last = accessor.layers is None or layer == accessor.layers - 1
+        last = accessor.layers is None or layer == accessor.layers[-1]
         kind = last and accessor.kind or self.kinds.get(name)
         buffer = Buffer(name, kind, accessor.bytes, place.slots, place.offset, stride, *accessor.life)
         other = self.buffers.setdefault(name, buffer)
