@@ -1,6 +1,4 @@
-// families.c: numbers and names of families, and what they have of each other.
-//
-// A loop over some of the layers that another one goes through counts them as that one does: then what both go through is one family.
+// families.c: names of families, and what they have of each other.
 //
 // Layers hand on what they make: what one reads is what the one that ran before made, and the first reads what comes from before the layers.
 // And a layer may end with what the next one begins with, as with its norm, the last one with what follows the layers. Either family is
@@ -8,137 +6,6 @@
 #include "families.h"
 
 #include <string.h>
-
-// ---- numbers
-
-// Where the members of a family stand among those of one with more, one behind the other; -1: they do not.
-static int place_in(const Family *part, const Family *whole)
-{
-	for (int k = 0; part->count < whole->count && k + part->count <= whole->count; k++)
-		if (!memcmp(part->buffers, whole->buffers + k, (size_t)part->count * sizeof *part->buffers))
-			return k;
-	return -1;
-}
-
-static int base_of(const Family *family)
-{
-	return family->base < 0 ? 0 : family->base;
-}
-
-// A family with more layers that has all members of this one and gives the first this number, or any where it is -1; -1: there is none.
-static int find_whole(const Role *role, int part, int number)
-{
-	for (int i = 0; i < role->families.count; i++) {
-		int place = place_in(&role->families.at[part], &role->families.at[i]);
-		if (place >= 0 && (number < 0 || base_of(&role->families.at[i]) + place == number))
-			return i;
-	}
-	return -1;
-}
-
-static int last_number(const Role *role)
-{
-	int last = 0;
-	for (int i = 0; i < role->families.count; i++) {
-		int number = base_of(&role->families.at[i]) + role->families.at[i].count - 1;
-		last = number > last ? number : last;
-	}
-	return last;
-}
-
-// The number of a loop's first layer that most of what it goes through asks for; 0 where nothing does.
-static int choose_base(const Plan *plan, const Role *role, const Loop *loop)
-{
-	int last = last_number(role), best = 0, *asked = arena_alloc(plan->arena, (size_t)(last + 1) * sizeof *asked);
-	for (int b = 0; b < role->buffers.count; b++) {
-		const Family *family = loop->family_of[b] < 0 ? NULL : &role->families.at[loop->family_of[b]];
-		if (family && family->base >= 0)
-			asked[family->base]++;
-		for (int i = 0; family && family->base < 0 && i < role->families.count; i++) {
-			int place = place_in(family, &role->families.at[i]);
-			if (place >= 0)
-				asked[base_of(&role->families.at[i]) + place]++;
-		}
-	}
-	for (int k = 1; k <= last; k++)
-		best = asked[k] > asked[best] ? k : best;
-	return best;
-}
-
-// The family that has the members of this one from number `base` on; made where there is none.
-static int numbered(const Plan *plan, Role *role, int family, int base)
-{
-	int whole = find_whole(role, family, base);
-	if (whole >= 0)
-		return whole;
-	if (role->families.at[family].base >= 0 && role->families.at[family].base != base) {
-		Family copy = role->families.at[family];
-		list_add(plan->arena, &role->families, copy);
-		family = role->families.count - 1;
-	}
-	role->families.at[family].base = base;
-	return family;
-}
-
-static void number_loop(const Plan *plan, Role *role, Loop *loop)
-{
-	int known = role->families.count, *into = arena_alloc(plan->arena, (size_t)(known + 1) * sizeof *into);
-	loop->base = choose_base(plan, role, loop);
-	for (int i = 0; i < known; i++)
-		into[i] = -1;
-	for (int b = 0; b < role->buffers.count; b++) {
-		int family = loop->family_of[b];
-		if (family < 0)
-			continue;
-		if (into[family] < 0)
-			into[family] = numbered(plan, role, family, loop->base);
-		loop->family_of[b] = into[family];
-	}
-}
-
-// Drops families that stand in others and that no loop goes through any more.
-static void drop_families(const Plan *plan, Role *role)
-{
-	int n = role->families.count, kept = 0;
-	int *index = arena_alloc(plan->arena, (size_t)(n + 1) * sizeof *index); // 1: a loop goes through it; then where it comes to stand
-	for (int f = 0; f < role->functions.count; f++)
-		for (int i = 0; i < role->functions.at[f].loops.count; i++)
-			for (int b = 0; b < role->buffers.count; b++)
-				if (role->functions.at[f].loops.at[i].family_of[b] >= 0)
-					index[role->functions.at[f].loops.at[i].family_of[b]] = 1;
-	for (int i = 0; i < n; i++)
-		index[i] = index[i] || find_whole(role, i, -1) < 0 ? 1 : -1;
-	for (int i = 0; i < n; i++)
-		if (index[i] > 0) {
-			role->families.at[kept] = role->families.at[i];
-			role->families.at[kept].base = base_of(&role->families.at[i]);
-			index[i] = kept++;
-		}
-	role->families.count = kept;
-	for (int f = 0; f < role->functions.count; f++)
-		for (int i = 0; i < role->functions.at[f].loops.count; i++)
-			for (int b = 0; b < role->buffers.count; b++) {
-				int *family = &role->functions.at[f].loops.at[i].family_of[b];
-				*family = *family < 0 ? -1 : index[*family];
-			}
-}
-
-// Loops of most layers first: others count as they do.
-static void number_layers(const Plan *plan, Role *role)
-{
-	int most = 0;
-	for (int f = 0; f < role->functions.count; f++)
-		for (int i = 0; i < role->functions.at[f].loops.count; i++)
-			most = role->functions.at[f].loops.at[i].count > most ? role->functions.at[f].loops.at[i].count : most;
-	for (int count = most; count > 1; count--)
-		for (int f = 0; f < role->functions.count; f++)
-			for (int i = 0; i < role->functions.at[f].loops.count; i++)
-				if (role->functions.at[f].loops.at[i].count == count)
-					number_loop(plan, role, &role->functions.at[f].loops.at[i]);
-	drop_families(plan, role);
-}
-
-// ---- names
 
 const char *common_name(Arena *arena, const char *a, const char *b)
 {
@@ -196,8 +63,6 @@ static bool tells_another(const Role *role, int family)
 			return true;
 	return false;
 }
-
-// ---- neighbours
 
 static bool lies_at_one_place(const Role *role, const Family *family)
 {
@@ -259,7 +124,6 @@ static void find_neighbours(const Plan *plan, Role *role)
 
 void finish_families(const Plan *plan, Role *role)
 {
-	number_layers(plan, role);
 	for (int i = 0; i < role->families.count; i++)
 		role->families.at[i].common = lies_at_one_place(role, &role->families.at[i]);
 	find_neighbours(plan, role);

@@ -293,6 +293,7 @@ void find_repeats(Plan *plan)
 			if (r.function->kind == FUNCTION_UPDATE)
 				find_families_of_updates(&r);
 		}
+		number_layers(plan, role);
 		finish_families(plan, role);
 	}
 }

@@ -59,6 +59,19 @@ def how_long():
     print(f"@note mpgen specs/mlp.lua takes {statistics.median(times):.0f} ms (under 50 ms is wanted)")
 
 
+def same_numbers():
+    """Where the first layer of the backward pass stands apart, the loop over the others counts them as the loop over all does."""
+    folder = WORK / "emit" / "same_numbers"
+    shutil.rmtree(folder, ignore_errors=True)
+    mpgen(ROOT / "specs/gpt2.lua", "-D", "layers=5", "--dtype", "bf16", "--mesh", "dp=2", "--zero", "1", "-o", folder)
+    loops = re.findall(r"for \(int layer = (\d+); layer (?:<|>=) (\d+); layer", (folder / "program_0.cu").read_text())
+    check(loops == [("0", "5"), ("4", "1")], f"loops from and to {loops}")
+    accessors = re.findall(r" \*(\w+)\(const struct mp_rank", (folder / "memory.h").read_text())
+    twice = [name for name in accessors if name.endswith("_also")]
+    check(not twice, f"{len(twice)} names for what has one already: {twice[:3]}")
+    check("h_attn_qkv_weight_bf16_all_gather" in accessors, "there is no family of gathered weights")
+
+
 def cases(long):
     found = [Case(spec.stem, emitted, spec) for spec in sorted(HERE.glob("*.lua"))]
-    return found + [Case("same_lines", same_lines), Case("how_long", how_long)]
+    return found + [Case("same_lines", same_lines), Case("same_numbers", same_numbers), Case("how_long", how_long)]
