@@ -38,8 +38,8 @@ struct job {
 	int units, queries, tokens, blocks, group; // group: units whose items are given out block by block
 	const float *rows;                         // [unit,query,block,2,BLOCK]: lse and delta of each query, in units of log 2 and 1
 	float *sums;                               // [unit,query,block]: dq / scale, as the threads hold it
-	unsigned *added;                           // [unit,query,block]: how many blocks of keys have
-	unsigned *given;                           // items
+	unsigned *added;                           // [unit,query,block]: how many items have added to its dq
+	unsigned *given;                           // how many items have been given out
 	mp_bf16 *dqkv;                             // of the first unit
 	size_t token;                              // elements of dqkv from one token to the next
 	float scale, scale_2;                      // scale_2 = scale / log 2
@@ -109,7 +109,7 @@ struct alignas(1024) memory {
 	uint8_t k[KEY_STAGES][TILE_BYTES], v[KEY_STAGES][TILE_BYTES];
 	uint8_t q[QUERY_STAGES][TILE_BYTES], d_o[RESULT_STAGES][TILE_BYTES];
 	uint8_t ds[SCORE_STAGES][GROUPS][TILE_BYTES];       // [stage,keys / 64,query,key % 64]
-	uint8_t rows[WARPS][8 * SIZE * 2];                  // on their way to device memory
+	uint8_t staging[WARPS][8 * SIZE * 2];               // rows on their way to device memory
 	float lse[QUERY_STAGES][2][BLOCK];                  // and delta
 	int number[KEY_STAGES];                             // of the item; -1: there are no more
 	uint64_t key_full[KEY_STAGES], key_free[KEY_STAGES], query_full[QUERY_STAGES], query_free[QUERY_STAGES];
@@ -247,7 +247,7 @@ static __device__ __forceinline__ void arrive_once(uint64_t *b)
 // rows are stored in one piece.
 static __device__ __forceinline__ void store_rows(const job &j, memory &m, const float (&x)[32], float scale, mp_bf16 *to, int token)
 {
-	uint8_t *rows = m.rows[threadIdx.x / 32 - 4];
+	uint8_t *rows = m.staging[threadIdx.x / 32 - 4];
 	const int row = lane() % 8;
 	token += warp_of_group() * 16 + lane() / 8;
 #pragma unroll
