@@ -593,10 +593,12 @@ static CUtensorMap describe(const mp_bf16 *first, int heads, int tokens, size_t 
 	const cuuint64_t extents[] = {SIZE, (cuuint64_t)heads, (cuuint64_t)tokens};
 	const cuuint64_t strides[] = {SIZE * sizeof(mp_bf16), token * sizeof(mp_bf16)};
 	const cuuint32_t box[] = {SIZE, 1, BLOCK}, ones[] = {1, 1, 1};
-	cudaDriverEntryPointQueryResult found;
+	cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSuccess;
 
 	if (!encode)
 		CUDA(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", (void **)&encode, 12000, cudaEnableDefault, &found));
+	if (found != cudaDriverEntryPointSuccess)
+		mp_fail(MP_DEVICE_FAILED, "the driver has no cuTensorMapEncodeTiled, which CUDA 12 brought");
 	if (encode(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3, (void *)first, extents, strides, box, ones, CU_TENSOR_MAP_INTERLEAVE_NONE,
 	           CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) != CUDA_SUCCESS)
 		mp_fail(MP_BUG, "a tensor map of %d heads and %d tokens is refused", heads, tokens);
