@@ -25,7 +25,6 @@
 #include "attention_sm90.h"
 #include "sm90.h"
 
-#include <cudaTypedefs.h>
 #include <math.h>
 
 enum { SIZE = 64, BLOCK = 128, TILE_BYTES = BLOCK * SIZE * 2 };
@@ -216,20 +215,6 @@ template <bool Tells> static __device__ __forceinline__ void keep_order(const jo
 // ---------------------------------------------------------------------------------------------------------
 // Threads that compute
 
-static __device__ __forceinline__ float exp_2(float x)
-{
-	float y;
-	asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-	return y;
-}
-
-static __device__ __forceinline__ uint32_t pack(float low, float high)
-{
-	uint32_t y;
-	asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(high), "f"(low));
-	return y;
-}
-
 static __device__ __forceinline__ float low_of(uint32_t x) { return __uint_as_float(x << 16); }
 static __device__ __forceinline__ float high_of(uint32_t x) { return __uint_as_float(x & 0xffff0000u); }
 
@@ -258,7 +243,7 @@ static __device__ __forceinline__ void store_rows(const job &j, memory &m, const
 			uint32_t w[4];
 #pragma unroll
 			for (int k = 0; k < 4; k++)
-				w[k] = pack(x[(n + k) * 4 + half * 2] * scale, x[(n + k) * 4 + half * 2 + 1] * scale);
+				w[k] = mp_pack(x[(n + k) * 4 + half * 2] * scale, x[(n + k) * 4 + half * 2 + 1] * scale);
 			mp_store_matrices(mp_shared_address(rows) + (uint32_t)(row * 128 + ((n + lane() / 8) ^ row) * 16), w);
 		}
 		__syncwarp();
@@ -459,8 +444,8 @@ static __device__ __forceinline__ void compute(const job &j, memory &m)
 #pragma unroll
 		for (int n = 0; n < 32; n += 2) {
 			const float2 l = *(const float2 *)&lse[0][n * 4 + lane() % 4 * 2];
-			p[n] = pack(exp_2(fmaf(x[n * 2], j.scale_2, -l.x)), exp_2(fmaf(x[n * 2 + 1], j.scale_2, -l.y)));
-			p[n + 1] = pack(exp_2(fmaf(x[n * 2 + 2], j.scale_2, -l.x)), exp_2(fmaf(x[n * 2 + 3], j.scale_2, -l.y)));
+			p[n] = mp_pack(mp_exp_2(fmaf(x[n * 2], j.scale_2, -l.x)), mp_exp_2(fmaf(x[n * 2 + 1], j.scale_2, -l.y)));
+			p[n + 1] = mp_pack(mp_exp_2(fmaf(x[n * 2 + 2], j.scale_2, -l.x)), mp_exp_2(fmaf(x[n * 2 + 3], j.scale_2, -l.y)));
 		}
 		begin_results(m, x, dv, p, at, !begins);
 
@@ -477,8 +462,8 @@ static __device__ __forceinline__ void compute(const job &j, memory &m)
 #pragma unroll
 		for (int n = 0; n < 32; n += 2) {
 			const float2 delta = *(const float2 *)&lse[1][n * 4 + lane() % 4 * 2];
-			ds[n] = pack(low_of(p[n]) * (x[n * 2] - delta.x), high_of(p[n]) * (x[n * 2 + 1] - delta.y));
-			ds[n + 1] = pack(low_of(p[n + 1]) * (x[n * 2 + 2] - delta.x), high_of(p[n + 1]) * (x[n * 2 + 3] - delta.y));
+			ds[n] = mp_pack(low_of(p[n]) * (x[n * 2] - delta.x), high_of(p[n]) * (x[n * 2 + 1] - delta.y));
+			ds[n + 1] = mp_pack(low_of(p[n + 1]) * (x[n * 2 + 2] - delta.x), high_of(p[n + 1]) * (x[n * 2 + 3] - delta.y));
 		}
 		mp_products_wait<0>();                  // dv
 		mp_products_done(dv);
@@ -534,8 +519,7 @@ static __device__ __forceinline__ void compute(const job &j, memory &m)
 static __global__ void __launch_bounds__(THREADS, 1) attention_grad(const __grid_constant__ job j, const __grid_constant__ CUtensorMap qkv,
                                                                     const __grid_constant__ CUtensorMap d_o)
 {
-	extern __shared__ memory shared[];
-	memory &m = *shared;
+	memory &m = mp_dynamic_shared<memory>();
 
 	if (threadIdx.x == 0)
 		make_barriers(m);
@@ -617,7 +601,11 @@ extern "C" void mp_attention_sm90_grad(const struct mp_attention *a, int first, 
 
 	CUDA(cudaGetDevice(&device));
 	CUDA(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device));
-	job j = {units, a->queries, a->tokens, blocks};
+	job j = {};
+	j.units = units;
+	j.queries = a->queries;
+	j.tokens = a->tokens;
+	j.blocks = blocks;
 	const int most = SUMS_IN_FLIGHT / (a->queries * blocks), groups = most > 0 ? (units + most - 1) / most : units;
 	j.group = (units + groups - 1) / groups;
 	j.sums = (float *)workspace;

@@ -1,12 +1,12 @@
 // sm90.h: Hopper's instructions for kernels of our own, as PTX has them: barriers in shared memory, copies by the tensor memory
-// accelerator (TMA), matrix products of a warpgroup (wgmma). For files that are compiled for sm_90a.
+// accelerator (TMA), matrix products of a warpgroup (wgmma). For files that are compiled for sm_90a; tests have all of it on the CPU.
 //
 // Tiles in shared memory have rows of 128 bytes, 64 numbers in bf16, in the 128-byte swizzle: of row r, the 16 bytes c lie where
 // c ^ r % 8 would. They begin at multiples of 1024 bytes.
 #ifndef MP_SM90_H
 #define MP_SM90_H
 
-#include <cuda.h>
+#include <cudaTypedefs.h>
 #include <cuda_runtime.h>
 #include <stdint.h>
 
@@ -160,6 +160,29 @@ MP_DEVICE void mp_product_64(float (&d)[32], const uint32_t a[4], uint64_t b, bo
 	asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %37, 0;\nwgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" MP_NAMES_32
 	             "}, {%32, %33, %34, %35}, %36, p, 1, 1, 1;\n}"
 	             : MP_32(d, 0) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"((int)adds));
+}
+
+// Numbers to bf16, rounded to the nearest and ties to even: `low` in the lower half.
+MP_DEVICE uint32_t mp_pack(float low, float high)
+{
+	uint32_t y;
+	asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(high), "f"(low));
+	return y;
+}
+
+// 2^x to 2 units in the last place; 0 in place of denormal numbers.
+MP_DEVICE float mp_exp_2(float x)
+{
+	float y;
+	asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+	return y;
+}
+
+// The block's dynamic shared memory, from a multiple of 1024 bytes on.
+template <class T> MP_DEVICE T &mp_dynamic_shared()
+{
+	extern __shared__ __align__(1024) uint8_t mp_shared_bytes[];
+	return *(T *)mp_shared_bytes;
 }
 
 // Registers that each thread of the warpgroup keeps, or gets from those that keep fewer; a multiple of 8.

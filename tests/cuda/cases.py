@@ -50,14 +50,34 @@ def compiles(spec, options):
     check(("libcudnn" in libraries) == cudnn, f"it should link cuDNN exactly for convolutions and bf16 attention; it links {libraries}")
 
 
-def emulated(source):
+def build_emulated(source):
     """A C++ test that runs CUDA kernels thread by thread, see emulate.h."""
     binary = WORK / "cuda" / source.stem
     binary.parent.mkdir(parents=True, exist_ok=True)
-    folders = [f"-I{ROOT}/{folder}" for folder in ("runtime/host", "runtime", "tests/host", "tests/cuda")]
-    command("c++", "-std=c++17", "-O1", "-g", "-Wall", "-Wextra", "-Werror", *folders, source, "-o", binary)
-    result = command(binary, status=None)
+    folders = [f"-I{ROOT}/{folder}" for folder in ("runtime/host", "runtime", "runtime/cuda", "tests/host", "tests/cuda")]
+    command("c++", "-std=c++17", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", *folders, source, "-o", binary)
+    return binary
+
+
+def emulated(source):
+    result = command(build_emulated(source), status=None)
     check(result.status == 0, (result.stderr.strip() or f"exit {result.status}").splitlines()[-1])
+
+
+def attention_mistakes():
+    """attention_sm90_test.cpp finds each of the mistakes."""
+    folder, source = WORK / "cuda/attention_sm90", "../../runtime/cuda/attention_sm90.cu"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    test, text = (ROOT / "tests/cuda/attention_sm90_test.cpp").read_text(), (ROOT / "runtime/cuda/attention_sm90.cu").read_text()
+    check(test.count(source) == 1, f"the test does not include {source}")
+    (folder / "wrong_test.cpp").write_text(test.replace(source, str(folder / "wrong.cu")))
+    for name, right, wrong in mistakes("attention_sm90_mistakes.txt"):
+        check(text.count(right) == 1, f"{name}: attention_sm90.cu does not have, once, {right.strip()}")
+        (folder / "wrong.cu").write_text(text.replace(right, wrong))
+        result = command(build_emulated(folder / "wrong_test.cpp"), status=None)
+        check(result.status, f"it is not found that {name}")
+        print(f"{name}: {(result.stderr or f'exit {result.status}').splitlines()[0]}")
 
 
 SANITIZERS = ("-g", "-fsanitize=address,undefined")
@@ -74,9 +94,9 @@ def build_engines(folder, source, binary, *more):
     command("cc", *flags, *objects, source, "-lpthread", "-o", binary)
 
 
-def mistakes():
-    """(what it is, the lines that stand in engines.c, those that stand there instead) of engines_mistakes.txt."""
-    for block in (ROOT / "tests/cuda/engines_mistakes.txt").read_text().split("\n\n")[1:]:
+def mistakes(file):
+    """(what it is, the lines that stand in a source, those that stand there instead) of a file of mistakes."""
+    for block in (ROOT / "tests/cuda" / file).read_text().split("\n\n")[1:]:
         name, *lines = block.strip("\n").split("\n")
         yield name, *("".join(line[1:] + "\n" for line in lines if line[0] in " " + sign) for sign in "-+")
 
@@ -90,7 +110,7 @@ def engines():
     result = command(folder / "right", status=None)
     check(result.status == 0, (result.stderr.strip() or f"exit {result.status}").splitlines()[0])
     text = (ROOT / "runtime/cuda/engines.c").read_text()
-    for name, right, wrong in mistakes():
+    for name, right, wrong in mistakes("engines_mistakes.txt"):
         check(text.count(right) == 1, f"{name}: engines.c does not have, once, {right.strip()}")
         (folder / "wrong.c").write_text(text.replace(right, wrong))
         build_engines(folder, folder / "wrong.c", folder / "wrong")
@@ -119,6 +139,7 @@ def cases(long):
     plans = SHIPPED + [(ATTENDS, ["--mesh", "1"]), *OTHERS] + (MORE if long else [])
     sources = sorted((ROOT / "tests/cuda").glob("*_test.cpp"))
     return [Case(source.stem, emulated, source) for source in sources] + [
-        Case("gemm_test", products), Case("engines_test", engines, heavy=True)] + [
+        Case("gemm_test", products), Case("engines_test", engines, heavy=True)] + (
+        [Case("attention_sm90_mistakes", attention_mistakes)] if long else []) + [
         Case(fold(f"{pathlib.Path(spec).stem}-{'-'.join(options)}"), compiles, spec, options)
         for spec, options in plans]
