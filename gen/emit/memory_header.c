@@ -78,7 +78,7 @@ static int odd_layer(const Role *role, const Family *family)
 // By buffer: the family that says where it lies, and the layer's number; NULL: the buffer has an address of its own.
 typedef struct {
 	const Family *family;
-	int layer;
+	int number;
 } Home;
 
 static Home *find_homes(const Emit *emit, const Role *role)
@@ -234,7 +234,7 @@ static void emit_named_members(Text *out, const Emit *emit, const Role *role, co
 			text_add(out, "\n// of one layer\n");
 		any = true;
 		text_add(out, "static inline %s *%s(const struct mp_rank *r%s) { return %s; } // %s, %zu bytes\n", type_in(buffer), buffer->name,
-		         buffer->slots > 1 ? ", int mb" : "", call_of(emit, homes[i].family, buffer->slots > 1 ? "mb" : "0", arena_printf(emit->arena, "%d", homes[i].layer)),
+		         buffer->slots > 1 ? ", int mb" : "", call_of(emit, homes[i].family, buffer->slots > 1 ? "mb" : "0", arena_printf(emit->arena, "%d", homes[i].number)),
 		         content_of(emit, buffer), buffer->bytes);
 	}
 }

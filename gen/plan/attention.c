@@ -10,13 +10,19 @@
 
 static const size_t budget = (size_t)256 << 20;
 
+bool has_own_gradient(const Node *node)
+{
+	const Tensor *heads = node->in[0];
+	return node->op == OP_ATTENTION_GRAD && heads->type == TYPE_BF16 && heads->shape[heads->dims - 1] == 64 && node->attributes.scale == 0;
+}
+
 // The bytes of one unit of the gradient in bf16.
-static size_t gradient_bytes(const Plan *plan, size_t tokens, size_t heads, size_t size)
+static size_t gradient_bytes(const Plan *plan, const Node *node, size_t tokens, size_t heads, size_t size)
 {
 	size_t rows = (tokens + 127) / 128 * 128, delta = aligned(heads * tokens * sizeof(float));
 	size_t shared = heads > 1 ? 4 * heads * rows * size : 0; // key and value gradients of each head
 	size_t dnn = delta + shared + (plan->deterministic ? 2 * heads * rows * rows : 4 * heads * rows * size);
-	size_t own = size == 64 ? aligned(heads * (rows * (size + 2) * sizeof(float) + rows / 128 * sizeof(int)) + sizeof(int)) : 0; // mp_attention_sm90_bytes()
+	size_t own = has_own_gradient(node) ? aligned(heads * (rows * (size + 2) * sizeof(float) + rows / 128 * sizeof(int)) + sizeof(int)) : 0; // mp_attention_sm90_bytes()
 	return dnn > own ? dnn : own;
 }
 
@@ -36,7 +42,7 @@ AttentionSlice attention_slice(const Plan *plan, const Node *node)
 		return slice;
 	size_t mask = drops ? aligned(2 * heads * tokens * ((tokens + 7) / 8 * 8)) : 0;
 	size_t scaled = gradient && drops ? aligned(2 * heads * tokens * size) : 0; // a copy of o
-	size_t one = mask + scaled + (gradient ? gradient_bytes(plan, tokens, heads, size) : 0);
+	size_t one = mask + scaled + (gradient ? gradient_bytes(plan, node, tokens, heads, size) : 0);
 	size_t fit = one > budget ? 1 : budget / one, slices = (units + fit - 1) / fit;
 	slice.units = (int)((units + slices - 1) / slices); // of about equal size
 	slice.bytes = (size_t)slice.units * one;

@@ -117,14 +117,14 @@ static int launches_of(const Node *node)
 }
 
 // The share of the rate of matrix products that attention reaches, by cuDNN on an H200: 310 and 228 TFLOP/s, forward and
-// gradient, at heads of 64; 560 and 400 at 128; by the kernel of our own that gradients of heads of 64 have, 340.
+// gradient, at heads of 64; 560 and 400 at 128; by the kernel of our own that some gradients have, 340.
 static double attention_share(const Node *node)
 {
 	const Tensor *heads = node->in[0];
 	long size = heads->shape[heads->dims - 1];
 	if (node->op == OP_ATTENTION)
 		return size >= 128 ? 0.70 : 0.39;
-	return size == 64 && node->attributes.scale == 0 ? 0.43 : size >= 128 ? 0.50 : 0.285;
+	return has_own_gradient(node) ? 0.43 : size >= 128 ? 0.50 : 0.285;
 }
 
 // The share of the device's rate that a product reaches in tiles of so many rows and columns, each in so many pieces of the sum over k:

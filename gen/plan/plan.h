@@ -315,6 +315,7 @@ Tensor *copied_tensor(const Node *copy); // of a copy between host and device: w
 bool is_small_copy(const Plan *plan, const Node *copy); // a kernel makes it, and others of its kind beside it
 ConvSlice conv_slice(const Plan *plan, const Node *node); // of OP_CONV2D or one of its gradients (convolution.c)
 AttentionSlice attention_slice(const Plan *plan, const Node *node); // of OP_ATTENTION or its gradient (attention.c)
+bool has_own_gradient(const Node *node); // whether mp_attention_sm90_takes() it, on a GPU that has the kernel (attention.c)
 
 // What the optimizer goes through is a table of i32 with a row for each parameter that the stage updates; its columns are those of
 // runtime/mp_table.h. Tensors are taken in chunks of so many elements, counted from the first. (norm.c)
