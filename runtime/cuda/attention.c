@@ -410,10 +410,11 @@ static bool plan_own(const struct mp_rank *r, const struct mp_attention *a, stru
 		return false;
 	while (units && mp_attention_sm90_bytes(a, units) > r->program->workspace_bytes)
 		units /= 2;
+	if (!units)
+		return false;
 	*e = (struct engines){.slice = units, .own = true};
-	if (units)
-		mp_attention_sm90_prepare();
-	return units > 0;
+	mp_attention_sm90_prepare();
+	return true;
 }
 
 static void choose(struct mp_rank *r, const struct mp_attention *a, struct engines *e)
@@ -547,9 +548,11 @@ static unsigned char tune(struct mp_rank *r, const struct mp_attention *a, struc
 	struct mp_dnn_subject of = subject(a);
 	int best = -1;
 	float least = INFINITY;
-	bool own = a->any_order && plan_own(r, a, e);
-	if (own)
+	struct engines own = {.own = false};
+	if (a->any_order && plan_own(r, a, &own)) {
+		*e = own;
 		least = time_of(r, a);
+	}
 	int count = find_candidates(r, a, -1, found, e);
 
 	for (int i = 0; i < count; i++) {
@@ -570,8 +573,8 @@ static unsigned char tune(struct mp_rank *r, const struct mp_attention *a, struc
 		return (unsigned char)(best + 1);
 	}
 	mp_dnn_forget(&of, &e->rest);
-	if (own) {
-		plan_own(r, a, e);
+	if (own.own) {
+		*e = own;
 		return OWN;
 	}
 	choose(r, a, e);

@@ -97,7 +97,7 @@ struct item {
 	__device__ __forceinline__ int before(int i) const { return longest_first ? block : i - block; }
 };
 
-static __device__ __forceinline__ item item_of(const job &j, int number)
+MP_DEVICE item item_of(const job &j, int number)
 {
 	const int first = number / (j.group * j.blocks) * j.group, size = min(j.group, j.units - first), rest = number % (j.group * j.blocks);
 	const bool longest_first = first > 0 && first + size == j.units;
@@ -144,13 +144,13 @@ static __device__ void make_barriers(memory &m)
 }
 
 // The parity of the phase in which a ring of so many stages holds number n, from 0 on. Who fills the ring waits for the phase before.
-static __device__ __forceinline__ int phase(int n, int stages) { return n / stages % 2; }
-static __device__ __forceinline__ int phase_before(int n, int stages) { return n / stages % 2 ^ 1; }
+MP_DEVICE int phase(int n, int stages) { return n / stages % 2; }
+MP_DEVICE int phase_before(int n, int stages) { return n / stages % 2 ^ 1; }
 
 // ---------------------------------------------------------------------------------------------------------
 // One thread each that loads, that waits for other blocks' sums and that tells of this one's
 
-static __device__ __forceinline__ void load(const job &j, memory &m, const CUtensorMap &qkv, const CUtensorMap &d_o)
+MP_DEVICE void load(const job &j, memory &m, const CUtensorMap &qkv, const CUtensorMap &d_o)
 {
 	const int items = j.units * j.blocks, packed = j.queries + 2;
 	int number = (int)atomicAdd(j.given, 1u), tile = 0;
@@ -184,7 +184,7 @@ static __device__ __forceinline__ void load(const job &j, memory &m, const CUten
 }
 
 // Walks through the tiles as those who compute do; see `turn` and `told`. The fence before telling takes longer than a tile can wait.
-template <bool Tells> static __device__ __forceinline__ void keep_order(const job &j, memory &m)
+template <bool Tells> MP_DEVICE void keep_order(const job &j, memory &m)
 {
 	int tile = 0;
 
@@ -215,14 +215,14 @@ template <bool Tells> static __device__ __forceinline__ void keep_order(const jo
 // ---------------------------------------------------------------------------------------------------------
 // Threads that compute
 
-static __device__ __forceinline__ float low_of(uint32_t x) { return __uint_as_float(x << 16); }
-static __device__ __forceinline__ float high_of(uint32_t x) { return __uint_as_float(x & 0xffff0000u); }
+MP_DEVICE float low_of(uint32_t x) { return __uint_as_float(x << 16); }
+MP_DEVICE float high_of(uint32_t x) { return __uint_as_float(x & 0xffff0000u); }
 
-static __device__ __forceinline__ int lane() { return (int)threadIdx.x % 32; }
-static __device__ __forceinline__ int warp_of_group() { return (int)threadIdx.x / 32 % 4; }
-static __device__ __forceinline__ int group() { return (int)threadIdx.x / WARPGROUP - 1; }
+MP_DEVICE int lane() { return (int)threadIdx.x % 32; }
+MP_DEVICE int warp_of_group() { return (int)threadIdx.x / 32 % 4; }
+MP_DEVICE int group() { return (int)threadIdx.x / WARPGROUP - 1; }
 
-static __device__ __forceinline__ void arrive_once(uint64_t *b)
+MP_DEVICE void arrive_once(uint64_t *b)
 {
 	if (lane() == 0)
 		mp_barrier_arrive(b);
@@ -230,7 +230,7 @@ static __device__ __forceinline__ void arrive_once(uint64_t *b)
 
 // The warpgroup's 64 rows of x, times scale, to the head at `to` from this token on: each warp's through shared memory, 8 at a time, so that
 // rows are stored in one piece.
-static __device__ __forceinline__ void store_rows(const job &j, memory &m, const float (&x)[32], float scale, mp_bf16 *to, int token)
+MP_DEVICE void store_rows(const job &j, memory &m, const float (&x)[32], float scale, mp_bf16 *to, int token)
 {
 	uint8_t *rows = m.staging[threadIdx.x / 32 - 4];
 	const int row = lane() % 8;
@@ -257,7 +257,7 @@ static __device__ __forceinline__ void store_rows(const job &j, memory &m, const
 	}
 }
 
-// What becomes of a tile's dq.
+// What becomes of a tile's dq; in few registers, which are scarce.
 struct target {
 	int slot;                               // of sums; -1: there is no tile
 	unsigned code;
@@ -273,13 +273,13 @@ struct target {
 	__device__ __forceinline__ void forget_end() { code &= ~(1u << 17); }
 };
 
-static __device__ __forceinline__ float *sums_of(const job &j, int slot)
+MP_DEVICE float *sums_of(const job &j, int slot)
 {
 	return j.sums + (size_t)slot * (BLOCK * SIZE) + (size_t)(group() * 8 * WARPGROUP + (int)threadIdx.x % WARPGROUP) * 4;
 }
 
 // What dq of a tile begins with: the sums, where it is the last to add to them, else nothing.
-static __device__ __forceinline__ void begin_dq(const job &j, memory &m, float (&dq)[32], const target &to, int tile)
+MP_DEVICE void begin_dq(const job &j, memory &m, float (&dq)[32], const target &to, int tile)
 {
 	if (to.any() && to.last() && to.before()) {
 		const float *sums = sums_of(j, to.slot);
@@ -295,7 +295,7 @@ static __device__ __forceinline__ void begin_dq(const job &j, memory &m, float (
 }
 
 // Every warp waits for every turn, also where it need not: a barrier tells a phase from the next, but not from the one behind that.
-static __device__ __forceinline__ void end_dq(const job &j, memory &m, const float (&dq)[32], const target &to, int tile)
+MP_DEVICE void end_dq(const job &j, memory &m, const float (&dq)[32], const target &to, int tile)
 {
 	mp_barrier_wait(&m.turn[tile % 2], phase(tile, 2));
 	if (to.last()) {
@@ -326,7 +326,7 @@ struct place {
 };
 
 // The next item; false: there is none.
-static __device__ __forceinline__ bool take(const job &j, memory &m, place *at)
+MP_DEVICE bool take(const job &j, memory &m, place *at)
 {
 	const int stage = at->items % KEY_STAGES;
 	mp_barrier_wait(&m.key_full[stage], phase(at->items, KEY_STAGES));
@@ -339,49 +339,55 @@ static __device__ __forceinline__ bool take(const job &j, memory &m, place *at)
 	return true;
 }
 
+// x = a b'
+MP_DEVICE void multiply(float (&x)[64], uint64_t a, uint64_t b)
+{
+#pragma unroll
+	for (int c = 0; c < SIZE; c += 16)
+		mp_product_128(x, a + mp_factor_columns(c), b + mp_factor_columns(c), c > 0);
+	mp_products_end();
+}
+
+// x = a b (+ x, where it adds), a in registers.
+MP_DEVICE void multiply(float (&x)[32], const uint32_t (&a)[32], uint64_t b, bool adds)
+{
+#pragma unroll
+	for (int r = 0; r < BLOCK; r += 16)
+		mp_product_64(x, a + r / 4, b + mp_factor_rows(r), r > 0 || adds);
+	mp_products_end();
+}
+
 // x = k q'
-static __device__ __forceinline__ void begin_scores(memory &m, float (&x)[64], const place &at)
+MP_DEVICE void begin_scores(memory &m, float (&x)[64], const place &at)
 {
 	const int q = at.tile % QUERY_STAGES;
 	const uint64_t keys = mp_factor(m.k[at.stage()] + group() * TILE_BYTES / GROUPS), queries = mp_factor(m.q[q]);
 	mp_barrier_wait(&m.query_full[q], phase(at.tile, QUERY_STAGES));
 	mp_products_begin();
-#pragma unroll
-	for (int c = 0; c < SIZE; c += 16)
-		mp_product_128(x, keys + mp_factor_columns(c), queries + mp_factor_columns(c), c > 0);
-	mp_products_end();
+	multiply(x, keys, queries);
 }
 
 // x = v d_o', and dv += p' d_o
-static __device__ __forceinline__ void begin_results(memory &m, float (&x)[64], float (&dv)[32], const uint32_t (&p)[32], const place &at, bool adds)
+MP_DEVICE void begin_results(memory &m, float (&x)[64], float (&dv)[32], const uint32_t (&p)[32], const place &at, bool adds)
 {
 	const int o = at.tile % RESULT_STAGES;
 	const uint64_t values = mp_factor(m.v[at.stage()] + group() * TILE_BYTES / GROUPS), d_o = mp_factor(m.d_o[o]);
 	mp_barrier_wait(&m.result_full[o], phase(at.tile, RESULT_STAGES));
 	mp_products_begin();
-#pragma unroll
-	for (int c = 0; c < SIZE; c += 16)
-		mp_product_128(x, values + mp_factor_columns(c), d_o + mp_factor_columns(c), c > 0);
-	mp_products_end();
-#pragma unroll
-	for (int r = 0; r < BLOCK; r += 16)
-		mp_product_64(dv, p + r / 4, d_o + mp_factor_rows(r), r > 0 || adds);
-	mp_products_end();
+	multiply(x, values, d_o);
+	multiply(dv, p, d_o, adds);
 }
 
 // dk += ds' q
-static __device__ __forceinline__ void begin_dk(memory &m, float (&dk)[32], const uint32_t (&ds)[32], int tile, bool adds)
+MP_DEVICE void begin_dk(memory &m, float (&dk)[32], const uint32_t (&ds)[32], int tile, bool adds)
 {
 	const uint64_t q = mp_factor(m.q[tile % QUERY_STAGES]);
 	mp_products_begin();
-#pragma unroll
-	for (int r = 0; r < BLOCK; r += 16)
-		mp_product_64(dk, ds + r / 4, q + mp_factor_rows(r), r > 0 || adds);
-	mp_products_end();
+	multiply(dk, ds, q, adds);
 }
 
 // dq += ds k, of 64 queries and all keys
-static __device__ __forceinline__ void sum_dq(memory &m, float (&dq)[32], const target &to, int tile)
+MP_DEVICE void sum_dq(memory &m, float (&dq)[32], const target &to, int tile)
 {
 	const uint64_t ds = mp_factor(m.ds[tile % SCORE_STAGES][0] + group() * TILE_BYTES / GROUPS), k = mp_factor(m.k[to.stage()]);
 	if (to.any())
@@ -394,7 +400,7 @@ static __device__ __forceinline__ void sum_dq(memory &m, float (&dq)[32], const 
 }
 
 // Scores of keys behind their query become minus infinity.
-static __device__ __forceinline__ void mask(float (&x)[64])
+MP_DEVICE void mask(float (&x)[64])
 {
 	const int key = group() * 64 + warp_of_group() * 16 + lane() / 4;
 #pragma unroll
@@ -405,7 +411,7 @@ static __device__ __forceinline__ void mask(float (&x)[64])
 	}
 }
 
-static __device__ __forceinline__ void store_ds(memory &m, const uint32_t (&ds)[32], int tile)
+MP_DEVICE void store_ds(memory &m, const uint32_t (&ds)[32], int tile)
 {
 	const int row = lane() % 8 + lane() / 16 * 8, chunk = warp_of_group() * 2 + lane() / 8 % 2;
 	const uint32_t to = mp_shared_address(m.ds[tile % SCORE_STAGES][group()]) + (uint32_t)(row * 128 + (chunk ^ row % 8) * 16);
@@ -418,7 +424,7 @@ static __device__ __forceinline__ void store_ds(memory &m, const uint32_t (&ds)[
 	arrive_once(&m.ds_full[tile % SCORE_STAGES]);
 }
 
-static __device__ __forceinline__ void compute(const job &j, memory &m)
+MP_DEVICE void compute(const job &j, memory &m)
 {
 	float x[64], dk[32], dv[32], dq[32];            // x: scores, then d_o v', both transposed
 	uint32_t p[32], ds[32];                         // in bf16, transposed

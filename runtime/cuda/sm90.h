@@ -6,11 +6,11 @@
 #ifndef MP_SM90_H
 #define MP_SM90_H
 
+#include "mp_math.h"
+
 #include <cudaTypedefs.h>
 #include <cuda_runtime.h>
 #include <stdint.h>
-
-#define MP_DEVICE static __device__ __forceinline__
 
 MP_DEVICE uint32_t mp_shared_address(const void *p)
 {

@@ -1,7 +1,7 @@
 // emulate.h: runs CUDA kernels on the CPU as they are, so that their logic can be tested where there is no GPU: every thread of a
 // block is a coroutine, which lets the others run at each barrier and at each exchange between the lanes of a warp. Blocks run one after
-// another, or all together where they wait for one another. A barrier that not all threads of the block reach, or an exchange that not all lanes of the warp take part in, ends the
-// program. What is in static shared memory is only there when `__shared__` is defined before as `static`; dynamic shared memory is `shared`.
+// another, or all together where they wait for one another. A barrier that not all threads of the block reach, or an exchange that not all
+// lanes of the warp take part in, ends the program. What is in static shared memory is only there when `__shared__` is defined before as `static`; dynamic shared memory is `shared`.
 #ifndef EMULATE_H
 #define EMULATE_H
 

@@ -5,6 +5,7 @@
 #define MP_SM90_H
 
 #include "emulate.h"
+#include "mp_math.h"
 
 #include <algorithm>
 #include <deque>
